@@ -1,0 +1,68 @@
+//! System-wide small files: `btime` of `/proc/stat`, `/proc/uptime`, the boot id.
+
+use super::decimal;
+use crate::error::Malformed;
+
+/// The boot time from `/proc/stat`, seconds since 1970.
+///
+/// # Errors
+/// [`Malformed`] when there is no `btime` line with a number.
+pub fn parse_btime(bytes: &[u8]) -> Result<u64, Malformed> {
+    let mut lines = bytes.split(|b| *b == b'\n');
+    let value = lines.find_map(|l| l.strip_prefix(b"btime "));
+    value.and_then(|v| decimal(v.trim_ascii())).ok_or(Malformed("no btime"))
+}
+
+/// The first number of `/proc/uptime`, in hundredths of a second.
+///
+/// # Errors
+/// [`Malformed`] when it is not `SECONDS.HUNDREDTHS`.
+pub fn parse_uptime(bytes: &[u8]) -> Result<u64, Malformed> {
+    let bad = Malformed("bad uptime");
+    let first = super::words(bytes.trim_ascii()).next().ok_or(bad)?;
+    let dot = memchr::memchr(b'.', first).ok_or(bad)?;
+    let (seconds, hundredths) = (decimal(&first[..dot]), decimal(&first[dot + 1..]));
+    let hundredths = hundredths.filter(|h| *h < 100 && first.len() == dot + 3);
+    let total = seconds.and_then(|s| s.checked_mul(100)).zip(hundredths);
+    total.and_then(|(s, h)| s.checked_add(h)).ok_or(bad)
+}
+
+/// The boot id: a lower-case UUID of 36 characters.
+///
+/// # Errors
+/// [`Malformed`] when it is anything else.
+pub fn parse_boot_id(bytes: &[u8]) -> Result<String, Malformed> {
+    let text = bytes.trim_ascii();
+    let well_formed = text.len() == 36
+        && text.iter().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => *b == b'-',
+            _ => b.is_ascii_digit() || (b'a'..=b'f').contains(b),
+        });
+    if well_formed {
+        Ok(String::from_utf8_lossy(text).into_owned())
+    } else {
+        Err(Malformed("not a boot id"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse_boot_id, parse_btime, parse_uptime};
+
+    #[test]
+    fn reads_the_three_files() {
+        assert_eq!(parse_btime(b"cpu 1 2\nbtime 1700000000\nprocesses 7\n"), Ok(1_700_000_000));
+        assert_eq!(parse_uptime(b"350735.47 234388.90\n"), Ok(35_073_547));
+        let id = "0f0a7b0e-8d5c-4f6e-9d56-4a3c2b1a0f9e";
+        assert_eq!(parse_boot_id(format!("{id}\n").as_bytes()).as_deref(), Ok(id));
+    }
+
+    #[test]
+    fn refuses_anything_else() {
+        assert!(parse_btime(b"btime x\n").is_err());
+        for bad in ["", "1", "1.", "1.5", "x.00", "1.234"] {
+            assert!(parse_uptime(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(parse_boot_id(b"\x1b[31m").is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! Pure parsers: bytes to structs, no I/O. One file a format.
+
+pub mod boot;
+pub mod cgroup;
+pub mod cmdline;
+pub mod idmap;
+pub mod io;
+pub mod mountinfo;
+pub mod nslink;
+pub mod passwd;
+pub mod stat;
+pub mod status;
+
+/// A decimal number that is the whole of `bytes`: digits only, no sign, no overflow.
+#[must_use]
+pub fn decimal(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() || bytes.len() > 20 {
+        return None;
+    }
+    bytes.iter().try_fold(0_u64, |n, b| {
+        let digit = b.checked_sub(b'0').filter(|d| *d < 10)?;
+        n.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}
+
+/// [`decimal`] that fits 32 bits.
+#[must_use]
+pub fn decimal32(bytes: &[u8]) -> Option<u32> {
+    decimal(bytes).and_then(|n| u32::try_from(n).ok())
+}
+
+/// The words of a line, split at runs of blanks and tabs.
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|b| *b == b' ' || *b == b'\t').filter(|w| !w.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{decimal, decimal32};
+
+    #[test]
+    fn decimal_takes_digits_only() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(decimal(b"18446744073709551616"), None);
+        for bad in [&b""[..], b"-1", b"+1", b"1 ", b"0x1", b"\xff"] {
+            assert_eq!(decimal(bad), None, "{bad:?}");
+        }
+        assert_eq!(decimal32(b"4294967296"), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+
+use bstr::{BStr, BString, ByteSlice};
+
+use super::{decimal32, words};
+use crate::error::Malformed;
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Mount id, unique while mounted.
+    pub id: u32,
+    /// Id of the mount it is attached to.
+    pub parent: u32,
+    /// Device number of the file system, major and minor.
+    pub device: (u32, u32),
+    /// The directory of the file system that is mounted.
+    pub root: BString,
+    /// Where, relative to the process's root.
+    pub point: BString,
+    /// File system type, such as `ext4` or `fuse.sshfs`.
+    pub fs_type: BString,
+    /// What was mounted, `none` where it means nothing.
+    pub source: BString,
+    /// The file system's own options.
+    pub super_options: BString,
+}
+
+impl Mount {
+    /// Whether the super options hold `option` as one comma-separated word.
+    #[must_use]
+    pub fn has_option(&self, option: &[u8]) -> bool {
+        self.super_options.split(|b| *b == b',').any(|o| o == option)
+    }
+}
+
+/// Parses the whole file, undoing the kernel's octal escapes once.
+///
+/// # Errors
+/// [`Malformed`] when a line lacks a field.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Mount>, Malformed> {
+    bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(line).collect()
+}
+
+fn line(text: &[u8]) -> Result<Mount, Malformed> {
+    let mut fields = words(text);
+    let mut next = || fields.next().ok_or(Malformed("mountinfo line is cut short"));
+    let number = |field: &[u8]| decimal32(field).ok_or(Malformed("mountinfo holds a bad number"));
+    let id = number(next()?)?;
+    let parent = number(next()?)?;
+    let device = next()?;
+    let colon = device.find_byte(b':').ok_or(Malformed("mountinfo holds a bad device"))?;
+    let device = (number(&device[..colon])?, number(&device[colon + 1..])?);
+    let (root, point) = (unescape(next()?), unescape(next()?));
+    next()?; // per-mount options
+    while next()? != b"-" {} // optional fields
+    let fs_type = unescape(next()?);
+    // An empty source leaves two blanks, and so one field less.
+    let (a, b) = (next()?, fields.next());
+    let (source, super_options) = match b {
+        Some(options) => (unescape(a), unescape(options)),
+        None => (BString::default(), unescape(a)),
+    };
+    Ok(Mount { id, parent, device, root, point, fs_type, source, super_options })
+}
+
+/// Undoes the kernel's `\ooo` escapes (seq_file.c, mangle): blank, tab, newline, backslash and `#`.
+#[must_use]
+pub fn unescape(field: &[u8]) -> BString {
+    if !field.contains(&b'\\') {
+        return field.into();
+    }
+    let mut out = Vec::with_capacity(field.len());
+    let mut at = 0;
+    while let Some(&byte) = field.get(at) {
+        match octal(&field[at..]) {
+            Some(code) => {
+                out.push(code);
+                at += 4;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out.into()
+}
+
+fn octal(text: &[u8]) -> Option<u8> {
+    let [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] = text else {
+        return None;
+    };
+    Some((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'))
+}
+
+/// The mount that is on top at `path`, by the longest mount point that is `path` or above it; of
+/// equal ones the last, which hides the others.
+#[must_use]
+pub fn mount_of<'m>(mounts: &'m [Mount], path: &[u8]) -> Option<&'m Mount> {
+    let mut best: Option<&Mount> = None;
+    for mount in mounts {
+        if strip(&mount.point, path).is_some()
+            && best.is_none_or(|b| mount.point.len() >= b.point.len())
+        {
+            best = Some(mount);
+        }
+    }
+    best
+}
+
+/// `path` relative to the directory `dir`, if it lies in it: `""` or a text that begins with `/`.
+#[must_use]
+pub fn strip<'p>(dir: &[u8], path: &'p [u8]) -> Option<&'p BStr> {
+    let dir = dir.strip_suffix(b"/").unwrap_or(dir);
+    let rest = path.strip_prefix(dir)?;
+    (rest.is_empty() || rest[0] == b'/').then(|| rest.as_bstr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mount_of, parse, strip, unescape};
+
+    const TEXT: &[u8] = b"22 1 254:0 / / rw,relatime shared:1 master:4 - ext4 /dev/vda rw\n\
+147 97 0:61 / /a\\040b\\134040c rw - overlay overlay rw,lowerdir=l/A:l/B,upperdir=/x\\054y\n\
+30 22 0:27 /docker/x /sys/fs/cgroup rw - cgroup2  rw,nsdelegate\n";
+
+    #[test]
+    fn reads_every_field() {
+        let mounts = parse(TEXT).unwrap();
+        assert_eq!((mounts[0].id, mounts[0].parent, mounts[0].device), (22, 1, (254, 0)));
+        assert_eq!(
+            (mounts[0].fs_type.as_slice(), mounts[0].source.as_slice()),
+            (&b"ext4"[..], &b"/dev/vda"[..])
+        );
+        assert_eq!(mounts[1].point, "/a b\\040c");
+        assert_eq!(
+            (mounts[2].source.as_slice(), mounts[2].root.as_slice()),
+            (&b""[..], &b"/docker/x"[..])
+        );
+        assert!(mounts[2].has_option(b"nsdelegate") && !mounts[2].has_option(b"nsdel"));
+    }
+
+    #[test]
+    fn escapes_are_undone_once() {
+        assert_eq!(unescape(b"\\040\\011\\012\\134"), " \t\n\\");
+        assert_eq!(unescape(b"\\134040"), "\\040");
+        assert_eq!(unescape(b"a\\9\\04"), "a\\9\\04");
+    }
+
+    #[test]
+    fn the_top_mount_of_a_path() {
+        let mounts = parse(
+            b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /var rw - ext4 b rw\n3 1 8:3 / /var rw - xfs c rw\n",
+        )
+        .unwrap();
+        assert_eq!(mount_of(&mounts, b"/var/lib").unwrap().id, 3);
+        assert_eq!(mount_of(&mounts, b"/variable").unwrap().id, 1);
+        assert_eq!(strip(b"/", b"/a").unwrap(), "/a");
+        assert_eq!(strip(b"/a", b"/a").unwrap(), "");
+        assert!(strip(b"/a", b"/ab").is_none());
+    }
+
+    #[test]
+    fn refuses_short_lines() {
+        for bad in [
+            "22 1 254:0 / / rw shared:1\n",
+            "x\n",
+            "1 2 3 / / rw - a b c\n",
+            "1 2 0:1 / / rw - ext4\n",
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

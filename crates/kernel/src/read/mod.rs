@@ -1,0 +1,4 @@
+//! Reading: one process, and the cgroup tree.
+
+pub mod cgroup_tree;
+pub mod process;

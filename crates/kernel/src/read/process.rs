@@ -1,0 +1,215 @@
+//! One process, read through one descriptor of its `/proc/PID` directory.
+//!
+//! The descriptor names the process itself, not its number: when the process ends and another gets
+//! the PID, reads fail with ESRCH rather than tell of the other.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use bstr::BString;
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Class, ReadError};
+use crate::host::{Host, Mode as HostMode};
+use crate::parse;
+use crate::parse::cgroup::Line;
+use crate::parse::idmap::Extent;
+use crate::parse::mountinfo::Mount;
+use crate::parse::stat::Stat;
+use crate::parse::status::Status;
+use crate::root::{Links, Root, read_to_end};
+use crate::worker::{Ask, Slow};
+
+/// Cap of the small files, bytes.
+const SMALL: usize = 64 * 1024;
+/// Cap of `cgroup`: named hierarchies are unlimited in number, paths up to 4096 bytes.
+const CGROUP: usize = 1 << 20;
+/// Cap of `mountinfo`: the kernel's default limit is 100,000 mounts a namespace.
+const MOUNTINFO: usize = 32 << 20;
+
+/// A process's directory; see the module.
+#[derive(Debug)]
+pub struct ProcDir<'h> {
+    host: &'h Host,
+    pid: u32,
+    dir: Dir,
+}
+
+#[derive(Debug)]
+enum Dir {
+    Live(OwnedFd),
+    Saved(Root),
+}
+
+impl Host {
+    /// Opens one process; all its reads hang off that one descriptor.
+    ///
+    /// # Errors
+    /// `gone` when there is no such process.
+    pub fn process(&self, pid: u32) -> Result<ProcDir<'_>, ReadError> {
+        self.before_read(pid, "open");
+        let name = pid.to_string();
+        if self.mode() == HostMode::Saved {
+            // A link in the place of a process is none.
+            let proc = self.root().descend(b"proc", Links::Never, None)?;
+            let dir = proc.descend(name.as_bytes(), Links::Never, None)?;
+            return Ok(ProcDir::saved(self, pid, dir));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat(self.proc_dir(), name.as_str(), flags, Mode::empty()) {
+            Ok(fd) => Ok(ProcDir::live(self, pid, fd)),
+            Err(errno) => {
+                Err(ReadError::from_errno(self.shown(format!("proc/{pid}").as_bytes()), errno))
+            }
+        }
+    }
+
+    /// Does reads that can block, through the worker. A saved tree's are plain files.
+    #[must_use]
+    pub fn slow_reads(&self, asks: &[Ask]) -> Vec<Result<Vec<u8>, ReadError>> {
+        for ask in asks {
+            self.before_read(ask.pid, ask.file.name());
+        }
+        if self.mode() == HostMode::Saved {
+            let read = |ask: &Ask| self.process(ask.pid)?.slow_file(ask.file);
+            return asks.iter().map(read).collect();
+        }
+        self.worker().borrow_mut().read(asks, self.deadline())
+    }
+}
+
+impl<'h> ProcDir<'h> {
+    fn live(host: &'h Host, pid: u32, fd: OwnedFd) -> Self {
+        Self { host, pid, dir: Dir::Live(fd) }
+    }
+
+    fn saved(host: &'h Host, pid: u32, root: Root) -> Self {
+        Self { host, pid, dir: Dir::Saved(root) }
+    }
+
+    /// The PID it was opened by.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn path(&self, name: &str) -> BString {
+        self.host.shown(format!("proc/{}/{name}", self.pid).as_bytes())
+    }
+
+    fn read(&self, name: &str, cap: usize) -> Result<Vec<u8>, ReadError> {
+        self.host.before_read(self.pid, name);
+        let fd = match &self.dir {
+            Dir::Saved(root) => return root.read(name.as_bytes(), cap),
+            Dir::Live(fd) => fd,
+        };
+        let errno = |e| ReadError::from_errno(self.path(name), e);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(fd, name, flags, Mode::empty()).map_err(errno)?;
+        let mut bytes = Vec::new();
+        read_to_end(file.as_fd(), &mut bytes, cap).map_err(errno)?;
+        if bytes.len() > cap {
+            let why = format!("more than {cap} bytes");
+            return Err(ReadError::new(self.path(name), Class::Malformed, why));
+        }
+        Ok(bytes)
+    }
+
+    fn link(&self, name: &str) -> Result<BString, ReadError> {
+        self.host.before_read(self.pid, name);
+        match &self.dir {
+            Dir::Saved(root) => root.read_link(name.as_bytes()),
+            Dir::Live(fd) => rustix::fs::readlinkat(fd, name, Vec::with_capacity(256))
+                .map(|text| text.into_bytes().into())
+                .map_err(|e| ReadError::from_errno(self.path(name), e)),
+        }
+    }
+
+    /// `stat`; any user, unless `hidepid` hides the process.
+    ///
+    /// # Errors
+    /// `gone` once the process has been reaped.
+    pub fn stat(&self) -> Result<Stat, ReadError> {
+        parse::stat::parse(&self.read("stat", SMALL)?).map_err(|m| m.at(self.path("stat")))
+    }
+
+    /// `status`; any user.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn status(&self) -> Result<Status, ReadError> {
+        parse::status::parse(&self.read("status", SMALL)?).map_err(|m| m.at(self.path("status")))
+    }
+
+    /// `cgroup`; any user. A zombie's v1 lines all read `/`.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn cgroup(&self) -> Result<Vec<Line>, ReadError> {
+        parse::cgroup::parse(&self.read("cgroup", CGROUP)?).map_err(|m| m.at(self.path("cgroup")))
+    }
+
+    /// `mountinfo`; any user. A zombie has none (EINVAL, so `unsupported`).
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn mountinfo(&self) -> Result<Vec<Mount>, ReadError> {
+        let bytes = self.read("mountinfo", MOUNTINFO)?;
+        parse::mountinfo::parse(&bytes).map_err(|m| m.at(self.path("mountinfo")))
+    }
+
+    /// `uid_map`; any user.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn uid_map(&self) -> Result<Vec<Extent>, ReadError> {
+        parse::idmap::parse(&self.read("uid_map", SMALL)?).map_err(|m| m.at(self.path("uid_map")))
+    }
+
+    /// `wchan`: the kernel function it sleeps in; `None` when it runs, or when the kernel hides it
+    /// from a reader without ptrace read access (both read `0`).
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn wchan(&self) -> Result<Option<BString>, ReadError> {
+        let mut bytes = self.read("wchan", SMALL)?;
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        Ok((!bytes.is_empty() && bytes != b"0").then(|| bytes.into()))
+    }
+
+    /// The inode of a namespace, `kind` as in `/proc/PID/ns`; needs ptrace read access.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`]; `gone` also for a zombie, which has left most namespaces.
+    pub fn namespace(&self, kind: &str) -> Result<u64, ReadError> {
+        let name = format!("ns/{kind}");
+        let text = self.link(&name)?;
+        parse::nslink::parse(&text, kind.as_bytes()).map_err(|m| m.at(self.path(&name)))
+    }
+
+    /// The text of `exe`, `cwd` or `root`, as the kernel writes it; needs ptrace read access.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`]; `gone` for kernel threads and zombies.
+    pub fn link_text(&self, name: &str) -> Result<BString, ReadError> {
+        self.link(name)
+    }
+
+    /// A slow file of a saved tree, where nothing can block.
+    fn slow_file(&self, file: Slow) -> Result<Vec<u8>, ReadError> {
+        self.read(file.name(), 2 << 20)
+    }
+
+    /// Whether it is still the process with these start ticks.
+    ///
+    /// # Errors
+    /// `gone` when it has ended, whoever has the PID now.
+    pub fn still(&self, start_ticks: u64) -> Result<(), ReadError> {
+        let bytes = self.read("stat", SMALL)?;
+        if parse::stat::start_ticks(&bytes) == Some(start_ticks) {
+            return Ok(());
+        }
+        Err(ReadError::new(self.path("stat"), Class::Gone, "another process has the PID now"))
+    }
+}

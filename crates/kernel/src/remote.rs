@@ -1,0 +1,158 @@
+//! Telling apart, before it is touched, what may never answer.
+//!
+//! Looking at a path on a network, FUSE or autofs mount can block for ever. The mount table says
+//! what a path lies on without touching it; links on the way are followed one by one, each looked up
+//! in the table first.
+
+use bstr::{BStr, BString, ByteSlice};
+
+use crate::error::{Class, ReadError};
+use crate::host::{Host, Mode};
+use crate::parse::mountinfo::{Mount, mount_of};
+
+/// File systems whose answers come from this machine's kernel and disks alone.
+const LOCAL: [&str; 42] = [
+    "aufs",
+    "bcachefs",
+    "binfmt_misc",
+    "bpf",
+    "btrfs",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "erofs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "jfs",
+    "mqueue",
+    "nilfs2",
+    "nsfs",
+    "ntfs3",
+    "overlay",
+    "proc",
+    "pstore",
+    "ramfs",
+    "reiserfs",
+    "rootfs",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+    "ubifs",
+    "vfat",
+    "xfs",
+];
+/// Links followed on one way, as in the kernel's own walk.
+const MOST_LINKS: usize = 40;
+/// `PATH_MAX`.
+const MOST_BYTES: usize = 4096;
+
+fn is_local(mount: &Mount) -> bool {
+    // What the root itself lies on is in use already: this program came from there.
+    mount.point == "/" || mount.fs_type == "zfs" || LOCAL.iter().any(|l| mount.fs_type == *l)
+}
+
+impl Host {
+    /// Refuses a path of the host that lies on, or leads over, a file system that may not answer.
+    /// Costs nothing but the mount table where there is no such mount at all.
+    ///
+    /// # Errors
+    /// `unsupported`, naming the mount. Other errors are left to whoever reads the path.
+    pub fn guard(&self, path: &[u8]) -> Result<(), ReadError> {
+        if self.mode() == Mode::Saved {
+            return Ok(());
+        }
+        let Ok(mounts) = self.mounts() else { return Ok(()) };
+        if mounts.iter().all(is_local) {
+            return Ok(());
+        }
+        if path.len() > MOST_BYTES {
+            return Err(ReadError::new("path", Class::Malformed, "longer than the kernel takes"));
+        }
+        let mut rest: Vec<BString> = parts(path);
+        let mut at: Vec<BString> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            if self.out_of_time() {
+                return Err(ReadError::new(self.shown(path), Class::TimedOut, "no time left"));
+            }
+            match part.as_slice() {
+                b"." => continue,
+                b".." => {
+                    at.pop();
+                    continue;
+                }
+                _ => at.push(part),
+            }
+            let here = joined(&at);
+            if let Some(mount) = mount_of(mounts, &here).filter(|m| !is_local(m)) {
+                let why = format!("on a {} file system, which may not answer", mount.fs_type);
+                return Err(ReadError::new(self.shown(path), Class::Unsupported, why));
+            }
+            let Ok(target) = self.root().read_link(&here) else { continue };
+            links += 1;
+            if links > MOST_LINKS {
+                return Ok(()); // the read itself will say so
+            }
+            at.pop();
+            if target.starts_with(b"/") {
+                at.clear();
+            }
+            rest.extend(parts(&target));
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a path, the last first.
+fn parts(path: &[u8]) -> Vec<BString> {
+    let parts = path.split(|b| *b == b'/').filter(|p| !p.is_empty());
+    let mut parts: Vec<BString> = parts.map(|p| BStr::new(p).into()).collect();
+    parts.reverse();
+    parts
+}
+
+fn joined(parts: &[BString]) -> BString {
+    let mut path = Vec::new();
+    for part in parts {
+        path.push(b'/');
+        path.extend_from_slice(part.as_bytes());
+    }
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_local, joined, parts};
+    use crate::parse::mountinfo::parse;
+
+    #[test]
+    fn only_known_local_file_systems_pass() {
+        let mounts = parse(
+            b"1 0 0:1 / / rw - virtiofs root rw\n2 1 0:2 / /a rw - ext4 /dev/x rw\n3 1 0:3 / /b rw - fuse.sshfs h rw\n\
+4 1 0:4 / /c rw - autofs h rw\n5 1 0:5 / /d rw - nfs4 h rw\n6 1 0:6 / /e rw - zfs p rw\n7 1 0:7 / /f rw - somethingnew x rw\n",
+        )
+        .unwrap();
+        let local: Vec<bool> = mounts.iter().map(is_local).collect();
+        assert_eq!(local, [true, true, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn paths_come_apart_and_together() {
+        assert_eq!(parts(b"/a//b/"), ["b", "a"]);
+        assert_eq!(joined(&["a".into(), "b".into()]), "/a/b");
+    }
+}

@@ -1,0 +1,3 @@
+//! The only unsafe code of the project: one primitive a file, each with its reason.
+
+pub mod fork;
