@@ -1,0 +1,159 @@
+//! A container by name or id.
+
+use std::rc::Rc;
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+
+use super::{Answer, Detail, Status, process};
+use crate::index::Index;
+use crate::index::lookup::Container;
+use crate::model::gap::{Class, what};
+use crate::model::{
+    Described, Engine, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row, Source,
+};
+use crate::target::Typed;
+use crate::target::container::Name;
+
+/// What a name came to.
+pub(super) enum Resolved {
+    /// One container.
+    One(Box<Container>),
+    /// None, or several, or it could not be looked for: the answer says which.
+    Not(Box<Answer>),
+}
+
+/// Looks the name up.
+pub(super) fn resolve(index: &mut Index<'_>, typed: &Typed, name: &Name, needs: Needs) -> Resolved {
+    let found = index.containers_named(name.name.as_ref());
+    let mut hits = found.containers;
+    hits.retain(|(engine, _)| name.engine.is_none_or(|e| e == *engine));
+    let needs = needs.and(Needs::DESCRIPTION).and(Needs::LIVENESS);
+    let mut containers: Vec<Container> =
+        hits.iter().map(|(engine, id)| index.container(*engine, id.as_ref(), needs)).collect();
+    if let Some(user) = &name.user {
+        containers.retain(|c| c.owner.description().and_then(|d| d.user.as_ref()) == Some(user));
+    }
+    if containers.len() == 1 {
+        return Resolved::One(Box::new(containers.remove(0)));
+    }
+    if containers.is_empty() {
+        return Resolved::Not(Box::new(none(typed, name, found.gaps)));
+    }
+    let mut answer = Answer::new(typed, "container", Status::Ambiguous);
+    answer.candidates = containers.iter().map(|c| (exact(&c.owner), word(&c.owner))).collect();
+    answer.message = Some(format!("{} fits {} containers", typed.text, containers.len()));
+    Resolved::Not(Box::new(answer))
+}
+
+/// Not found, or not to be found out.
+fn none(typed: &Typed, name: &Name, gaps: Vec<Gap>) -> Answer {
+    let mut answer = Answer::new(typed, "container", Status::NotFound);
+    answer.message = Some(format!("no container {}", name.name));
+    if let Some(gap) = gaps.first() {
+        answer.status = Status::Partial;
+        answer.message =
+            Some(format!("can't tell whether there is a container {}: {gap}", name.name));
+        answer.gaps = gaps;
+    }
+    answer
+}
+
+/// A target that is this container and no other.
+fn exact(owner: &Owner) -> BString {
+    format!("container:{}/{}", owner.runtime.0, owner.id).into()
+}
+
+fn word(owner: &Owner) -> BString {
+    let name = owner.best_name().map_or(BStr::new(b"?"), |n| n.as_ref());
+    let state = owner.state.known().map_or("unknown", |s| s.name());
+    let image = owner.description().and_then(|d| d.image.as_ref());
+    let image = image.map_or(BStr::new(b""), |i| i.as_ref());
+    format!("{name} {state} {image}").into()
+}
+
+pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: Detail) -> Answer {
+    let container = match resolve(index, typed, name, detail.needs) {
+        Resolved::One(container) => container,
+        Resolved::Not(answer) => return *answer,
+    };
+    let mut answer = Answer::new(typed, "container", Status::Found);
+    let chain = chain(index, &container.owner);
+    let evidence = evidence(&container);
+    answer.membership = Fact::Known(Membership { chain, evidence });
+    match &container.pids {
+        Ok(pids) if detail.processes || detail.served_by => {
+            rows(index, &mut answer, &container, pids, detail);
+        }
+        Ok(_) => {}
+        Err(gap) => {
+            answer.status = Status::Partial;
+            answer.message = Some(gap.to_string());
+            answer.gaps.push(gap.clone());
+        }
+    }
+    answer
+}
+
+fn rows(
+    index: &mut Index<'_>,
+    answer: &mut Answer,
+    container: &Container,
+    pids: &[u32],
+    detail: Detail,
+) {
+    let init = container.owner.init_pid.known().copied();
+    let wanted = pids.iter().copied().filter(|p| detail.processes || Some(*p) == init);
+    let mut rows: Vec<Row> = Vec::new();
+    for pid in wanted {
+        if index.host().out_of_time() {
+            let remedy = Some("try again with a longer --timeout");
+            let why = "not all processes were read in time";
+            let path = index.host().shown(b"proc");
+            let gap = Gap::new(what::PIDS, Class::TimedOut, path, why, remedy);
+            answer.status = Status::Partial;
+            answer.message = Some(gap.to_string());
+            answer.gaps.push(gap);
+            break;
+        }
+        match index.row(pid, detail.needs) {
+            Ok(Some(row)) => rows.push(row),
+            Ok(None) => {} // ended meanwhile
+            Err(e) => answer.gaps.push(Gap::from_read(what::PROCESS, &e)),
+        }
+    }
+    if detail.served_by {
+        let init = rows.iter().find(|r| Some(r.process.pid) == init);
+        answer.served_by = init.and_then(|row| process::server(index, row));
+    }
+    if detail.processes {
+        answer.processes = rows;
+    }
+}
+
+/// The levels around the container, described, and itself.
+fn chain(index: &mut Index<'_>, owner: &Rc<Owner>) -> Vec<Rc<Owner>> {
+    let mut chain: Vec<Rc<Owner>> = Vec::new();
+    for outer in index.levels_around(owner) {
+        let outer =
+            if outer.kind == OwnerKind::Container { index.outer(&outer) } else { Rc::new(outer) };
+        chain.push(outer);
+    }
+    chain.push(Rc::clone(owner));
+    chain
+}
+
+fn evidence(container: &Container) -> Vec<Evidence> {
+    let mut evidence = Vec::new();
+    let owner = &container.owner;
+    if let Some(dir) = container.dirs.first() {
+        evidence.push(Evidence::agreeing(Source::Cgroup, owner.cgroup.clone(), dir.clone()));
+    }
+    if let Described::Yes(description) = &owner.described {
+        let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_ref());
+        let Engine(engine) = owner.runtime;
+        let detail = format!("{engine} calls it {name}");
+        evidence.push(Evidence::agreeing(Source::StateFile, detail, description.path.clone()));
+    }
+    evidence
+}

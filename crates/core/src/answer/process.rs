@@ -1,0 +1,93 @@
+//! Whose process is this PID.
+
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, Mode, parse};
+
+use super::{Answer, Detail, Server, Status};
+use crate::index::Index;
+use crate::model::gap::what;
+use crate::model::{Fact, Gap, OwnerKind, Role, Row};
+use crate::runtime::Subject;
+use crate::target::Typed;
+use crate::target::pid::Pid;
+
+pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Detail) -> Answer {
+    let not_found = || {
+        let mut answer = Answer::new(typed, "process", Status::NotFound);
+        answer.message = Some(format!("no process {}", pid.0));
+        answer
+    };
+    if !pid.is_possible() {
+        return not_found();
+    }
+    let mut row = match index.row(pid.0, detail.needs) {
+        Ok(Some(row)) => row,
+        Ok(None) => match index.hidden_processes() {
+            Some(gap) => {
+                return unread(
+                    typed,
+                    format!("can't tell whether there is a process {}: {gap}", pid.0),
+                    gap,
+                );
+            }
+            None => return not_found(),
+        },
+        Err(e) if index.host().mode() == Mode::Saved && e.class == Class::Gone => {
+            return not_found();
+        }
+        Err(e) => {
+            let gap = Gap::from_read(what::PROCESS, &e);
+            return unread(typed, format!("can't look at process {}: {gap}", pid.0), gap);
+        }
+    };
+    // A thread has a directory too; its process is what has an owner.
+    let mut kind = "process";
+    let tgid = row.process.status.known().and_then(|s| s.tgid);
+    if let Some(tgid) = tgid.filter(|t| *t != pid.0) {
+        kind = "thread";
+        match index.row(tgid, detail.needs) {
+            Ok(Some(leader)) => row = leader,
+            _ => return not_found(),
+        }
+    }
+    let mut answer = Answer::new(typed, kind, Status::Found);
+    if detail.served_by {
+        answer.served_by = server(index, &row);
+        let serves = row.process.serves.known().cloned();
+        answer.serves_name = serves.and_then(|id| index.name_of(id.as_ref()));
+    }
+    answer.membership = row.membership.clone();
+    answer.process = Some(row);
+    answer
+}
+
+/// There may be such a process, but nothing can be said of it.
+fn unread(typed: &Typed, message: String, gap: Gap) -> Answer {
+    let mut answer = Answer::new(typed, "process", Status::Partial);
+    answer.message = Some(message);
+    answer.membership = Fact::Unread(gap);
+    answer
+}
+
+/// The shim of the row's container: parent of its init process.
+pub(super) fn server(index: &Index<'_>, row: &Row) -> Option<Server> {
+    let owner = row.owner().filter(|o| o.kind == OwnerKind::Container)?;
+    let host = index.host();
+    let direct = matches!(row.process.role.known(), Some(Role::Init | Role::Exec));
+    let ppid = if direct {
+        row.process.stat.known()?.ppid
+    } else {
+        host.process(*owner.init_pid.known()?).ok()?.stat().ok()?.ppid
+    };
+    let dir = host.process(ppid).ok()?;
+    let stat = dir.stat().ok().filter(|s| s.comm.starts_with(b"containerd-shim"))?;
+    let ask = Ask { file: Slow::Cmdline, pid: ppid, start_ticks: stat.start_ticks };
+    let args = parse::cmdline::parse(&host.slow_reads(&[ask]).pop()?.ok()?);
+    // Its own word for whom it serves; anyone else with that name does not count.
+    let serves = Subject::flag(&args, "id").filter(|id| *id == owner.id);
+    serves.map(|_| Server {
+        pid: ppid,
+        comm: stat.comm,
+        namespace: Subject::flag(&args, "namespace"),
+    })
+}

@@ -1,0 +1,202 @@
+//! From owners as the kernel shows them to owners with names and states.
+
+use std::rc::Rc;
+
+use bstr::{BStr, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::Class;
+use whose_kernel::parse::cgroup::Line;
+use whose_kernel::read::cgroup_tree;
+
+use super::Index;
+use crate::model::gap::what;
+use crate::model::{
+    ContainerState, Described, Evidence, Fact, Gap, Owner, OwnerKind, Role, Row, Source,
+};
+
+/// What was found about a container's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Members {
+    /// It has some: this process is one.
+    Has(u32),
+    /// It has none.
+    None,
+    /// It could not be read.
+    Unread,
+}
+
+impl Index<'_> {
+    /// Describes the owners of all rows, each once.
+    pub(super) fn describe_rows(&mut self, rows: &mut [Row], needs: Needs) {
+        if !needs.has(Needs::DESCRIPTION) {
+            return;
+        }
+        for row in rows {
+            let pid = row.process.pid;
+            let Fact::Known(membership) = &mut row.membership else {
+                continue;
+            };
+            for owner in &mut membership.chain {
+                if owner.kind == OwnerKind::Container {
+                    *owner = self.described(owner, Members::Has(pid), needs);
+                }
+            }
+            let Some(owner) = membership.chain.last().cloned() else {
+                continue;
+            };
+            if let Some(description) = owner.description() {
+                let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_bstr());
+                let detail = format!("{} calls it {name}", owner.runtime.0);
+                let seen = Evidence::agreeing(Source::StateFile, detail, description.path.clone());
+                membership.evidence.push(seen);
+                let believed = description.believed;
+                let stopped =
+                    [ContainerState::Exited, ContainerState::Created, ContainerState::Dead];
+                if believed.is_some_and(|b| stopped.contains(&b)) {
+                    let detail =
+                        format!("it says {}", description.engine_state.unwrap_or("stopped"));
+                    let seen =
+                        Evidence::against(Source::StateFile, detail, description.path.clone());
+                    membership.evidence.push(seen);
+                }
+            }
+            settle_role(row, &owner);
+        }
+    }
+
+    /// The owner with its description, and its state when that is asked for.
+    pub(super) fn described(&mut self, owner: &Owner, members: Members, needs: Needs) -> Rc<Owner> {
+        let live = needs.has(Needs::LIVENESS);
+        let key = (owner.runtime, owner.id.clone(), owner.cgroup.clone(), live);
+        if let Some(known) = self.owners.get(&key) {
+            return Rc::clone(known);
+        }
+        let mut owner = owner.clone();
+        let hint = match members {
+            Members::Has(pid) => Some(pid),
+            Members::None | Members::Unread => None,
+        };
+        owner.described = match self.description_of(owner.runtime, owner.id.as_ref(), hint) {
+            None => Described::No,
+            Some(Ok(description)) => Described::Yes(Box::new(description)),
+            Some(Err(gap)) => Described::Unread(gap),
+        };
+        if needs.has(Needs::LIVENESS) {
+            owner.state = self.state(&owner, members);
+            owner.init_pid = self.init_pid(&owner, members);
+        }
+        let owner = Rc::new(owner);
+        self.owners.insert(key, Rc::clone(&owner));
+        owner
+    }
+
+    /// A container around another one: it runs, since something in it does.
+    pub fn outer(&mut self, owner: &Owner) -> Rc<Owner> {
+        self.described(owner, Members::Unread, Needs::DESCRIPTION)
+    }
+
+    /// The state. The kernel's facts win: processes there are, or none, or frozen ones.
+    fn state(&self, owner: &Owner, members: Members) -> Fact<ContainerState> {
+        let believed = owner.description().and_then(|d| d.believed);
+        match members {
+            Members::Has(_) => match self.is_frozen(owner) {
+                Ok(true) => Fact::Known(ContainerState::Paused),
+                Ok(false) => Fact::Known(ContainerState::Running),
+                Err(gap) => match believed {
+                    Some(ContainerState::Paused) => Fact::Known(ContainerState::Paused),
+                    Some(_) => Fact::Known(ContainerState::Running),
+                    None => Fact::Unread(gap),
+                },
+            },
+            Members::None => Fact::Known(match believed {
+                Some(ContainerState::Running | ContainerState::Paused) => ContainerState::Exited,
+                Some(other) => other,
+                None => ContainerState::Unknown,
+            }),
+            Members::Unread => {
+                let why = "whether it has processes could not be read";
+                Fact::Unread(Gap::new(
+                    what::STATE,
+                    Class::Unsupported,
+                    owner.cgroup.clone(),
+                    why,
+                    None,
+                ))
+            }
+        }
+    }
+
+    /// Whether the owner's processes are frozen: by its own line's hierarchy on v2, by the freezer
+    /// at the same path on v1.
+    fn is_frozen(&self, owner: &Owner) -> Result<bool, Gap> {
+        let gap = |e: &whose_kernel::ReadError| Gap::from_read(what::STATE, e);
+        let hierarchies = self.hierarchies().map_err(|e| gap(&e))?;
+        let own = Line {
+            hierarchy: u32::from(!owner.hierarchy.is_empty()),
+            controllers: owner.hierarchy.clone(),
+            path: owner.cgroup.clone(),
+            deleted: false,
+        };
+        let freezer = hierarchies
+            .iter()
+            .filter(|h| (h.v2 && h.holds(&own)) || h.controllers.iter().any(|c| c == "freezer"));
+        let mut problem = None;
+        let mut read = false;
+        for hierarchy in freezer {
+            match cgroup_tree::is_frozen(self.host, hierarchy, &owner.cgroup) {
+                Ok(true) => return Ok(true),
+                Ok(false) => read = true,
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => problem = Some(gap(&e)),
+            }
+        }
+        match problem {
+            Some(gap) if !read => Err(gap),
+            None if !read => {
+                let why = "no freezer is mounted for it";
+                Err(Gap::new(what::STATE, Class::Unsupported, owner.cgroup.clone(), why, None))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// The init process: the engine's word for it, if that process is in the container's cgroup.
+    fn init_pid(&mut self, owner: &Owner, members: Members) -> Fact<u32> {
+        if members == Members::None {
+            return Fact::Absent;
+        }
+        let believed = match &owner.described {
+            Described::Yes(description) => description.pid,
+            Described::Unread(gap) => return Fact::Unread(gap.clone()),
+            Described::No => None,
+        };
+        let Some(pid) = believed else {
+            return Fact::Absent;
+        };
+        let is_member = self.host.process(pid).and_then(|p| p.cgroup()).is_ok_and(|lines| {
+            lines.iter().any(|l| l.segments().any(|s| s.contains_str(&owner.id)))
+        });
+        is_member.then_some(pid).into()
+    }
+}
+
+/// What only the engine's word for the init process settles: with `--pid=host` init has no PID of
+/// its own inside, with a joined PID namespace it is not 1.
+fn settle_role(row: &mut Row, owner: &Owner) {
+    let Fact::Known(role @ (Role::Exec | Role::Workload | Role::Init)) = row.process.role else {
+        return;
+    };
+    if owner.kind != OwnerKind::Container {
+        return;
+    }
+    let Some(description) = owner.description() else {
+        // Without it, a child of the shim may be init as well as exec'd.
+        if role == Role::Exec {
+            row.process.role = Fact::Known(Role::Workload);
+        }
+        return;
+    };
+    if description.pid == Some(row.process.pid) {
+        row.process.role = Fact::Known(Role::Init);
+    }
+}

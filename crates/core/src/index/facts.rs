@@ -1,0 +1,159 @@
+//! Reading the facts of one process that a plan needs.
+
+use whose_fields::Needs;
+use whose_kernel::parse::idmap;
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, Host, Mode, ReadError, parse};
+
+use crate::model::gap::what;
+use crate::model::{Fact, Gap, Process, Row};
+
+/// `stat` and `status`: what a filter can judge before anything else is read.
+///
+/// # Errors
+/// `gone` when the process is; in a saved tree a missing file is a gap of the process instead.
+pub(super) fn load(host: &Host, dir: &ProcDir<'_>, needs: Needs) -> Result<Process, ReadError> {
+    let mut process = Process { pid: dir.pid(), hz: host.ticks_per_second(), ..Process::default() };
+    process.stat = fact(host, dir.stat())?;
+    if needs.has(Needs::STATUS) {
+        process.status = fact(host, dir.status())?;
+        let uid = process.uid();
+        process.user = uid.and_then(|uid| host.user_name(uid)).map(Into::into);
+    }
+    times(host, &mut process);
+    Ok(process)
+}
+
+fn fact<T>(host: &Host, read: Result<T, ReadError>) -> Result<Fact<T>, ReadError> {
+    match read {
+        Ok(value) => Ok(Fact::Known(value)),
+        // Gone, or hidden from this user as a whole (hidepid=1): there is no row to be made.
+        Err(e)
+            if host.mode() != Mode::Saved && matches!(e.class, Class::Gone | Class::Forbidden) =>
+        {
+            Err(e)
+        }
+        Err(e) => Ok(Fact::Unread(Gap::from_read(what::PROCESS, &e))),
+    }
+}
+
+/// Wall clock start and age, from the start ticks.
+fn times(host: &Host, process: &mut Process) {
+    let Some(stat) = process.stat.known() else {
+        if let Fact::Unread(gap) = &process.stat {
+            process.start_time = Fact::Unread(gap.clone());
+            process.elapsed = Fact::Unread(gap.clone());
+        }
+        return;
+    };
+    let (ticks, hz) = (stat.start_ticks, process.hz.max(1));
+    let boot_gap = |e: &ReadError| Gap::from_read(what::BOOT, e);
+    process.start_time = match host.start_time(ticks) {
+        Ok(ms) => Fact::Known(ms),
+        Err(e) => Fact::Unread(boot_gap(&e)),
+    };
+    process.elapsed = match host.uptime_ticks() {
+        Ok(now) => Fact::Known(now.saturating_sub(ticks) / hz),
+        Err(e) => Fact::Unread(boot_gap(&e)),
+    };
+}
+
+/// The rest of the directory. False when the process is gone.
+pub(super) fn load_rest(host: &Host, dir: &ProcDir<'_>, p: &mut Process, needs: Needs) -> bool {
+    let saved = host.mode() == Mode::Saved;
+    if needs.has(Needs::WCHAN) {
+        p.wchan = match dir.wchan() {
+            Ok(wchan) => wchan.into(),
+            Err(e) if e.class == Class::Gone && !saved => return false,
+            Err(e) => absent_or_gap(what::WCHAN, &e),
+        };
+    }
+    if needs.has(Needs::PIDNS) {
+        p.pidns = soft(what::NAMESPACES, dir.namespace("pid"));
+    }
+    if needs.has(Needs::LINKS) {
+        p.exe = soft(what::LINKS, dir.link_text("exe"));
+        p.cwd = soft(what::LINKS, dir.link_text("cwd"));
+    }
+    if needs.has(Needs::IDMAP) {
+        p.inside_uid = match (dir.uid_map(), p.uid()) {
+            (Ok(map), Some(uid)) => idmap::inside(&map, uid).into(),
+            (Ok(_), None) => Fact::Absent,
+            (Err(e), _) => absent_or_gap(what::IDMAP, &e),
+        };
+    }
+    true
+}
+
+/// What zombies and kernel threads do not have is absent, not unread.
+fn soft<T>(what: &'static str, read: Result<T, ReadError>) -> Fact<T> {
+    match read {
+        Ok(value) => Fact::Known(value),
+        Err(e) => absent_or_gap(what, &e),
+    }
+}
+
+fn absent_or_gap<T>(what: &'static str, e: &ReadError) -> Fact<T> {
+    match e.class {
+        Class::Gone => Fact::Absent,
+        _ => Fact::Unread(Gap::from_read(what, e)),
+    }
+}
+
+/// Stores what a slow file's read brought.
+type SetSlow<'f> = dyn FnMut(&mut Process, Result<Vec<u8>, ReadError>) + 'f;
+
+impl super::Index<'_> {
+    /// Files whose reading can block, of all rows in batches. A process that is gone by now keeps its
+    /// row: what was read of it is true.
+    pub(super) fn read_slow(&self, rows: &mut [Row], needs: Needs) {
+        if needs.has(Needs::CMDLINE) {
+            for p in rows.iter_mut().map(|r| &mut r.process) {
+                if p.is_kernel() || p.is_dead() {
+                    p.args = Fact::Known(Vec::new()); // they have none
+                }
+            }
+            let saved = self.host().mode() == Mode::Saved;
+            let asked = |p: &Process| p.args.known().is_none();
+            self.each_slow(rows, Slow::Cmdline, &asked, &mut |p, answer| {
+                p.args = match answer {
+                    // Every process has the file: a saved tree without it was not told.
+                    Err(e) if saved => Fact::Unread(Gap::from_read(what::ARGS, &e)),
+                    answer => soft(what::ARGS, answer.map(|bytes| parse::cmdline::parse(&bytes))),
+                };
+            });
+        }
+        if needs.has(Needs::IO) {
+            let host = self.host();
+            self.each_slow(rows, Slow::Io, &|p| !p.is_dead(), &mut |p, answer| {
+                let path = host.shown(format!("proc/{}/io", p.pid).as_bytes());
+                let io = answer.and_then(|b| parse::io::parse(&b).map_err(|m| m.at(path)));
+                p.io = soft(what::IO, io);
+            });
+        }
+    }
+
+    fn each_slow(
+        &self,
+        rows: &mut [Row],
+        file: Slow,
+        wanted: &dyn Fn(&Process) -> bool,
+        set: &mut SetSlow<'_>,
+    ) {
+        let ask = |p: &Process| Ask { file, pid: p.pid, start_ticks: p.start_ticks() };
+        let mut asked: Vec<(usize, Ask)> = (rows.iter().enumerate())
+            .filter(|(_, r)| wanted(&r.process))
+            .map(|(at, r)| (at, ask(&r.process)))
+            .collect();
+        // A process in uninterruptible sleep is the likeliest to block its reader, and a class of
+        // reads is given up after two have: those come last.
+        asked
+            .sort_by_key(|(at, _)| rows[*at].process.stat.known().is_some_and(|s| s.state == b'D'));
+        let asks: Vec<Ask> = asked.iter().map(|(_, ask)| *ask).collect();
+        let answers = self.host().slow_reads(&asks);
+        for ((at, _), answer) in asked.into_iter().zip(answers) {
+            set(&mut rows[at].process, answer);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! From a name to containers, and from a container to its processes.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::parse::cgroup::Line;
+use whose_kernel::read::cgroup_tree::{self, Hierarchy};
+use whose_kernel::{Class, ReadError};
+
+use super::Index;
+use super::arbitrate::{Confirmed, arbitrate};
+use super::describe::Members;
+use crate::model::gap::what;
+use crate::model::{ContainerState, Engine, Gap, Owner, OwnerKind};
+use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject};
+
+/// A container and where its processes are.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// The container, described.
+    pub owner: Rc<Owner>,
+    /// The hierarchy its cgroup was found on.
+    pub hierarchy: Option<Hierarchy>,
+    /// Its cgroup directories there (itself and all below); empty when it has none.
+    pub dirs: Vec<BString>,
+    /// Its processes, ascending; or why they can't be told in full.
+    pub pids: Result<Vec<u32>, Gap>,
+}
+
+/// What a name leads to.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Engine and id of each.
+    pub containers: Vec<(Engine, BString)>,
+    /// State that could not be looked at: with it, an empty result proves nothing.
+    pub gaps: Vec<Gap>,
+}
+
+impl Index<'_> {
+    /// Containers by full id, else by exact name, else by unique beginning of the id, as docker
+    /// reads its arguments.
+    pub fn containers_named(&mut self, text: &BStr) -> Found {
+        let mut gaps: Vec<Gap> = Vec::new();
+        let hexadecimal = crate::runtime::segment::is_hex(text);
+        let mut queries = vec![Query::Name(text)];
+        if hexadecimal {
+            queries.insert(0, Query::Id(text));
+            queries.push(Query::IdPrefix(text));
+        }
+        let last = queries.len() - 1;
+        for (at, query) in queries.into_iter().enumerate() {
+            let search = self.search(query, at == last);
+            if !search.found.is_empty() {
+                return Found { containers: search.found, gaps: Vec::new() };
+            }
+            gaps.extend(search.gaps);
+        }
+        // The last walk may have found engines that the first queries did not know of.
+        if hexadecimal {
+            let search = self.search(Query::Name(text), false);
+            if !search.found.is_empty() {
+                return Found { containers: search.found, gaps: Vec::new() };
+            }
+            gaps.extend(search.gaps);
+        }
+        if hexadecimal {
+            let containers = self.ids_in_cgroups(text);
+            if !containers.is_empty() {
+                return Found { containers, gaps: Vec::new() };
+            }
+        }
+        let mut told: Vec<Gap> = Vec::new();
+        for gap in gaps {
+            if !told.contains(&gap) {
+                told.push(gap);
+            }
+        }
+        Found { containers: Vec::new(), gaps: told }
+    }
+
+    /// The name of the container with this full id, if some engine's state here gives one.
+    pub fn name_of(&mut self, id: &BStr) -> Option<BString> {
+        let (engine, id) = self.search(Query::Id(id), false).found.pop()?;
+        self.description_of(engine, id.as_ref(), None)?.ok()?.name
+    }
+
+    /// One container with its processes. Nothing but its own cgroup and state is read.
+    pub fn container(&mut self, engine: Engine, id: &BStr, needs: Needs) -> Container {
+        let mut owner = Owner::new(OwnerKind::Container, engine, id);
+        let description = self.description_of(engine, id, None).and_then(Result::ok);
+        let believed_pid = description.as_ref().and_then(|d| d.pid);
+        let running = description
+            .as_ref()
+            .and_then(|d| d.believed)
+            .is_none_or(|b| matches!(b, ContainerState::Running | ContainerState::Paused));
+        let place = self.place_of(&owner, believed_pid, running);
+        let mut dirs = Vec::new();
+        let pids = match &place {
+            Ok(Some((hierarchy, path))) => {
+                owner.cgroup.clone_from(path);
+                owner.hierarchy = bstr::join(b",", &hierarchy.controllers).into();
+                let dir = hierarchy.dir(path).unwrap_or_default();
+                match self.members_below(&dir) {
+                    Ok((found, pids)) => {
+                        dirs = found;
+                        Ok(pids)
+                    }
+                    Err(e) if e.class == Class::Gone => Ok(Vec::new()),
+                    Err(e) => Err(Gap::from_read(what::PIDS, &e)),
+                }
+            }
+            Ok(None) => Ok(Vec::new()),
+            Err(e) => Err(Gap::from_read(what::PIDS, e)),
+        };
+        let members = match &pids {
+            Ok(pids) => pids.first().map_or(Members::None, |p| Members::Has(*p)),
+            Err(_) => Members::Unread,
+        };
+        let place = place.ok().flatten();
+        if let Some((hierarchy, path)) = &place {
+            self.adopt_seed(&mut owner, &line_of(hierarchy, path));
+        }
+        let owner = self.described(&owner, members, needs);
+        Container { owner, hierarchy: place.map(|(h, _)| h), dirs, pids }
+    }
+
+    /// What the cgroup's text says besides: the kind, a name, the pod.
+    fn adopt_seed(&self, owner: &mut Owner, line: &Line) {
+        let seed = chain_in(line).into_iter().rev().find(|o| o.id == owner.id);
+        if let Some(seed) = seed.filter(|s| s.kind.contains()) {
+            owner.kind = seed.kind;
+            owner.name = seed.name;
+            owner.pod_uid = seed.pod_uid;
+        }
+    }
+
+    /// The levels around a container, outermost first and without itself, from its cgroup path.
+    #[must_use]
+    pub fn levels_around(&self, owner: &Owner) -> Vec<Owner> {
+        let line = Line {
+            hierarchy: u32::from(!owner.hierarchy.is_empty()),
+            controllers: owner.hierarchy.clone(),
+            path: owner.cgroup.clone(),
+            deleted: false,
+        };
+        let mut chain = chain_in(&line);
+        chain.retain(|o| o.id != owner.id && o.kind != OwnerKind::Unknown);
+        chain
+    }
+
+    /// The hierarchy and path of a container's cgroup: from the process its engine wrote down, if
+    /// that is one of its own; else where its engine would put it; else by a walk of the tree.
+    /// `None` only when all of that was looked through.
+    fn place_of(
+        &mut self,
+        owner: &Owner,
+        pid: Option<u32>,
+        running: bool,
+    ) -> Result<Option<(Hierarchy, BString)>, ReadError> {
+        let hierarchies = match self.hierarchies() {
+            Ok(hierarchies) => hierarchies.to_vec(),
+            // Its engine says that it does not run, and there is no tree to contradict it.
+            Err(_) if !running => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if hierarchies.is_empty() && running {
+            let path = self.host().shown(b"sys/fs/cgroup");
+            return Err(ReadError::new(path, Class::Unsupported, "no cgroup hierarchy is mounted"));
+        }
+        let lines = pid.and_then(|p| self.host().process(p).ok()).and_then(|p| p.cgroup().ok());
+        for line in lines.iter().flatten() {
+            let Some(hierarchy) = hierarchies.iter().find(|h| h.holds(line)) else { continue };
+            let Some(path) = path_of_id(line, &owner.id) else { continue };
+            if hierarchy.dir(&path).is_some_and(|d| self.host().root().has_dir(&d)) {
+                return Ok(Some((hierarchy.clone(), path)));
+            }
+        }
+        for path in self.guessed_cgroups(owner.runtime, owner.id.as_ref()) {
+            for hierarchy in &hierarchies {
+                if let Some(dir) = hierarchy.dir(&path)
+                    && self.has_members(&dir)?
+                {
+                    return Ok(Some((hierarchy.clone(), path)));
+                }
+            }
+        }
+        if running { self.walk_for(owner, &hierarchies) } else { Ok(None) }
+    }
+
+    /// The last resort: every cgroup there is. Not found counts only after a complete walk.
+    fn walk_for(
+        &self,
+        owner: &Owner,
+        hierarchies: &[Hierarchy],
+    ) -> Result<Option<(Hierarchy, BString)>, ReadError> {
+        let mut problem = None;
+        for hierarchy in hierarchies {
+            let walk = match cgroup_tree::subtree(self.host(), &hierarchy.point) {
+                Ok(walk) => walk,
+                Err(e) => {
+                    problem.get_or_insert(e);
+                    continue;
+                }
+            };
+            for dir in &walk.dirs {
+                let names = named_by(hierarchy, dir);
+                if names.iter().any(|(_, id, _)| *id == owner.id) && self.has_members(dir)? {
+                    return Ok(path_below(hierarchy, dir).map(|p| (hierarchy.clone(), p)));
+                }
+            }
+            problem = problem.or(walk.problem);
+        }
+        problem.map_or(Ok(None), Err)
+    }
+
+    /// Whether anyone is in the cgroup or below it.
+    fn has_members(&self, dir: &[u8]) -> Result<bool, ReadError> {
+        match self.members_below(dir) {
+            Ok((_, pids)) => Ok(!pids.is_empty()),
+            Err(e) if e.class == Class::Gone => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The processes of a cgroup and of all below it.
+    ///
+    /// # Errors
+    /// When any of them can't be read: the list would not be complete.
+    pub fn members_below(&self, dir: &[u8]) -> Result<(Vec<BString>, Vec<u32>), ReadError> {
+        let walk = cgroup_tree::subtree(self.host(), dir)?;
+        if let Some(problem) = walk.problem {
+            return Err(problem);
+        }
+        let pids = self.members_of(&walk.dirs)?;
+        Ok((walk.dirs, pids))
+    }
+
+    /// The processes of these cgroups, ascending. One that was removed meanwhile has none.
+    ///
+    /// # Errors
+    /// As [`Index::members_below`].
+    pub fn members_of(&self, dirs: &[BString]) -> Result<Vec<u32>, ReadError> {
+        let mut pids = BTreeSet::new();
+        for (at, dir) in dirs.iter().enumerate() {
+            match cgroup_tree::members(self.host(), dir) {
+                Ok(members) => pids.extend(members),
+                // Removed meanwhile, or threaded: then the domain above lists them.
+                Err(e) if at > 0 && (e.class == Class::Gone || cgroup_tree::is_threaded(&e)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(pids.into_iter().collect())
+    }
+
+    /// The directories of a container that no container nested in it has.
+    #[must_use]
+    pub fn direct_dirs(&self, container: &Container) -> Vec<BString> {
+        let Some(hierarchy) = &container.hierarchy else { return Vec::new() };
+        let own = |dir: &&BString| {
+            let path = path_below(hierarchy, dir).unwrap_or_default();
+            let chain = chain_in(&line_of(hierarchy, &path));
+            let inner = chain.iter().rfind(|o| o.kind.contains() || o.kind == OwnerKind::Unknown);
+            inner.is_none_or(|o| o.id == container.owner.id)
+        };
+        container.dirs.iter().filter(own).cloned().collect()
+    }
+}
+
+fn line_of(hierarchy: &Hierarchy, path: &BString) -> Line {
+    Line {
+        hierarchy: u32::from(!hierarchy.v2),
+        controllers: bstr::join(b",", &hierarchy.controllers).into(),
+        path: path.clone(),
+        deleted: false,
+    }
+}
+
+/// The cgroup path of a directory of the cgroup tree.
+fn path_below(hierarchy: &Hierarchy, dir: &[u8]) -> Option<BString> {
+    let rest = whose_kernel::parse::mountinfo::strip(&hierarchy.point, dir)?;
+    let root = hierarchy.root.strip_suffix(b"/").unwrap_or(&hierarchy.root);
+    Some([root, rest.as_bytes()].concat().into())
+}
+
+/// The levels that a path's text names.
+fn chain_in(line: &Line) -> Vec<Owner> {
+    let lines = std::slice::from_ref(line);
+    let subject = Subject { lines, comm: BStr::new(b""), args: Some(&[]), uid: None, nspid: None };
+    let claims: Vec<Mine> = REGISTRY
+        .iter()
+        .filter_map(|r| match r.claim(&subject) {
+            Claim::Mine(mine) => Some(mine),
+            Claim::NotMine | Claim::Need(_) => None,
+        })
+        .collect();
+    arbitrate(lines, &claims, &mut |_| Confirmed::No).chain
+}
+
+/// The containers whose own cgroup the directory is, as far as its name tells.
+pub(super) fn named_by(hierarchy: &Hierarchy, dir: &[u8]) -> Vec<(Engine, BString, Proof)> {
+    let Some(path) = path_below(hierarchy, dir) else {
+        return Vec::new();
+    };
+    let line = line_of(hierarchy, &path);
+    let depth = line.segments().count();
+    let subject = Subject {
+        lines: std::slice::from_ref(&line),
+        comm: BStr::new(b""),
+        args: Some(&[]),
+        uid: None,
+        nspid: None,
+    };
+    let mut named = Vec::new();
+    for runtime in REGISTRY {
+        if let Claim::Mine(mine) = runtime.claim(&subject) {
+            let levels =
+                mine.levels.into_iter().filter(|l| l.depth == depth && l.owner.kind.contains());
+            named.extend(levels.map(|l| (l.owner.runtime, l.owner.id, l.proof)));
+        }
+    }
+    named
+}
+
+/// The part of a line's path that ends with the segment holding the id.
+fn path_of_id(line: &Line, id: &[u8]) -> Option<BString> {
+    let depth = line.segments().position(|s| s.contains_str(id))?;
+    Some(crate::runtime::claim::path_to(line, depth + 1))
+}

@@ -1,0 +1,173 @@
+//! Joining: claims to owners, owners to their state, names to processes.
+//!
+//! An [`Index`] lives for one command. It keeps what was found out, so that an owner is worked out
+//! once a cgroup and a state file read once a container.
+
+pub mod arbitrate;
+mod describe;
+mod facts;
+pub mod lookup;
+mod membership;
+pub mod plan;
+mod roots;
+pub mod scan;
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bstr::BString;
+use whose_fields::Needs;
+use whose_kernel::read::cgroup_tree::{self, Hierarchy};
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::{Class, Host, Mode, ReadError};
+
+use crate::model::gap::what;
+use crate::model::{Engine, Fact, Gap, Owner, OwnerKind, Row};
+use membership::{Decision, HostReference};
+use roots::Roots;
+
+/// What identifies an owner on this host: two engines may know the same id.
+/// The last part: whether its live state was asked for.
+type OwnerKey = (Engine, BString, BString, bool);
+
+/// Everything found out about a host during one command.
+#[derive(Debug)]
+pub struct Index<'h> {
+    host: &'h Host,
+    roots: Roots,
+    decisions: HashMap<membership::Key, Rc<Decision>>,
+    owners: HashMap<OwnerKey, Rc<Owner>>,
+    reference: OnceCell<HostReference>,
+    parents: HashMap<u32, Option<membership::Parent>>,
+    hierarchies: OnceCell<Result<Vec<Hierarchy>, ReadError>>,
+}
+
+impl<'h> Index<'h> {
+    /// An empty index of a host.
+    #[must_use]
+    pub fn new(host: &'h Host) -> Self {
+        Self {
+            host,
+            roots: Roots::default(),
+            decisions: HashMap::new(),
+            owners: HashMap::new(),
+            reference: OnceCell::new(),
+            parents: HashMap::new(),
+            hierarchies: OnceCell::new(),
+        }
+    }
+
+    /// The host it is of.
+    #[must_use]
+    pub fn host(&self) -> &'h Host {
+        self.host
+    }
+
+    /// The mounted cgroup hierarchies.
+    ///
+    /// # Errors
+    /// When the mount table can't be read.
+    pub fn hierarchies(&self) -> Result<&[Hierarchy], ReadError> {
+        let read = || cgroup_tree::hierarchies(self.host);
+        self.hierarchies.get_or_init(read).as_deref().map_err(Clone::clone)
+    }
+
+    /// Gaps about the whole host: what this `whose` can't see wherever it looks.
+    #[must_use]
+    pub fn host_gaps(&self) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        if self.host.is_outermost() == Some(false) {
+            let why = "whose runs in a container's PID namespace";
+            let remedy = Some("run it on the host, or with the host's PID namespace");
+            let path = self.host.shown(b"proc/self/ns/pid");
+            gaps.push(Gap::new(what::OUTSIDE, Class::Unsupported, path, why, remedy));
+        }
+        gaps.extend(self.hidden_processes());
+        gaps
+    }
+
+    /// The gap that a /proc leaves which does not show others' processes to this user.
+    #[must_use]
+    pub fn hidden_processes(&self) -> Option<Gap> {
+        self.host.hides_processes().then(|| {
+            let why = "mounted with hidepid: other users' processes are not shown";
+            let remedy = Some("run as root: sudo whose ...");
+            Gap::new(what::PROCESS, Class::Forbidden, self.host.shown(b"proc"), why, remedy)
+        })
+    }
+
+    /// Reads what is needed of one process. `None` when there is no such process, or it ended
+    /// while it was read.
+    ///
+    /// # Errors
+    /// When it may not be looked at at all (`hidepid`).
+    pub fn row(&mut self, pid: u32, needs: Needs) -> Result<Option<Row>, ReadError> {
+        let dir = match self.host.process(pid) {
+            Ok(dir) => dir,
+            Err(e) if e.class == Class::Gone => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let Some(mut row) = self.begin(&dir, needs)? else {
+            return Ok(None);
+        };
+        if !self.finish(&dir, &mut row, needs)? {
+            return Ok(None);
+        }
+        self.read_slow(std::slice::from_mut(&mut row), needs);
+        self.describe_rows(std::slice::from_mut(&mut row), needs);
+        // All reads hung off one descriptor; this says whether the process outlived them.
+        let still = dir.still(row.process.start_ticks());
+        let gone = still.is_err_and(|e| e.class == Class::Gone);
+        if gone && self.host.mode() != Mode::Saved {
+            return Ok(None);
+        }
+        Ok(Some(row))
+    }
+
+    /// The first stage: facts of the process itself. `None` when it is gone.
+    ///
+    /// # Errors
+    /// When it may not be looked at at all.
+    pub fn begin(&self, dir: &ProcDir<'_>, needs: Needs) -> Result<Option<Row>, ReadError> {
+        match facts::load(self.host, dir, needs) {
+            Ok(process) => Ok(Some(Row { process, membership: Fact::Unasked })),
+            Err(e) if e.class == Class::Gone => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The second stage: membership, and what only the process's own directory shows. False when
+    /// the process is gone.
+    ///
+    /// # Errors
+    /// None of its own; a forbidden read is a gap of the row.
+    pub fn finish(
+        &mut self,
+        dir: &ProcDir<'_>,
+        row: &mut Row,
+        needs: Needs,
+    ) -> Result<bool, ReadError> {
+        if needs.has(Needs::OWNER) {
+            match self.membership(dir, &mut row.process) {
+                Ok(membership) => row.membership = Fact::Known(membership),
+                Err(e) if e.class == Class::Gone && self.host.mode() != Mode::Saved => {
+                    return Ok(false);
+                }
+                Err(e) => {
+                    let gap = Gap::from_read(what::MEMBERSHIP, &e);
+                    let p = &mut row.process;
+                    if p.cgroup_path == Fact::Unasked {
+                        p.cgroup_path = Fact::Unread(gap.clone());
+                    }
+                    p.role = Fact::Unread(gap.clone());
+                    row.membership = Fact::Unread(gap);
+                }
+            }
+        }
+        // Where a host process's binary lies is plain from its arguments; inside it is not.
+        let inside = row.owner().is_some_and(|o| o.kind.contains() || o.kind == OwnerKind::Unknown);
+        let needs = if inside { needs } else { needs.without(Needs::LINKS) };
+        Ok(facts::load_rest(self.host, dir, &mut row.process, needs))
+    }
+}

@@ -1,0 +1,356 @@
+//! Where engines keep their state: found step by step, no further than an answer needs.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+
+use bstr::{BStr, BString};
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::read::cgroup_tree;
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, Host, ReadError, parse};
+
+use super::Index;
+use super::arbitrate::Confirmed;
+use crate::model::gap::what;
+use crate::model::{Description, Engine, Gap};
+use crate::runtime::{
+    FoundRoots, Hints, Level, Matches, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
+};
+
+/// The steps that need no hint from a process, cheapest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    #[default]
+    Nothing,
+    Default,
+    Configured,
+    Running,
+}
+
+impl Step {
+    fn next(self) -> Option<(Self, Hints<'static>)> {
+        match self {
+            Self::Nothing => Some((Self::Default, Hints::Default)),
+            Self::Default => Some((Self::Configured, Hints::Configured)),
+            Self::Configured => Some((Self::Running, Hints::Running)),
+            Self::Running => None,
+        }
+    }
+}
+
+/// The roots known so far.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    known: Vec<(Engine, StateRoot)>,
+    /// What stood in the way of looking at roots.
+    gaps: Vec<(Engine, Gap)>,
+    step: Step,
+    /// Processes whose mounts were read for it.
+    mounts_read: HashSet<u32>,
+    /// Containers that the cgroup tree's text names, once it was walked.
+    walked: Option<Vec<(Engine, BString)>>,
+}
+
+impl Roots {
+    /// Takes the next step; false when there is none.
+    fn advance(&mut self, host: &Host) -> bool {
+        let Some((step, hints)) = self.step.next() else {
+            return false;
+        };
+        self.step = step;
+        for runtime in REGISTRY {
+            let found = runtime.roots(host, hints);
+            self.add(*runtime, found);
+        }
+        true
+    }
+
+    fn add(&mut self, runtime: &dyn Runtime, found: FoundRoots) -> bool {
+        let engine = runtime.engine();
+        let before = self.known.len();
+        self.gaps.extend(found.gaps.into_iter().map(|g| (engine, g)));
+        for root in found.roots {
+            let identity = |r: &StateRoot| r.root.look(b"").map(|s| (s.st_dev, s.st_ino)).ok();
+            let new = identity(&root);
+            if !self.known.iter().any(|(e, r)| *e == engine && identity(r) == new) {
+                self.known.push((engine, root));
+            }
+        }
+        self.known.len() > before
+    }
+
+    fn of(&self, engine: Engine) -> impl Iterator<Item = &StateRoot> {
+        self.known.iter().filter(move |(e, _)| *e == engine).map(|(_, r)| r)
+    }
+
+    /// Tries `ask` on every root of an engine, finding more roots until it answers.
+    fn first<T>(
+        &mut self,
+        host: &Host,
+        engine: Engine,
+        ask: &mut dyn FnMut(&StateRoot) -> Option<T>,
+    ) -> Option<T> {
+        let mut tried = 0;
+        loop {
+            let answer = self.of(engine).skip(tried).find_map(&mut *ask);
+            if answer.is_some() {
+                return answer;
+            }
+            tried = self.of(engine).count();
+            if !self.advance(host) {
+                return None;
+            }
+        }
+    }
+}
+
+impl Index<'_> {
+    /// Whether the level's runtime knows its id; `pid` is a process that shows the level.
+    pub(super) fn confirm(&mut self, level: &Level, pid: u32) -> Confirmed {
+        let engine = level.owner.runtime;
+        let Some(runtime) = by_engine(engine) else { return Confirmed::No };
+        let id = BStr::new(&level.owner.id);
+        let mut unread = None;
+        let host = self.host;
+        if host.out_of_time() {
+            let why = "no time left to ask its state";
+            let late = ReadError::new(host.shown(&level.owner.cgroup), Class::TimedOut, why);
+            return Confirmed::Unread(Gap::from_read(what::DESCRIPTION, &late));
+        }
+        let mut ask = |root: &StateRoot| match runtime.find(host, root, Query::Id(id)) {
+            Ok(matches) => (!matches.ids.is_empty()).then_some(()),
+            Err(e) => {
+                unread = Some(Gap::from_read(what::DESCRIPTION, &e));
+                None
+            }
+        };
+        let mut found = self.roots.known_first(host, engine, &mut ask);
+        if found.is_none() && self.roots_from_mounts(runtime, pid) {
+            found = self.roots.of(engine).last().and_then(&mut ask);
+        }
+        if found.is_none() {
+            found = self.roots.first(host, engine, &mut ask);
+        }
+        match (found, unread) {
+            (Some(()), _) => Confirmed::Yes,
+            (None, Some(gap)) => Confirmed::Unread(gap),
+            (None, None) => Confirmed::No,
+        }
+    }
+
+    /// What the runtime's state says of a container; `hint` is one of its processes. `None` for a
+    /// runtime that keeps no state.
+    pub(super) fn description_of(
+        &mut self,
+        engine: Engine,
+        id: &BStr,
+        hint: Option<u32>,
+    ) -> Option<Result<Description, Gap>> {
+        let runtime = by_engine(engine)?;
+        let mut problem: Option<ReadError> = None;
+        let stateless = Cell::new(false);
+        let mut ask = |root: &StateRoot| match runtime.describe(root, id) {
+            None => {
+                stateless.set(true);
+                None
+            }
+            Some(Ok(description)) => Some(description),
+            Some(Err(e)) => {
+                // What is there and can't be read tells more than what is not there.
+                if e.class != Class::Gone && problem.as_ref().is_none_or(|p| p.class == Class::Gone)
+                {
+                    problem = Some(e);
+                }
+                None
+            }
+        };
+        let host = self.host;
+        // A process of the container shows its engine's directory exactly, but the usual places
+        // are cheaper to try.
+        let mut found = self.roots.known_first(host, engine, &mut ask);
+        if found.is_none()
+            && !stateless.get()
+            && let Some(pid) = hint
+            && self.roots_from_mounts(runtime, pid)
+        {
+            found = self.roots.of(engine).last().and_then(&mut ask);
+        }
+        if found.is_none() && !stateless.get() {
+            found = self.roots.first(host, engine, &mut ask);
+        }
+        if stateless.get() {
+            return None;
+        }
+        if let Some(description) = found {
+            return Some(Ok(description));
+        }
+        let gap = match problem {
+            Some(e) => Gap::from_read(what::DESCRIPTION, &e),
+            None => match self.roots.gaps.iter().find(|(e, _)| *e == engine) {
+                Some((_, gap)) => Gap { what: what::DESCRIPTION, ..gap.clone() },
+                None => Gap::new(
+                    what::DESCRIPTION,
+                    Class::Gone,
+                    host.shown(b""),
+                    format!("no {} state directory here knows it", engine.0),
+                    None,
+                ),
+            },
+        };
+        Some(Err(gap))
+    }
+
+    fn roots_from_mounts(&mut self, runtime: &dyn Runtime, pid: u32) -> bool {
+        if !self.roots.mounts_read.insert(pid) {
+            return false;
+        }
+        let mounts: Vec<Mount> = match self.host.process(pid).and_then(|p| p.mountinfo()) {
+            Ok(mounts) => mounts,
+            Err(_) => return false,
+        };
+        let found = runtime.roots(self.host, Hints::Mounts(&mounts));
+        self.roots.add(runtime, found)
+    }
+
+    /// Learns of engines from the arguments of daemons seen in a scan.
+    pub(super) fn roots_from_daemon(&mut self, pid: u32, start_ticks: u64) {
+        let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
+        let Some(Ok(bytes)) = self.host.slow_reads(&[ask]).pop() else {
+            return;
+        };
+        let args = parse::cmdline::parse(&bytes);
+        for runtime in REGISTRY {
+            let found = runtime.roots(self.host, Hints::Args(&args));
+            self.roots.add(*runtime, found);
+        }
+    }
+
+    /// The container that has this address, if exactly one running one does.
+    pub(super) fn owner_of_address(&mut self, address: &BStr) -> Option<BString> {
+        let mut found = self.search(Query::Address(address), false).found;
+        (found.len() == 1).then(|| found.remove(0).1)
+    }
+
+    /// Searches the state of all engines, step by step until something is found. With `everywhere`
+    /// the cgroup tree is walked as a last resort, for engines whose roots nothing else names.
+    pub(super) fn search(&mut self, query: Query<'_>, everywhere: bool) -> Search {
+        let host = self.host;
+        let mut search = Search::default();
+        let mut tried = 0;
+        loop {
+            for (engine, root) in self.roots.known.iter().skip(tried) {
+                let Some(runtime) = by_engine(*engine) else {
+                    continue;
+                };
+                match runtime.find(host, root, query) {
+                    Ok(Matches { ids, gaps }) => {
+                        search.found.extend(ids.into_iter().map(|id| (*engine, id)));
+                        search.gaps.extend(gaps);
+                    }
+                    Err(e) if e.class == Class::Gone => {}
+                    Err(e) => search.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+                }
+            }
+            tried = self.roots.known.len();
+            if !search.found.is_empty() {
+                break;
+            }
+            if self.roots.advance(self.host) {
+                continue;
+            }
+            if !everywhere || self.roots.walked.is_some() || self.host.out_of_time() {
+                break;
+            }
+            self.roots_from_cgroups();
+        }
+        search.gaps.extend(self.roots.gaps.iter().map(|(_, gap)| gap.clone()));
+        search.found.sort();
+        search.found.dedup();
+        search
+    }
+
+    /// Walks the cgroup tree for containers that no known root has, and learns their engines' roots
+    /// from the mounts of one process each. Costs one directory read a cgroup, none a process.
+    fn roots_from_cgroups(&mut self) {
+        let host = self.host;
+        self.roots.walked = Some(Vec::new()); // once, whatever comes of it
+        let Ok(hierarchies) = self.hierarchies().map(<[_]>::to_vec) else {
+            return;
+        };
+        let mut seen: Vec<BString> = Vec::new();
+        for hierarchy in hierarchies {
+            let Ok(walk) = cgroup_tree::subtree(host, &hierarchy.point) else {
+                continue;
+            };
+            for dir in walk.dirs {
+                for (engine, id, proof) in super::lookup::named_by(&hierarchy, &dir) {
+                    if seen.contains(&id) || host.out_of_time() {
+                        continue;
+                    }
+                    seen.push(id.clone());
+                    if proof == Proof::Text {
+                        self.roots.walked.get_or_insert_default().push((engine, id.clone()));
+                    }
+                    let Some(runtime) = by_engine(engine) else {
+                        continue;
+                    };
+                    let knows = |root: &StateRoot| {
+                        runtime
+                            .find(host, root, Query::Id(id.as_ref()))
+                            .is_ok_and(|m| !m.ids.is_empty())
+                    };
+                    if self.roots.of(engine).any(knows) {
+                        continue;
+                    }
+                    let members = cgroup_tree::members(host, &dir).unwrap_or_default();
+                    if let Some(pid) = members.first() {
+                        self.roots_from_mounts(runtime, *pid);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Containers whose id begins with `prefix` by the text of the cgroup tree alone: what is left
+    /// when no state can be read.
+    pub(super) fn ids_in_cgroups(&mut self, prefix: &[u8]) -> Vec<(Engine, BString)> {
+        if self.roots.walked.is_none() {
+            self.roots_from_cgroups();
+        }
+        let mut ids = self.roots.walked.clone().unwrap_or_default();
+        ids.retain(|(_, id)| id.starts_with(prefix));
+        ids
+    }
+
+    /// Cgroup paths a container without known processes may have.
+    pub(super) fn guessed_cgroups(&self, engine: Engine, id: &BStr) -> Vec<BString> {
+        let Some(runtime) = by_engine(engine) else {
+            return Vec::new();
+        };
+        self.roots.of(engine).flat_map(|root| runtime.cgroups_of(root, id)).collect()
+    }
+}
+
+impl Roots {
+    /// Like [`Roots::first`], but only roots that are known or lie in their default place.
+    fn known_first<T>(
+        &mut self,
+        host: &Host,
+        engine: Engine,
+        ask: &mut dyn FnMut(&StateRoot) -> Option<T>,
+    ) -> Option<T> {
+        if self.step == Step::Nothing {
+            self.advance(host);
+        }
+        self.of(engine).find_map(ask)
+    }
+}
+
+/// What a search brought.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Engine and full id of each container found.
+    pub(super) found: Vec<(Engine, BString)>,
+    /// What could not be looked at: with these, an empty result proves nothing.
+    pub(super) gaps: Vec<Gap>,
+}

@@ -1,0 +1,11 @@
+//! Recognition, index and answers of `whose`.
+//!
+//! The modules form layers; each imports only those before it: [`model`], [`state`], [`runtime`],
+//! [`index`], [`target`], [`answer`]. `cargo xtask tidy` holds them to it.
+
+pub mod answer;
+pub mod index;
+pub mod model;
+pub mod runtime;
+pub mod state;
+pub mod target;

@@ -1,0 +1,15 @@
+//! What the rest speaks of: processes, owners, evidence, gaps. No I/O.
+
+pub mod evidence;
+pub mod fact;
+pub mod gap;
+pub mod owner;
+pub mod process;
+pub mod row;
+
+pub use evidence::{Evidence, Source};
+pub use fact::Fact;
+pub use gap::Gap;
+pub use owner::{Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind, Pod};
+pub use process::{Process, Role};
+pub use row::{Membership, Row};

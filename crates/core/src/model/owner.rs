@@ -1,0 +1,327 @@
+//! Owners: containers, units, sessions, the host.
+
+use bstr::{BString, ByteSlice};
+use whose_fields::Cell;
+
+use super::{Fact, Gap};
+
+/// What kind of owner; the contract's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OwnerKind {
+    /// A container.
+    Container,
+    /// A pod's pause container or a virtual machine monitor.
+    Sandbox,
+    /// A pod.
+    Pod,
+    /// A machine-like container: nspawn, LXC.
+    Machine,
+    /// A desktop or HPC application sandbox.
+    App,
+    /// A scheduler's job, a build step.
+    Job,
+    /// A systemd unit.
+    Unit,
+    /// A login session.
+    Session,
+    /// The host itself, shown by the evidence.
+    Host,
+    /// Contained, but nobody claims it.
+    Unknown,
+}
+
+impl OwnerKind {
+    /// The contract's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Sandbox => "sandbox",
+            Self::Pod => "pod",
+            Self::Machine => "machine",
+            Self::App => "app",
+            Self::Job => "job",
+            Self::Unit => "unit",
+            Self::Session => "session",
+            Self::Host => "host",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether processes of it are contained. A pod is no such thing: what is in one is in one of
+    /// its containers, or belongs to its machinery.
+    #[must_use]
+    pub fn contains(self) -> bool {
+        matches!(self, Self::Container | Self::Sandbox | Self::Machine | Self::App | Self::Job)
+    }
+}
+
+/// The engine or manager, if proven; the contract's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Engine(pub &'static str);
+
+impl Engine {
+    /// systemd, for units and sessions.
+    pub const SYSTEMD: Self = Self("systemd");
+    /// Not known.
+    pub const UNKNOWN: Self = Self("unknown");
+}
+
+/// A container's state; the contract's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words are docker's own")]
+pub enum ContainerState {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+    Dead,
+    Removing,
+    Unknown,
+}
+
+impl ContainerState {
+    /// The contract's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+            Self::Removing => "removing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A Kubernetes pod, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Pod name.
+    pub name: Option<BString>,
+    /// Pod namespace.
+    pub namespace: Option<BString>,
+    /// Pod uid, with dashes; 32 hex digits without for a static pod.
+    pub uid: Option<BString>,
+    /// Container name in the pod.
+    pub container: Option<BString>,
+}
+
+/// A compose project and service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compose {
+    /// Project name.
+    pub project: BString,
+    /// Service name.
+    pub service: Option<BString>,
+}
+
+/// What a runtime's own state says of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Name, without docker's leading slash.
+    pub name: Option<BString>,
+    /// Image as it was asked for.
+    pub image: Option<BString>,
+    /// Image id, with its algorithm.
+    pub image_id: Option<BString>,
+    /// Labels, sorted by name.
+    pub labels: Vec<(BString, BString)>,
+    /// The engine's own word for its state.
+    pub engine_state: Option<&'static str>,
+    /// That word in the contract's vocabulary, before the kernel is asked.
+    pub believed: Option<ContainerState>,
+    /// Creation, milliseconds since 1970.
+    pub created: Option<i64>,
+    /// Last start, milliseconds since 1970.
+    pub started: Option<i64>,
+    /// The init process's PID as the engine wrote it down; may be stale.
+    pub pid: Option<u32>,
+    /// The runtime's id of a pod.
+    pub pod: Option<Pod>,
+    /// Compose project.
+    pub compose: Option<Compose>,
+    /// Host path of the log file.
+    pub log: Option<BString>,
+    /// User whose rootless engine it is.
+    pub user: Option<BString>,
+    /// The cgroup parent that was asked for.
+    pub cgroup_parent: Option<BString>,
+    /// The state file it was read from.
+    pub path: BString,
+}
+
+/// Whether an owner was described.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Described {
+    /// Nobody asked, or there is nothing to ask for.
+    #[default]
+    No,
+    /// By its runtime's state.
+    Yes(Box<Description>),
+    /// It could not be read.
+    Unread(Gap),
+}
+
+/// What a process belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// What kind.
+    pub kind: OwnerKind,
+    /// Engine or manager.
+    pub runtime: Engine,
+    /// Full id; for a unit its cgroup path. Empty for the host.
+    pub id: BString,
+    /// The name that the cgroup or the kernel shows; a description's name comes first.
+    pub name: Option<BString>,
+    /// The pod's uid from the cgroup.
+    pub pod_uid: Option<BString>,
+    /// What the runtime's state says.
+    pub described: Described,
+    /// State by the kernel's facts.
+    pub state: Fact<ContainerState>,
+    /// The init process, verified to be in the container's cgroup.
+    pub init_pid: Fact<u32>,
+    /// The cgroup of the owner, as in the line that names it.
+    pub cgroup: BString,
+    /// Whether `cgroup` is a cgroup v2 path, and the line's v1 controllers.
+    pub hierarchy: BString,
+}
+
+impl Owner {
+    /// An owner of which only kind, runtime and id are known.
+    #[must_use]
+    pub fn new(kind: OwnerKind, runtime: Engine, id: impl Into<BString>) -> Self {
+        Self {
+            kind,
+            runtime,
+            id: id.into(),
+            name: None,
+            pod_uid: None,
+            described: Described::No,
+            state: Fact::Unasked,
+            init_pid: Fact::Unasked,
+            cgroup: BString::default(),
+            hierarchy: BString::default(),
+        }
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::new(OwnerKind::Host, Engine::UNKNOWN, "")
+    }
+
+    /// The description, if there is one.
+    #[must_use]
+    pub fn description(&self) -> Option<&Description> {
+        match &self.described {
+            Described::Yes(description) => Some(description),
+            _ => None,
+        }
+    }
+
+    /// The best name there is.
+    #[must_use]
+    pub fn best_name(&self) -> Option<&BString> {
+        self.description().and_then(|d| d.name.as_ref()).or(self.name.as_ref())
+    }
+
+    /// The pod: what the description says, its uid from the cgroup.
+    #[must_use]
+    pub fn pod(&self) -> Option<Pod> {
+        let mut pod = self.description().and_then(|d| d.pod.clone()).unwrap_or_default();
+        if self.pod_uid.is_some() {
+            pod.uid.clone_from(&self.pod_uid);
+        }
+        (pod != Pod::default()).then_some(pod)
+    }
+
+    /// The short form for a table's OWNER column: `web`, `nginx.service`, `-` for the host, `?` for
+    /// unknown; the first 12 digits of an id that has no readable name.
+    #[must_use]
+    pub fn label(&self) -> BString {
+        if self.kind == OwnerKind::Host {
+            return "-".into();
+        }
+        if self.kind == OwnerKind::Unknown {
+            return "?".into();
+        }
+        let Some(name) = self.best_name() else {
+            // Ids of 64 digits are known by their first 12; others were chosen by someone.
+            return if self.id.len() == 64 { self.id[..12].into() } else { self.id.clone() };
+        };
+        match self.pod() {
+            Some(Pod { name: Some(pod), namespace: Some(ns), container, .. }) => {
+                let mut label = [ns.as_slice(), b"/", &pod].concat();
+                if let Some(container) = container {
+                    label.extend_from_slice(b"/");
+                    label.extend_from_slice(&container);
+                }
+                label.into()
+            }
+            _ => match self.description().and_then(|d| d.user.as_ref()) {
+                Some(user) => [user.as_slice(), b"@", name].concat().into(),
+                None => name.clone(),
+            },
+        }
+    }
+
+    /// A cell of the description: unread when the description is.
+    pub fn described_cell<'s>(&'s self, of: impl FnOnce(&'s Description) -> Cell<'s>) -> Cell<'s> {
+        match &self.described {
+            Described::No => Cell::Absent,
+            Described::Yes(description) => of(description),
+            Described::Unread(gap) => Cell::Unread(gap.class.name()),
+        }
+    }
+
+    /// The name's cell.
+    #[must_use]
+    pub fn name_cell(&self) -> Cell<'_> {
+        match self.best_name() {
+            Some(name) => Cell::text(name),
+            None => self.described_cell(|_| Cell::Absent),
+        }
+    }
+
+    /// Whether its id begins with `prefix`.
+    #[must_use]
+    pub fn id_has_prefix(&self, prefix: &[u8]) -> bool {
+        self.id.starts_with_str(prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Described, Description, Engine, Owner, OwnerKind, Pod};
+
+    fn container(description: Description) -> Owner {
+        let mut owner =
+            Owner::new(OwnerKind::Container, Engine("docker"), "0123456789abcdef".repeat(4));
+        owner.described = Described::Yes(Box::new(description));
+        owner
+    }
+
+    #[test]
+    fn labels() {
+        assert_eq!(Owner::host().label(), "-");
+        assert_eq!(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, "x").label(), "?");
+        assert_eq!(container(Description::default()).label(), "0123456789ab");
+        let web = Description { name: Some("web".into()), ..Description::default() };
+        assert_eq!(container(web.clone()).label(), "web");
+        let alice = Description { user: Some("alice".into()), ..web.clone() };
+        assert_eq!(container(alice).label(), "alice@web");
+        let pod = Pod {
+            name: Some("web-7d9".into()),
+            namespace: Some("prod".into()),
+            uid: None,
+            container: Some("app".into()),
+        };
+        assert_eq!(container(Description { pod: Some(pod), ..web }).label(), "prod/web-7d9/app");
+    }
+}

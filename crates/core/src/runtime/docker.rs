@@ -1,0 +1,418 @@
+//! Docker (moby), from the kernel and from its files; its daemon is never asked.
+//!
+//! Sources: moby daemon/oci_linux.go and daemon/daemon_unix.go (cgroup shapes), config_linux.go
+//! (roots), container/container.go and container/state.go (state).
+
+use bstr::{BStr, BString, ByteSlice};
+use memchr::memmem;
+use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::root::Links;
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, Host, Mode, ReadError, parse};
+
+use super::claim::{Claim, Mine, Proof, Serves, Subject, each_segment};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
+use crate::model::gap::what;
+use crate::model::{
+    Compose, ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod, Role,
+};
+use crate::state::{docker as files, json};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Docker;
+
+const ENGINE: Engine = Engine("docker");
+
+/// Data roots of the system's engine when nothing moves them: moby's, and the snap package's.
+const DATA_ROOTS: [&str; 2] = ["var/lib/docker", "var/snap/docker/common/var-lib-docker"];
+/// Where `daemon.json` lies, for both.
+const DAEMON_JSON: [&str; 2] =
+    ["etc/docker/daemon.json", "var/snap/docker/current/config/daemon.json"];
+/// PID files; the second is the first's name before /var/run became a link.
+const PID_FILES: [&str; 2] = ["run/docker.pid", "var/run/docker.pid"];
+/// The unit's own cgroup, on v2 and on v1 or hybrid hosts.
+const UNIT_PROCS: [&str; 3] = [
+    "sys/fs/cgroup/system.slice/docker.service/cgroup.procs",
+    "sys/fs/cgroup/unified/system.slice/docker.service/cgroup.procs",
+    "sys/fs/cgroup/systemd/system.slice/docker.service/cgroup.procs",
+];
+/// Containers an engine's directory may hold.
+const MOST: usize = 200_000;
+
+impl Runtime for Docker {
+    fn engine(&self) -> Engine {
+        ENGINE
+    }
+
+    fn claim(&self, subject: &Subject<'_>) -> Claim {
+        let levels = each_segment(subject.lines, &mut |previous, text| {
+            let (id, proof) = match segment::scope_id(text, "docker") {
+                Some(id) => (id, Proof::Text),
+                // A bare id below /docker is Docker's; below anything else (--cgroup-parent with
+                // the cgroupfs driver, a pod) the text does not say.
+                None if previous.is_some_and(|p| p == "docker") => (text.as_bytes(), Proof::Text),
+                None => (text.as_bytes(), Proof::State),
+            };
+            let owner = || Owner::new(OwnerKind::Container, ENGINE, id);
+            segment::is_hex64(id).then(|| (owner(), proof))
+        });
+        let contained = levels.iter().any(|l| l.proof == Proof::Text);
+        if let Some(plumbing) = plumbing(subject, contained) {
+            return match plumbing {
+                Claim::Mine(mine) => Claim::Mine(Mine { levels, ..mine }),
+                other => other,
+            };
+        }
+        levels.into()
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        match hints {
+            Hints::Default => open_all(host, DATA_ROOTS.map(BString::from)),
+            Hints::Configured => open_all(host, configured(host)),
+            Hints::Running => open_all(host, running(host)),
+            Hints::Mounts(mounts) => match host.mounts() {
+                Ok(table) => open_all(host, from_binds(table, mounts)),
+                Err(_) => FoundRoots::default(),
+            },
+            Hints::Args(args) => open_all(host, data_root_arg(args)),
+        }
+    }
+
+    fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let mut matches = Matches::default();
+        match query {
+            Query::Id(id) if segment::is_hex64(id) => {
+                match root.root.look(&files::container_file(id, "")) {
+                    Ok(_) => matches.ids.push(id.into()),
+                    Err(e) if e.class == Class::Gone => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            Query::Id(_) => {}
+            Query::IdPrefix(prefix) => {
+                matches.ids = self.list(root)?;
+                matches.ids.retain(|id| id.starts_with(prefix));
+            }
+            Query::Name(name) => {
+                let wanted = [b"/", name.as_bytes()].concat();
+                return self.matching(host, root, name, |c| c.name.as_bytes() == wanted);
+            }
+            Query::Address(address) => {
+                return self.matching(host, root, address, |c| {
+                    let networks = c.network_settings.networks.iter().flat_map(|n| n.values());
+                    c.state.running
+                        && networks.into_iter().any(|e| {
+                            e.ip_address.as_bytes() == address.as_bytes()
+                                || e.global_ipv6_address.as_bytes() == address.as_bytes()
+                        })
+                });
+            }
+        }
+        Ok(matches)
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        let entries = root.root.list(b"containers", MOST)?;
+        Ok(entries.into_iter().map(|e| e.name).filter(|n| segment::is_hex64(n)).collect())
+    }
+
+    fn describe(&self, root: &StateRoot, id: &BStr) -> Option<Result<Description, ReadError>> {
+        Some(describe(root, id))
+    }
+
+    fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
+        let scope =
+            |slice: &[u8]| -> BString { [slice, b"/docker-", id, b".scope"].concat().into() };
+        let parent = files::cgroup_parent(&root.root, id).ok().flatten();
+        match parent {
+            // systemd nests a slice in those its name begins with: a-b.slice is in a.slice.
+            Some(parent) if parent.ends_with(b".slice") => vec![scope(&slice_path(&parent))],
+            Some(parent) => {
+                let parent = [b"/", parent.trim_with(|c| c == '/')].concat();
+                vec![[parent.as_slice(), b"/", id].concat().into()]
+            }
+            None => vec![[b"/docker/", id.as_bytes()].concat().into(), scope(b"/system.slice")],
+        }
+    }
+}
+
+impl Docker {
+    /// Containers whose configuration holds `needle` somewhere and passes `test`.
+    fn matching(
+        &self,
+        host: &Host,
+        root: &StateRoot,
+        needle: &[u8],
+        test: impl Fn(&files::Config) -> bool,
+    ) -> Result<Matches, ReadError> {
+        let mut matches = Matches::default();
+        // A name with characters that JSON escapes can't be looked for in the bytes.
+        let plain = needle.iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b));
+        let finder = memmem::Finder::new(if plain { needle } else { b"" });
+        for id in self.list(root)? {
+            if host.out_of_time() {
+                let why = "not all containers were looked through in time";
+                let late = ReadError::new(root.root.join(b"containers"), Class::TimedOut, why);
+                matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
+                break;
+            }
+            let rel = files::container_file(&id, "config.v2.json");
+            let read = root.root.read(&rel, json::CAP).and_then(|bytes| {
+                if finder.find(&bytes).is_none() && is_plainly_of(&bytes, &id) {
+                    return Ok(false);
+                }
+                let path = root.root.join(&rel);
+                let config = files::parse_config(&bytes)
+                    .map_err(|why| ReadError::new(path.clone(), Class::Malformed, why))?;
+                if config.id.as_bytes() == id.as_bytes() {
+                    Ok(test(&config))
+                } else {
+                    Err(not_its_own(path))
+                }
+            });
+            match read {
+                Ok(true) => matches.ids.push(id),
+                Ok(false) => {}
+                Err(e) if e.class == Class::Gone => {} // removed meanwhile
+                Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+        Ok(matches)
+    }
+}
+
+/// Whether the bytes look like the whole configuration of this container, as Docker writes it. Only
+/// of such does the absence of a text prove anything without parsing it.
+fn is_plainly_of(bytes: &[u8], id: &[u8]) -> bool {
+    let own = [b"\"ID\":\"", id, b"\""].concat();
+    bytes.trim_ascii_end().ends_with(b"}")
+        && memmem::find(bytes, &own).is_some()
+        && memmem::find(bytes, b"\"Name\":\"/").is_some()
+        && std::str::from_utf8(bytes).is_ok()
+}
+
+fn not_its_own(path: BString) -> ReadError {
+    ReadError::new(path, Class::Malformed, "it is another container's")
+}
+
+/// What a process of Docker's machinery is, if it is one. Names alone prove nothing, since anyone
+/// can choose his own: only root's processes in the host's PID namespace are considered.
+fn plumbing(subject: &Subject<'_>, contained: bool) -> Option<Claim> {
+    let mine =
+        |serves| Claim::Mine(Mine { levels: Vec::new(), role: Some(Role::Plumbing), serves });
+    // runc's first steps run as root, already in the container's cgroup and PID namespace.
+    if subject.comm.starts_with(b"runc:[") && subject.uid == Some(0) {
+        return Some(mine(None));
+    }
+    if contained || !subject.is_hosts_own() || segment::names_an_id(subject.lines) {
+        return None;
+    }
+    let name = subject.comm.as_bytes();
+    if !matches!(name, b"dockerd" | b"docker-proxy" | b"containerd-shim" | b"containerd") {
+        return None;
+    }
+    let Some(args) = subject.args else {
+        return Some(Claim::Need(Needs::CMDLINE));
+    };
+    match name {
+        b"containerd-shim" => {
+            let namespace = Subject::flag(args, "namespace")?;
+            namespace.starts_with(b"moby").then(|| mine(Subject::flag(args, "id").map(Serves::Id)))
+        }
+        b"docker-proxy" => Some(mine(Subject::flag(args, "container-ip").map(Serves::Address))),
+        _ => Some(mine(None)),
+    }
+}
+
+/// Opens data roots that are there, and the remapped ones in them (`--userns-remap` adds a
+/// directory `<uid>.<gid>`).
+fn open_all(host: &Host, paths: impl IntoIterator<Item = BString>) -> FoundRoots {
+    let mut found = FoundRoots::default();
+    for path in paths {
+        match open_root(host, path.as_ref()) {
+            Ok(root) => found.roots.push(root),
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+        }
+    }
+    found
+}
+
+/// One data root. Its files count only if they belong to whom the directory belongs to; a user's own
+/// engine is his. A saved tree keeps no owners.
+fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
+    host.guard(path)?;
+    if host.mode() == Mode::Saved {
+        let root = host.root().descend(path, Links::Never, None)?;
+        return Ok(StateRoot { root, user: None });
+    }
+    let uid = host.root().look(path)?.st_uid;
+    let root = host.root().descend(path, Links::Never, Some(uid))?;
+    let name = || host.user_name(uid).map_or_else(|| uid.to_string().into(), BString::from);
+    Ok(StateRoot { root, user: (uid != 0).then(name) })
+}
+
+/// The data root that `--data-root` (or `-g`, `--graph` of old) names.
+fn data_root_arg(args: &[BString]) -> Option<BString> {
+    ["data-root", "graph", "g"].iter().find_map(|flag| Subject::flag(args, flag))
+}
+
+fn configured(host: &Host) -> Vec<BString> {
+    let read = |path: &&str| {
+        let bytes = host.root().read(path.as_bytes(), json::CAP).ok()?;
+        let daemon = files::parse_daemon(&bytes).ok()?;
+        daemon.data_root.or(daemon.graph).map(BString::from)
+    };
+    DAEMON_JSON.iter().filter_map(read).collect()
+}
+
+/// The data roots that the arguments of running daemons name: those with a PID file in its usual
+/// place, or in Docker's unit.
+fn running(host: &Host) -> Vec<BString> {
+    let mut pids: Vec<u32> = Vec::new();
+    for path in PID_FILES.iter().chain(&UNIT_PROCS) {
+        let Ok(bytes) = host.root().read(path.as_bytes(), 64 * 1024) else {
+            continue;
+        };
+        pids.extend(bytes.split(|b| *b == b'\n').filter_map(|l| parse::decimal32(l.trim_ascii())));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    let daemon = |pid: &u32| {
+        let stat = host.process(*pid).and_then(|p| p.stat()).ok()?;
+        let ask = Ask { file: Slow::Cmdline, pid: *pid, start_ticks: stat.start_ticks };
+        (stat.comm == "dockerd").then_some(ask)
+    };
+    let asks: Vec<Ask> = pids.iter().filter_map(daemon).collect();
+    let args = host.slow_reads(&asks).into_iter().flatten().map(|b| parse::cmdline::parse(&b));
+    args.filter_map(|args| data_root_arg(&args)).collect()
+}
+
+/// Data roots from the binds that Docker makes into every container: `/etc/hostname` and the like
+/// come from `<data root>/containers/<id>/`, its own id or that of one whose network it joined. Only the first mount at each point counts, since
+/// whoever has a mount namespace of his own can put another on top; an overlay, which a container
+/// can write to, never does.
+fn from_binds(table: &[Mount], mounts: &[Mount]) -> Vec<BString> {
+    let mut roots: Vec<BString> = Vec::new();
+    for point in ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"] {
+        let Some(bind) = mounts.iter().find(|m| m.point == point) else {
+            continue;
+        };
+        if bind.fs_type == "overlay" || bind.fs_type.starts_with(b"fuse") {
+            continue;
+        }
+        let file = point.strip_prefix("/etc").unwrap_or(point);
+        // With a joined network the files are another container's of the same engine.
+        let Some(dir) = bind.root.strip_suffix(file.as_bytes()) else { continue };
+        let Some(slash) = dir.rfind_byte(b'/') else { continue };
+        if !segment::is_hex64(&dir[slash + 1..]) {
+            continue;
+        }
+        let Some(inside) = dir[..slash].strip_suffix(b"/containers") else { continue };
+        // The root field counts from the top of its file system: find where that is mounted.
+        for mount in table.iter().filter(|m| m.device == bind.device) {
+            if let Some(rest) = strip(&mount.root, inside) {
+                let point = mount.point.strip_suffix(b"/").unwrap_or(&mount.point);
+                let path: BString = [point, rest].concat().into();
+                if !roots.contains(&path) {
+                    roots.push(path);
+                }
+            }
+        }
+    }
+    roots
+}
+
+fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
+    let rel = files::container_file(id, "config.v2.json");
+    let config: files::Config = json::read(&root.root, &rel)?;
+    let path = root.root.join(&rel);
+    if config.id.as_bytes() != id.as_bytes() {
+        return Err(not_its_own(path));
+    }
+    let labels: Vec<(BString, BString)> = config
+        .config
+        .labels
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(k, v)| (k.into(), v.into()))
+        .collect();
+    let (engine_state, believed) = state_words(&config.state);
+    let text = |s: String| (!s.is_empty()).then(|| BString::from(s));
+    Ok(Description {
+        name: text(config.name.strip_prefix('/').unwrap_or(&config.name).to_owned()),
+        image: text(config.config.image),
+        image_id: text(config.image),
+        pod: pod(&labels),
+        compose: compose(&labels),
+        labels,
+        engine_state: Some(engine_state),
+        believed: Some(believed),
+        created: files::time(&config.created),
+        started: files::time(&config.state.started_at),
+        pid: u32::try_from(config.state.pid).ok().filter(|p| *p > 0),
+        log: text(config.log_path),
+        user: root.user.clone(),
+        cgroup_parent: None,
+        path,
+    })
+}
+
+/// The engine's own word, in the order in which moby decides (container/state.go), and ours.
+fn state_words(state: &files::State) -> (&'static str, ContainerState) {
+    if state.running {
+        return match (state.paused, state.restarting) {
+            (true, _) => ("paused", ContainerState::Paused),
+            (_, true) => ("restarting", ContainerState::Restarting),
+            _ => ("running", ContainerState::Running),
+        };
+    }
+    if state.removal_in_progress {
+        return ("removing", ContainerState::Removing);
+    }
+    if state.dead {
+        return ("dead", ContainerState::Dead);
+    }
+    match files::time(&state.started_at) {
+        None => ("created", ContainerState::Created),
+        Some(_) => ("exited", ContainerState::Exited),
+    }
+}
+
+fn label<'l>(labels: &'l [(BString, BString)], name: &str) -> Option<&'l BString> {
+    labels.iter().find(|(k, _)| k == name).map(|(_, v)| v)
+}
+
+fn compose(labels: &[(BString, BString)]) -> Option<Compose> {
+    let project = label(labels, "com.docker.compose.project")?.clone();
+    let service = label(labels, "com.docker.compose.service").cloned();
+    Some(Compose { project, service })
+}
+
+/// The pod that cri-dockerd's labels name.
+fn pod(labels: &[(BString, BString)]) -> Option<Pod> {
+    let get = |name: &str| label(labels, &format!("io.kubernetes.{name}")).cloned();
+    let name = get("pod.name")?;
+    Some(Pod {
+        name: Some(name),
+        namespace: get("pod.namespace"),
+        uid: get("pod.uid"),
+        container: get("container.name").filter(|c| c != "POD"),
+    })
+}
+
+/// Where systemd puts a slice: `a-b.slice` is `/a.slice/a-b.slice`.
+fn slice_path(slice: &[u8]) -> BString {
+    let stem = slice.strip_suffix(b".slice").unwrap_or(slice);
+    let mut path = Vec::new();
+    let dashes = stem.iter().enumerate().filter(|(_, b)| **b == b'-').map(|(i, _)| i);
+    for end in dashes.chain([stem.len()]) {
+        path.push(b'/');
+        path.extend_from_slice(&stem[..end]);
+        path.extend_from_slice(b".slice");
+    }
+    path.into()
+}

@@ -1,0 +1,179 @@
+//! Runtimes: one file each, and one line each in [`REGISTRY`].
+//!
+//! A runtime claims processes from evidence already gathered (pure), and reads its own state
+//! beneath the roots it finds. It never sees another runtime's claims; `index` arbitrates.
+
+mod apptainer;
+mod buildah;
+mod buildkit;
+pub mod claim;
+mod containerd;
+mod crio;
+mod crun;
+mod docker;
+mod ecs;
+mod flatpak;
+mod garden;
+mod gvisor;
+mod kata;
+mod kubernetes;
+mod libvirt_lxc;
+mod lxc;
+mod mesos;
+mod nomad;
+mod nspawn;
+pub mod place;
+mod podman;
+mod rkt;
+mod runc;
+pub mod segment;
+mod slurm;
+mod snap;
+mod systemd;
+mod youki;
+
+use bstr::{BStr, BString};
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::root::Root;
+use whose_kernel::{Host, ReadError};
+
+use crate::model::{Description, Engine, Gap};
+pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
+
+/// Every runtime. Of two that claim the same place with equal proof, the earlier one has it.
+pub const REGISTRY: &[&dyn Runtime] = &[
+    &docker::Docker,
+    &buildkit::BuildKit,
+    &containerd::Containerd,
+    &crio::CriO,
+    &podman::Podman,
+    &buildah::Buildah,
+    &kata::Kata,
+    &kubernetes::Kubernetes,
+    &lxc::Lxc,
+    &nspawn::Nspawn,
+    &libvirt_lxc::LibvirtLxc,
+    &rkt::Rkt,
+    &runc::Runc,
+    &crun::Crun,
+    &youki::Youki,
+    &gvisor::Gvisor,
+    &garden::Garden,
+    &ecs::Ecs,
+    &nomad::Nomad,
+    &mesos::Mesos,
+    &slurm::Slurm,
+    &flatpak::Flatpak,
+    &snap::Snap,
+    &apptainer::Apptainer,
+    &systemd::Systemd,
+];
+
+/// Where to look for an engine's state, from the cheapest to the dearest.
+#[derive(Clone, Copy, Debug)]
+pub enum Hints<'h> {
+    /// Where the engine keeps it unless told otherwise.
+    Default,
+    /// What the engine's configuration files say.
+    Configured,
+    /// What the arguments of running daemons say that left a PID file or a unit.
+    Running,
+    /// The bind mounts of one process in a container.
+    Mounts(&'h [Mount]),
+    /// The arguments of a daemon.
+    Args(&'h [BString]),
+}
+
+/// One directory tree of an engine's state.
+#[derive(Debug)]
+pub struct StateRoot {
+    /// The tree.
+    pub root: Root,
+    /// The user whose rootless engine it is; `None` for the system's.
+    pub user: Option<BString>,
+}
+
+/// What a container is looked up by.
+#[derive(Clone, Copy, Debug)]
+pub enum Query<'q> {
+    /// A full id.
+    Id(&'q BStr),
+    /// The beginning of an id.
+    IdPrefix(&'q BStr),
+    /// An exact name.
+    Name(&'q BStr),
+    /// An address of a running container.
+    Address(&'q BStr),
+}
+
+/// Roots that were found, and those that may exist but could not be looked at.
+#[derive(Debug, Default)]
+pub struct FoundRoots {
+    /// Trees that are there.
+    pub roots: Vec<StateRoot>,
+    /// What stood in the way.
+    pub gaps: Vec<Gap>,
+}
+
+/// Containers that match a query, and state that could not be read while looking.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// Full ids.
+    pub ids: Vec<BString>,
+    /// Containers whose state could not be read, so that they may match or not.
+    pub gaps: Vec<Gap>,
+}
+
+/// A runtime; see the module. The defaults are those of a runtime without state on disk.
+pub trait Runtime: Sync {
+    /// Its name.
+    fn engine(&self) -> Engine;
+
+    /// What it makes of the evidence. Pure.
+    fn claim(&self, subject: &Subject<'_>) -> Claim;
+
+    /// Roots of its state, by one kind of hint.
+    fn roots(&self, _host: &Host, _hints: Hints<'_>) -> FoundRoots {
+        FoundRoots::default()
+    }
+
+    /// The containers that match. Stops, with a gap, when the host's time is out.
+    ///
+    /// # Errors
+    /// When the state can't be listed.
+    fn find(
+        &self,
+        _host: &Host,
+        _root: &StateRoot,
+        _query: Query<'_>,
+    ) -> Result<Matches, ReadError> {
+        Ok(Matches::default())
+    }
+
+    /// The full ids of all its containers, running or not.
+    ///
+    /// # Errors
+    /// When the state can't be listed.
+    fn list(&self, _root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    /// What the state says of one container; `None` for a runtime that keeps none.
+    ///
+    /// # Errors
+    /// `gone` when this root does not have it.
+    fn describe(&self, _root: &StateRoot, _id: &BStr) -> Option<Result<Description, ReadError>> {
+        None
+    }
+
+    /// Cgroup paths the container may have, most likely first; for one without a known process.
+    fn cgroups_of(&self, _root: &StateRoot, _id: &BStr) -> Vec<BString> {
+        Vec::new()
+    }
+}
+
+/// The runtime with this name, if it is in the registry.
+#[must_use]
+pub fn by_engine(engine: Engine) -> Option<&'static dyn Runtime> {
+    REGISTRY.iter().copied().find(|r| r.engine() == engine)
+}

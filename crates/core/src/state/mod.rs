@@ -1,0 +1,4 @@
+//! Formats of state on disk, and stores that several runtimes share. Each reader takes a `Root`.
+
+pub mod docker;
+pub mod json;

@@ -1,0 +1,166 @@
+//! What a user names: one file a kind. Parsing only; nothing is read.
+
+pub mod container;
+pub mod pid;
+
+use bstr::{BStr, BString, ByteSlice};
+
+/// The kinds that `kind:value` may force.
+pub const KINDS: [&str; 18] = [
+    "pid",
+    "tid",
+    "container",
+    "pod",
+    "compose",
+    "image",
+    "port",
+    "addr",
+    "mac",
+    "if",
+    "path",
+    "inode",
+    "ns",
+    "cgroup",
+    "layer",
+    "volume",
+    "user",
+    "unit",
+];
+
+/// A target, read but not looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A process or thread.
+    Pid(pid::Pid),
+    /// A container by name or id.
+    Container(container::Name),
+}
+
+/// A target as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed {
+    /// The text.
+    pub text: BString,
+    /// What it means.
+    pub target: Target,
+}
+
+/// Why a text is no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTarget {
+    /// Nothing was given.
+    #[error("an empty target; name a PID or a container")]
+    Empty,
+    /// A PID with something else in it, or with too many digits.
+    #[error("{0}: not a PID (1 to 4194303)")]
+    NotAPid(BString),
+    /// A kind that is well formed and that this version does not answer.
+    #[error(
+        "{text}: names a {kind}; this version answers for PIDs and containers (a container may be forced with container:NAME)"
+    )]
+    Unanswered {
+        /// The target.
+        text: BString,
+        /// Its kind.
+        kind: &'static str,
+    },
+}
+
+/// Reads a target by the rules of the design: 1 to 7 digits are a PID, `kind:value` forces a
+/// reading, and what looks like nothing else is a container's id or name.
+///
+/// # Errors
+/// [`BadTarget`].
+pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
+    let typed = |target| Typed { text: text.into(), target };
+    let unanswered = |kind| BadTarget::Unanswered { text: text.into(), kind };
+    if text.is_empty() {
+        return Err(BadTarget::Empty);
+    }
+    if let Some(pid) = pid::bare(text) {
+        return Ok(typed(Target::Pid(pid)));
+    }
+    let forced = text.find_byte(b':').and_then(|colon| {
+        let kind = KINDS.iter().find(|k| *k.as_bytes() == text[..colon])?;
+        Some((*kind, BStr::new(&text[colon + 1..])))
+    });
+    match forced {
+        Some(("pid" | "tid", value)) => {
+            let pid = pid::bare(value).ok_or_else(|| BadTarget::NotAPid(text.into()))?;
+            return Ok(typed(Target::Pid(pid)));
+        }
+        Some(("container", value)) if value.is_empty() => return Err(BadTarget::Empty),
+        Some(("container", value)) => return Ok(typed(Target::Container(container::long(value)))),
+        // net:[4026531840] is a namespace and net no kind; if:eth0 is an interface.
+        Some((kind, _)) => return Err(unanswered(kind)),
+        None => {}
+    }
+    if let Some(kind) = shape(text) {
+        return Err(unanswered(kind));
+    }
+    Ok(typed(Target::Container(container::short(text))))
+}
+
+/// Kinds that a text's shape alone gives away.
+fn shape(text: &BStr) -> Option<&'static str> {
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    if text.starts_with(b"/") {
+        return Some("path");
+    }
+    if text.strip_prefix(b":").is_some_and(digits) {
+        return Some("port");
+    }
+    if text.contains_str(":/") {
+        return Some("path in a container");
+    }
+    if text.contains_str(":[") && text.ends_with(b"]") {
+        return Some("namespace");
+    }
+    let parts: Vec<&[u8]> = text.split_str(":").collect();
+    (parts.len() == 3 && parts.into_iter().all(digits)).then_some("inode")
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BStr;
+
+    use super::{BadTarget, KINDS, Target, parse};
+
+    fn container(text: &str) -> Option<String> {
+        match parse(BStr::new(text)).unwrap().target {
+            Target::Container(name) => Some(name.name.to_string()),
+            Target::Pid(_) => None,
+        }
+    }
+
+    #[test]
+    fn short_digits_are_a_pid_and_nothing_else() {
+        for text in ["1", "4761", "9999999", "0", "pid:77"] {
+            assert!(matches!(parse(BStr::new(text)).unwrap().target, Target::Pid(_)), "{text}");
+        }
+        assert_eq!(container("12345678").as_deref(), Some("12345678"));
+        assert_eq!(container("container:4761").as_deref(), Some("4761"));
+    }
+
+    #[test]
+    fn names_may_be_anything() {
+        for text in ["web", "ps", "-rf", "../x", "web_1", "a:b", "net:x", "deadbeef"] {
+            assert_eq!(container(text).as_deref(), Some(text));
+        }
+        assert_eq!(container("container:docker/web").as_deref(), Some("web"));
+    }
+
+    #[test]
+    fn other_kinds_are_told_and_not_guessed() {
+        let texts =
+            [":80", "/var/lib/docker", "web:/etc/hosts", "net:[4026531840]", "8:1:77", "port:80"];
+        for text in texts {
+            assert!(matches!(parse(BStr::new(text)), Err(BadTarget::Unanswered { .. })), "{text}");
+        }
+        for kind in KINDS.iter().filter(|k| !["pid", "tid", "container"].contains(k)) {
+            assert!(parse(BStr::new(&format!("{kind}:x"))).is_err(), "{kind}");
+        }
+        assert_eq!(parse(BStr::new("")), Err(BadTarget::Empty));
+        assert!(matches!(parse(BStr::new("pid:x")), Err(BadTarget::NotAPid(_))));
+    }
+}
