@@ -1,0 +1,183 @@
+//! Real cgroup directories: made, found, removed.
+
+use std::path::{Path, PathBuf};
+
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// Where cgroup2 is mounted, if it is.
+#[must_use]
+pub fn v2_mount() -> Option<PathBuf> {
+    mount_with("cgroup2", "")
+}
+
+/// Where a v1 hierarchy with this controller, e.g. `pids` or `name=systemd`, is mounted.
+#[must_use]
+pub fn v1_mount(controller: &str) -> Option<PathBuf> {
+    mount_with("cgroup", controller)
+}
+
+fn mount_with(kind: &str, option: &str) -> Option<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    text.lines().find_map(|line| {
+        let (mount, source) = line.split_once(" - ")?;
+        let mut source = source.split(' ');
+        let fits = source.next() == Some(kind)
+            && (option.is_empty() || source.nth(1)?.split(',').any(|o| o == option));
+        fits.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
+/// The top directories of every hierarchy.
+#[must_use]
+pub fn tops() -> Vec<PathBuf> {
+    let mut roots = subdirs(Path::new(MOUNT));
+    roots.retain(|dir| dir.join("cgroup.procs").exists());
+    if Path::new(MOUNT).join("cgroup.procs").exists() {
+        return roots; // pure v2: they are the top directories already
+    }
+    roots.iter().flat_map(|root| subdirs(root)).collect()
+}
+
+/// The directories with this name, in every hierarchy, whatever their depth.
+#[must_use]
+pub fn dirs_named(name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(MOUNT)];
+    while let Some(dir) = open.pop() {
+        for child in subdirs(&dir) {
+            if child.file_name().is_some_and(|n| n == name) {
+                found.push(child.clone());
+            }
+            open.push(child);
+        }
+    }
+    found
+}
+
+/// All processes in a cgroup and those below it.
+#[must_use]
+pub fn subtree_pids(dir: &Path) -> Vec<u32> {
+    let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<u32> = text.lines().filter_map(|l| l.parse().ok()).collect();
+    for child in subdirs(dir) {
+        pids.extend(subtree_pids(&child));
+    }
+    pids
+}
+
+/// Removes a cgroup with those below it, as far as nobody is in them.
+pub fn remove_empty(dir: &Path) {
+    for child in subdirs(dir) {
+        remove_empty(&child);
+    }
+    drop(std::fs::remove_dir(dir));
+}
+
+fn subdirs(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// A cgroup made by a test, removed with this value, along with the parents that were made for it.
+#[derive(Debug)]
+pub struct CgroupDir {
+    path: PathBuf,
+    made: Vec<PathBuf>,
+}
+
+impl CgroupDir {
+    /// Makes `path` below the root of a hierarchy.
+    ///
+    /// # Panics
+    /// When it can't.
+    #[must_use]
+    pub fn make(mount: &Path, path: &str) -> CgroupDir {
+        let mut at = mount.to_owned();
+        let mut made = Vec::new();
+        for part in path.split('/').filter(|p| !p.is_empty()) {
+            at.push(part);
+            if !at.exists() {
+                std::fs::create_dir(&at).unwrap_or_else(|e| panic!("mkdir {}: {e}", at.display()));
+                // Nobody can join a v1 cpuset before it has these.
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    let above = at.parent().map(|parent| parent.join(file));
+                    if let Some(text) = above.and_then(|file| std::fs::read(file).ok()) {
+                        drop(std::fs::write(at.join(file), text));
+                    }
+                }
+                made.push(at.clone());
+            }
+        }
+        CgroupDir { path: at, made }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves a process there.
+    ///
+    /// # Panics
+    /// When it can't.
+    pub fn join(&self, pid: u32) {
+        std::fs::write(self.path.join("cgroup.procs"), pid.to_string())
+            .unwrap_or_else(|e| panic!("moving {pid} to {}: {e}", self.path.display()));
+    }
+}
+
+impl Drop for CgroupDir {
+    fn drop(&mut self) {
+        for dir in self.made.iter().rev() {
+            // A process that was just killed may still be leaving.
+            for _ in 0..100 {
+                match std::fs::remove_dir(dir) {
+                    Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(std::time::Duration::from_millis(10));
+                    }
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CgroupDir, dirs_named, subtree_pids, v1_mount, v2_mount};
+    use crate::require;
+
+    #[test]
+    fn a_cpuset_can_be_joined() {
+        let Some(mount) = v1_mount("cpuset").filter(|_| require(&["root"])) else {
+            return;
+        };
+        let name = format!("whose-cpuset-{}", std::process::id());
+        let dir = CgroupDir::make(&mount, &format!("{name}/inner"));
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        dir.join(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(dir);
+        assert!(dirs_named(&name).is_empty());
+    }
+
+    #[test]
+    fn a_cgroup_comes_and_goes() {
+        if !require(&["root"]) {
+            return;
+        }
+        let Some(mount) = v2_mount().or_else(|| v1_mount("pids")) else { return };
+        let name = format!("whose-testkit-{}", std::process::id());
+        let dir = CgroupDir::make(&mount, &format!("{name}/inner"));
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        dir.join(child.id());
+        assert_eq!(dirs_named(&name).len(), 1);
+        assert_eq!(subtree_pids(dir.path().parent().unwrap()), [child.id()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(dir);
+        assert!(dirs_named(&name).is_empty());
+    }
+}

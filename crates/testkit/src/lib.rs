@@ -1,0 +1,34 @@
+//! What the tests of `whose` share; never part of the product.
+//!
+//! - [`harness`] runs the built binary in a clean environment and tells the whole story when a
+//!   run is not what was expected;
+//! - [`fixture`] writes saved trees for `--root`;
+//! - [`hostile`] starts small C programs that do to `/proc` what a hostile container can;
+//! - [`docker`] starts a real dockerd in private roots and leaves nothing behind;
+//! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
+//! - [`cgroup`] makes, finds and removes cgroups;
+//! - [`facts`] counts what was compared, so that a test can't pass by comparing nothing;
+//! - [`cases`] runs many named cases against one engine and reports each;
+//! - [`trace`] judges what `strace` saw.
+//!
+//! Tests that need something the machine may lack call [`require()`].
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "test support: a panic with the whole story is its error report, stderr its log"
+)]
+
+pub mod cases;
+pub mod cgroup;
+pub mod docker;
+pub mod facts;
+pub mod fixture;
+pub mod harness;
+pub mod hostile;
+pub mod procfs;
+mod require;
+pub mod trace;
+
+pub use require::{Needs, require, skip, which};

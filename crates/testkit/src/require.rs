@@ -1,0 +1,95 @@
+//! Named skips: what a test needs and the machine may not have.
+
+use std::path::{Path, PathBuf};
+
+/// What a test can ask for by name.
+///
+/// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`;
+/// any other name is taken for a program that must be on the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs<'a>(pub &'a str);
+
+impl Needs<'_> {
+    /// Why it is missing, or `None` when it is there.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        match self.0 {
+            "root" => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
+            "fuse" => {
+                // The node may be there without the module; opening it tells.
+                std::fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/fuse")
+                    .err()
+                    .map(|e| format!("/dev/fuse: {e}"))
+            }
+            "docker" => ["dockerd", "containerd", "runc", "busybox"]
+                .iter()
+                .find_map(|program| Needs(program).missing()),
+            "cgroup-hybrid" => (!Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists()
+                && !Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists())
+            .then(|| "no cgroup v1 hierarchy is mounted".to_owned()),
+            "cgroup-v2" => {
+                let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+                (!known.contains("cgroup2")).then(|| "the kernel has no cgroup2".to_owned())
+            }
+            "mount-namespace" => Needs("unshare").missing().or_else(|| {
+                (!Path::new("/proc/self/ns/mnt").exists())
+                    .then(|| "the kernel has no mount namespaces".to_owned())
+            }),
+            program => which(program).is_none().then(|| format!("`{program}` is not installed")),
+        }
+    }
+}
+
+/// Finds a program on the usual path of root.
+#[must_use]
+pub fn which(program: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(program))
+        .find(|path| path.is_file())
+}
+
+/// Says whether everything in `names` is there.
+///
+/// When something is missing it prints `skipped: NAME: reason` and returns false, so that a test
+/// can return early; with `WHOSE_CI=1` in the environment a missing thing is a failure instead.
+///
+/// # Panics
+/// With `WHOSE_CI=1`, when something is missing.
+#[must_use]
+pub fn require(names: &[&str]) -> bool {
+    for name in names {
+        if let Some(reason) = Needs(name).missing() {
+            skip(name, &reason);
+            return false;
+        }
+    }
+    true
+}
+
+/// Prints `skipped: NAME: reason`.
+///
+/// # Panics
+/// With `WHOSE_CI=1`: what a developer's machine may lack, the CI's may not.
+pub fn skip(name: &str, reason: &str) {
+    if std::env::var_os("WHOSE_CI").is_some_and(|v| v == "1") {
+        panic!("skipped: {name}: {reason} (WHOSE_CI=1 makes that a failure)");
+    }
+    eprintln!("skipped: {name}: {reason}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Needs, which};
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let why = Needs("no-such-program-anywhere").missing().unwrap();
+        assert!(why.contains("no-such-program-anywhere"), "{why}");
+        assert_eq!(Needs("sh").missing(), None);
+        assert!(which("sh").unwrap().is_absolute());
+    }
+}

@@ -1,0 +1,316 @@
+//! Judges what `strace -f -y -o FILE` saw.
+
+use std::path::{Component, Path, PathBuf};
+
+/// One finished or begun system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The thread.
+    pub tid: u32,
+    /// The call's name.
+    pub name: String,
+    /// Its arguments as strace prints them, split at the outermost commas.
+    pub args: Vec<String>,
+    /// The path of the descriptor it returned, as strace shows it.
+    pub opened: Option<PathBuf>,
+    /// The whole line.
+    pub line: String,
+}
+
+/// Calls that change something, touch another process or run a program.
+const FORBIDDEN: &[&str] = &[
+    "bind",
+    "chmod",
+    "chown",
+    "chroot",
+    "clock_settime",
+    "connect",
+    "creat",
+    "delete_module",
+    "execve",
+    "execveat",
+    "fallocate",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "fchown",
+    "fchownat",
+    "finit_module",
+    "fremovexattr",
+    "fsetxattr",
+    "ftruncate",
+    "init_module",
+    "kill",
+    "lchown",
+    "link",
+    "linkat",
+    "lremovexattr",
+    "lsetxattr",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
+    "mount",
+    "move_mount",
+    "open_by_handle_at",
+    "pidfd_getfd",
+    "pidfd_send_signal",
+    "pivot_root",
+    "process_madvise",
+    "process_vm_readv",
+    "process_vm_writev",
+    "ptrace",
+    "removexattr",
+    "rename",
+    "renameat",
+    "renameat2",
+    "rmdir",
+    "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo",
+    "setns",
+    "setxattr",
+    "swapoff",
+    "swapon",
+    "symlink",
+    "symlinkat",
+    "tgkill",
+    "tkill",
+    "truncate",
+    "umount",
+    "umount2",
+    "unlink",
+    "unlinkat",
+    "unshare",
+    "utime",
+    "utimensat",
+    "utimes",
+];
+
+/// Calls that are given a path: the argument with the directory descriptor, if any, and the path.
+const PATH_CALLS: &[(&str, Option<usize>, usize)] = &[
+    ("open", None, 0),
+    ("stat", None, 0),
+    ("lstat", None, 0),
+    ("access", None, 0),
+    ("readlink", None, 0),
+    ("statfs", None, 0),
+    ("getxattr", None, 0),
+    ("lgetxattr", None, 0),
+    ("listxattr", None, 0),
+    ("llistxattr", None, 0),
+    ("chdir", None, 0),
+    ("openat", Some(0), 1),
+    ("openat2", Some(0), 1),
+    ("newfstatat", Some(0), 1),
+    ("statx", Some(0), 1),
+    ("readlinkat", Some(0), 1),
+    ("faccessat", Some(0), 1),
+    ("faccessat2", Some(0), 1),
+    ("name_to_handle_at", Some(0), 1),
+    ("inotify_add_watch", Some(0), 1),
+];
+
+const WRITING: &[&str] = &["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"];
+
+/// Reads a trace. Lines about signals and exits are left out; the end of a call that was begun on
+/// another line is a call without arguments.
+#[must_use]
+pub fn parse(text: &str) -> Vec<Call> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Call> {
+    let (tid, rest) = line.split_once(' ')?;
+    let tid = tid.parse().ok()?;
+    let rest = rest.trim_start();
+    let opened = rest.rsplit_once(" = ").and_then(|(_, result)| {
+        let (fd, path) = result.split_once('<')?;
+        let number = !fd.is_empty() && fd.bytes().all(|b| b.is_ascii_digit());
+        (number && path.starts_with('/')).then(|| PathBuf::from(path.trim_end_matches('>')))
+    });
+    if let Some((name, _)) = rest.strip_prefix("<... ").and_then(|r| r.split_once(" resumed>")) {
+        let (name, args, line) = (name.to_owned(), Vec::new(), line.to_owned());
+        return Some(Call { tid, name, args, opened, line });
+    }
+    let (name, rest) = rest.split_once('(')?;
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(word) {
+        return None;
+    }
+    Some(Call { tid, name: name.to_owned(), args: split(rest), opened, line: line.to_owned() })
+}
+
+/// The arguments up to the closing parenthesis.
+fn split(text: &str) -> Vec<String> {
+    let text = text.strip_suffix(" <unfinished ...>").unwrap_or(text);
+    let (mut args, mut now) = (Vec::new(), String::new());
+    let (mut depth, mut quoted, mut escaped) = (0_i32, false, false);
+    for c in text.chars() {
+        if quoted {
+            quoted = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else {
+            match c {
+                '"' => quoted = true,
+                '(' | '[' | '{' => depth += 1,
+                ')' if depth == 0 => break,
+                ')' | ']' | '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    args.push(std::mem::take(&mut now).trim().to_owned());
+                    continue;
+                }
+                _ => {}
+            }
+        }
+        now.push(c);
+    }
+    if !now.trim().is_empty() {
+        args.push(now.trim().to_owned());
+    }
+    args
+}
+
+impl Call {
+    fn arg(&self, n: usize) -> &str {
+        self.args.get(n).map_or("", String::as_str)
+    }
+
+    /// The path it was given, made absolute by the directory descriptor's when that is shown.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        let (_, dir, path) = PATH_CALLS.iter().find(|(name, ..)| *name == self.name)?;
+        let path = unquote(self.arg(*path))?;
+        if path.starts_with('/') {
+            return Some(PathBuf::from(path));
+        }
+        let dir = dir.map_or("", |n| self.arg(n));
+        let base = dir.split_once('<').map(|(_, shown)| shown.trim_end_matches('>'));
+        Some(Path::new(base.unwrap_or("AT_FDCWD")).join(path))
+    }
+}
+
+/// The text of a quoted string; strace's escapes other than of quote and backslash are kept.
+fn unquote(arg: &str) -> Option<String> {
+    let body = arg.strip_prefix('"')?;
+    let body = body.strip_suffix("...").unwrap_or(body).strip_suffix('"')?;
+    Some(body.replace("\\\"", "\"").replace("\\\\", "\\"))
+}
+
+/// What a tool that only reads must not do: a forbidden call (the first execve is the tool's own
+/// start), or opening anything for writing but `/dev/null` and the terminal.
+#[must_use]
+pub fn not_read_only(calls: &[Call]) -> Vec<String> {
+    let mut started = false;
+    let mut wrong = Vec::new();
+    for call in calls {
+        if call.name == "execve" && !started {
+            started = true;
+            continue;
+        }
+        let writes = call.name.starts_with("open")
+            && call
+                .args
+                .iter()
+                .any(|arg| !arg.starts_with('"') && WRITING.iter().any(|flag| has_word(arg, flag)))
+            && !call
+                .path()
+                .is_some_and(|p| p == Path::new("/dev/null") || p == Path::new("/dev/tty"));
+        let begun = !call.line.contains(" resumed>");
+        if writes || begun && FORBIDDEN.contains(&call.name.as_str()) {
+            wrong.push(call.line.clone());
+        }
+    }
+    if !started {
+        wrong.push("the trace has no execve: was anything traced?".to_owned());
+    }
+    wrong
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == word)
+}
+
+/// What a tool must not do after it first opened something in the saved tree `dir`: be given any
+/// path outside it, or get a descriptor of something outside it, e.g. through a link.
+#[must_use]
+pub fn leaves(calls: &[Call], dir: &Path) -> Vec<String> {
+    let dir = normal(dir);
+    let mut entered = false;
+    let mut wrong = Vec::new();
+    for call in calls {
+        let opens = call.name.starts_with("open");
+        let paths = call.path().into_iter().chain(call.opened.clone().filter(|_| opens));
+        for path in paths {
+            let inside = normal(&path).starts_with(&dir);
+            entered |= inside;
+            if entered && !inside && wrong.last() != Some(&call.line) {
+                wrong.push(call.line.clone());
+            }
+        }
+    }
+    if !entered {
+        wrong.push(format!("nothing below {} was opened", dir.display()));
+    }
+    wrong
+}
+
+/// Without `.` and `..`, which here are only counted, not followed.
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(out.pop()),
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{leaves, not_read_only, parse};
+    use std::path::Path;
+
+    const START: &str = "7 execve(\"/x/whose\", [\"whose\"], 0x7ffd /* 1 var */) = 0\n";
+
+    #[test]
+    fn writing_and_touching_are_found() {
+        let trace = format!(
+            "{START}7 openat(AT_FDCWD</x>, \"/etc/ld.so.cache\", O_RDONLY|O_CLOEXEC) = 3</etc/ld.so.cache>\n\
+             7 openat(AT_FDCWD</x>, \"/dev/null\", O_WRONLY) = 3</dev/null>\n\
+             7 openat2(3</proc>, \"1/stat\", {{flags=O_RDONLY|O_CLOEXEC, resolve=RESOLVE_BENEATH}}, 24) = 4\n\
+             7 openat(3</tmp>, \"a \\\"O_RDWR\\\", b\", O_RDONLY) = 5\n\
+             8 openat(3</tmp>, \"new\", O_WRONLY|O_CREAT, 0600 <unfinished ...>\n\
+             8 <... openat resumed>) = 5\n\
+             7 kill(12, SIGTERM) = 0\n\
+             7 --- SIGCHLD {{si_signo=SIGCHLD}} ---\n\
+             7 +++ exited with 0 +++\n\
+             7 execve(\"/bin/sh\", [\"sh\"], 0x1) = 0\n"
+        );
+        let wrong = not_read_only(&parse(&trace));
+        assert_eq!(wrong.len(), 3, "{wrong:#?}");
+        assert!(wrong[0].contains("\"new\"") && wrong[1].contains("kill"));
+        assert_eq!(not_read_only(&[]).len(), 1);
+    }
+
+    #[test]
+    fn leaving_a_saved_tree_is_found() {
+        let trace = format!(
+            "{START}7 openat(AT_FDCWD</x>, \"/etc/ld.so.cache\", O_RDONLY) = 3\n\
+             7 openat(AT_FDCWD</x>, \"/tmp/tree\", O_PATH|O_DIRECTORY) = 3</tmp/tree>\n\
+             7 openat2(3</tmp/tree>, \"proc/1/stat\", {{flags=O_RDONLY}}, 24) = 4\n\
+             7 newfstatat(4</tmp/tree/proc/1/stat>, \"\", {{st_mode=S_IFREG|0644}}, AT_EMPTY_PATH) = 0\n\
+             7 openat(3</tmp/tree>, \"../../etc/passwd\", O_RDONLY) = 4\n\
+             7 openat(AT_FDCWD</x>, \"/proc/self/stat\", O_RDONLY) = 4\n\
+             7 readlinkat(3</tmp/tree>, \"proc/1/exe\", \"/sbin/init\", 4096) = 10\n\
+             7 openat(AT_FDCWD</x>, \"here\", O_RDONLY) = 4\n\
+             7 openat(3</tmp/tree>, \"link\", O_RDONLY) = 4</etc/passwd>\n\
+             8 openat(3</tmp/tree>, \"link\", O_RDONLY <unfinished ...>\n\
+             8 <... openat resumed>) = 4</etc/shadow>\n"
+        );
+        let wrong = leaves(&parse(&trace), Path::new("/tmp/tree"));
+        assert_eq!(wrong.len(), 5, "{wrong:#?}");
+        assert_eq!(leaves(&parse(START), Path::new("/tmp/tree")).len(), 1);
+    }
+}
