@@ -1,0 +1,315 @@
+//! What was typed, and nothing more.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  whose                          every process on this host, with its owner
+  whose 4761                     whose process is this?
+  whose web                      a container, by name, id or beginning of an id
+  whose 4761 web --json          the same for programs
+  whose ps web -o +image         a container's processes, with one more column
+  perf top -p \"$(whose pids -d, web)\"
+  whose --in-container 4761 && echo contained
+  whose -- ps                    a container that is called ps
+  whose --root /mnt/sick ps      answer from a saved or mounted tree
+
+A target of 1 to 7 digits is a PID; container:4761 is a container of that name.
+
+Exit status: 0 answered, 1 no such process or container, 2 usage, 3 could not be read in full,
+4 ambiguous, 5 with --in-container: a host process, 6 internal error.";
+
+/// Whose process is this? Maps host processes to containers and back.
+#[derive(Debug, Parser)]
+#[command(name = "whose", version, after_help = EXAMPLES, override_usage = "whose [OPTIONS] TARGET...\n       whose [OPTIONS] COMMAND ...")]
+pub(crate) struct Typed {
+    /// What to do; without it the targets are answered, or all processes listed.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List processes with their owners.
+    #[command(after_help = PS_EXAMPLES)]
+    Ps(Ps),
+    /// Print just the host PIDs of a target, for scripts: all of them or none.
+    #[command(after_help = PIDS_EXAMPLES)]
+    Pids(PidsArgs),
+}
+
+const PS_EXAMPLES: &str = "\
+Examples:
+  whose ps                       PID USER S RSS ELAPSED OWNER COMMAND of every user process
+  whose ps web                   only those of the container web
+  whose ps -u www-data --sort -rss
+  whose ps --containers-only -o pid,owner,image,comm
+  whose ps --format csv -o pid,owner,rss > processes.csv";
+
+const PIDS_EXAMPLES: &str = "\
+Examples:
+  whose pids web
+  perf top -p \"$(whose pids -d, web)\"
+  whose pids --direct web        without containers nested in it";
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Common {
+    /// Answer from this tree instead of /: a saved one, or a host's that is mounted here.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Give up after this many seconds; what is missing by then is said.
+    #[arg(long, value_name = "SECONDS", global = true, value_parser = seconds)]
+    pub(crate) timeout: Option<f64>,
+    /// How to print.
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub(crate) format: Option<Format>,
+    /// The same as --format json.
+    #[arg(long, global = true, conflicts_with = "format")]
+    pub(crate) json: bool,
+    /// Columns, separated by commas; +COLUMN adds to the usual ones.
+    #[arg(short = 'o', long = "columns", value_name = "COLUMNS", global = true)]
+    pub(crate) columns: Vec<String>,
+    /// No header line.
+    #[arg(long, global = true)]
+    pub(crate) no_headers: bool,
+    /// Do not cut lines at the terminal's edge.
+    #[arg(long, global = true)]
+    pub(crate) no_trunc: bool,
+    /// Plain numbers in tables: bytes and seconds.
+    #[arg(long, global = true)]
+    pub(crate) raw: bool,
+    /// Colour; auto is only on a terminal and without NO_COLOR.
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub(crate) color: When,
+    /// Exit with 3 when anything at all could not be read.
+    #[arg(long, global = true)]
+    pub(crate) strict: bool,
+}
+
+/// Options for bare targets.
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    /// A PID, a container's name or id; - reads targets from stdin, a line each.
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// Every piece of evidence on a line of its own.
+    #[arg(long)]
+    pub(crate) why: bool,
+    /// Print only the container's full id.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Only say by the exit status whether the target is in a container: 0 yes, 5 no, 3 not known.
+    #[arg(long)]
+    pub(crate) in_container: bool,
+}
+
+/// Options of ps.
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Only processes of these PIDs and containers.
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// Only processes of these users (effective), names or numbers.
+    #[arg(short, long, value_name = "USER", value_delimiter = ',')]
+    pub(crate) user: Vec<String>,
+    /// Only processes of this container.
+    #[arg(short, long, value_name = "CONTAINER")]
+    pub(crate) container: Vec<OsString>,
+    /// Only the host's own processes: units, sessions and the rest.
+    #[arg(long, conflicts_with = "containers_only")]
+    pub(crate) host_only: bool,
+    /// Only processes in containers.
+    #[arg(long)]
+    pub(crate) containers_only: bool,
+    /// Order, such as -rss,pid; a minus puts the largest first.
+    #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',')]
+    pub(crate) sort: Vec<String>,
+    /// Print only PIDs.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Kernel threads too.
+    #[arg(short = 'k', long)]
+    pub(crate) kernel: bool,
+    /// Accepted for ps's sake: every process is listed anyway.
+    #[arg(short = 'e', short_alias = 'A', hide = true, action = clap::ArgAction::Count)]
+    pub(crate) every: u8,
+}
+
+/// Options of pids.
+#[derive(Debug, Args)]
+pub(crate) struct PidsArgs {
+    /// Containers or PIDs.
+    #[arg(value_name = "TARGET", required = true)]
+    pub(crate) targets: Vec<OsString>,
+    /// Between PIDs; one a line without it.
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) delimiter: Option<OsString>,
+    /// Leave out containers nested in it.
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// Also scan for processes in its namespaces but outside its cgroup.
+    #[arg(long)]
+    pub(crate) strays: bool,
+    /// Print what there is, even if it is not complete.
+    #[arg(long)]
+    pub(crate) partial: bool,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One document.
+    Json,
+    /// A document a line.
+    Ndjson,
+    /// Comma separated values.
+    Csv,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, without NO_COLOR.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let sensible = number.is_finite() && number > 0.0 && number <= 86_400.0;
+    if sensible { Ok(number) } else { Err("must be more than 0 and at most 86400".into()) }
+}
+
+/// Reads the command line. The first word that is no option decides whether a subcommand is meant;
+/// after `--` everything is a target, so that a container may be called `ps`.
+///
+/// # Errors
+/// clap's: usage, help and version.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let whole = command();
+    if names_subcommand(&whole, &args) || asks_for_help(&args) {
+        return Typed::from_arg_matches(&whole.clone().try_get_matches_from(args)?);
+    }
+    // Bare targets: without subcommands none of them can be taken for one.
+    let bare = Ask::augment_args(Common::augment_args(bare_command()));
+    let matches = bare.try_get_matches_from(args)?;
+    let common = Common::from_arg_matches(&matches)?;
+    Ok(Typed { command: None, common, ask: Ask::from_arg_matches(&matches)? })
+}
+
+/// The whole definition; the columns in ps's help come from the registry.
+fn command() -> clap::Command {
+    let columns: Vec<String> = whose_fields::FIELDS
+        .iter()
+        .map(|f| {
+            let aliases = if f.aliases.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", f.aliases.join(", "))
+            };
+            format!("  {:<12} {}{aliases}", f.name, f.doc)
+        })
+        .collect();
+    let help = format!("{PS_EXAMPLES}\n\nColumns:\n{}", columns.join("\n"));
+    Typed::command().mut_subcommand("ps", |ps| ps.after_long_help(help))
+}
+
+fn bare_command() -> clap::Command {
+    clap::Command::new("whose")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("whose [OPTIONS] TARGET...\n       whose [OPTIONS] COMMAND ...")
+}
+
+fn asks_for_help(args: &[OsString]) -> bool {
+    let before = args.iter().skip(1).take_while(|a| *a != "--");
+    before.into_iter().any(|a| a == "--help" || a == "-h")
+}
+
+fn names_subcommand(whole: &clap::Command, args: &[OsString]) -> bool {
+    let mut rest = args.iter().skip(1);
+    while let Some(arg) = rest.next() {
+        let text = arg.to_string_lossy();
+        if text == "--" || text == "-" {
+            return false;
+        }
+        if !text.starts_with('-') {
+            return text == "help" || whole.get_subcommands().any(|c| c.get_name() == text);
+        }
+        let takes_value = whole.get_arguments().any(|a| {
+            let long = a.get_long().is_some_and(|l| text == format!("--{l}"));
+            let short = a.get_short().is_some_and(|s| text == format!("-{s}"));
+            (long || short) && a.get_action().takes_values()
+        });
+        if takes_value {
+            rest.next();
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::{Command, Typed, command, parse};
+
+    fn typed(line: &str) -> Typed {
+        parse(line.split_whitespace().map(OsString::from)).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_first_word_decides() {
+        assert!(matches!(typed("whose ps web").command, Some(Command::Ps(_))));
+        assert!(matches!(typed("whose --root /x ps").command, Some(Command::Ps(_))));
+        assert!(matches!(typed("whose --json pids web").command, Some(Command::Pids(_))));
+        assert!(typed("whose web ps").command.is_none());
+        assert_eq!(typed("whose web ps").ask.targets, ["web", "ps"]);
+        assert_eq!(typed("whose -- ps").ask.targets, ["ps"]);
+        assert_eq!(typed("whose -- -rf").ask.targets, ["-rf"]);
+        assert_eq!(typed("whose --root ps").common.root.unwrap().to_str(), Some("ps"));
+        assert!(typed("whose").command.is_none());
+    }
+
+    #[test]
+    fn options_stand_anywhere() {
+        let ps = typed("whose ps --sort -rss -o +image --json");
+        assert!(ps.common.json);
+        assert_eq!(ps.common.columns, ["+image"]);
+        let Some(Command::Ps(args)) = ps.command else { panic!("no ps") };
+        assert_eq!(args.sort, ["-rss"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "whose -1",
+            "whose --nope",
+            "whose ps --timeout 0",
+            "whose pids",
+            "whose --timeout x 1",
+        ] {
+            assert!(parse(line.split_whitespace().map(OsString::from)).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The subcommands: one file each.
+
+mod pids;
+mod ps;
+mod target;
+
+use anyhow::Result;
+use whose_core::index::Index;
+use whose_core::model::Gap;
+use whose_core::model::gap::what;
+use whose_render::Header;
+
+use crate::args::{Command, Ps, Typed};
+
+/// Runs what was typed; the exit status.
+///
+/// # Errors
+/// What ends the command before it can answer.
+pub(crate) fn run(typed: Typed) -> Result<u8> {
+    match typed.command {
+        Some(Command::Ps(args)) => ps::run(&typed.common, &args),
+        Some(Command::Pids(args)) => pids::run(&typed.common, &args),
+        None if typed.ask.targets.is_empty() && !typed.ask.in_container => {
+            ps::run(&typed.common, &Ps::all(typed.ask.quiet))
+        }
+        None => target::run(&typed.common, &typed.ask),
+    }
+}
+
+/// What every JSON document begins with.
+fn header(index: &Index<'_>) -> Header {
+    let host = index.host();
+    Header { source: host.mode().name(), boot_id: host.boot_id().ok() }
+}
+
+/// Gaps about the whole host as JSON has them: a null boot id is one too.
+fn document_gaps(index: &Index<'_>) -> Vec<Gap> {
+    let mut gaps = index.host_gaps();
+    gaps.extend(index.host().boot_id().err().map(|e| Gap::from_read(what::BOOT, &e)));
+    gaps
+}

@@ -1,0 +1,149 @@
+//! What will be done: what was typed, completed from the environment.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bstr::{BStr, BString, ByteSlice};
+use whose_core::target::{self, Typed as Target};
+use whose_fields::{Field, FieldId, closest, find};
+use whose_kernel::{Host, Options};
+use whose_render::{Shown, Style, TableOptions};
+
+use crate::args::{Common, Format, When};
+use crate::exit::Usage;
+
+/// Longest a slow read may take, whatever the command's own time: several must fit.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Largest list of targets taken from stdin, bytes.
+const STDIN_CAP: u64 = 16 << 20;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Printing {
+    /// The format.
+    pub(crate) format: Format,
+    /// Layout of tables and cards.
+    pub(crate) table: TableOptions,
+    /// Standard output is a terminal.
+    pub(crate) terminal: bool,
+    /// Exit with 3 for any gap.
+    pub(crate) strict: bool,
+}
+
+/// Works out how to print.
+pub(crate) fn printing(common: &Common) -> Printing {
+    let stdout = std::io::stdout();
+    let terminal = stdout.is_terminal();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let colour = match common.color {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => terminal && !no_color,
+    };
+    let size = if terminal { rustix::termios::tcgetwinsize(stdout).ok() } else { None };
+    let width = size.map(|s| usize::from(s.ws_col)).filter(|w| *w > 0 && !common.no_trunc);
+    let format = if common.json { Some(Format::Json) } else { common.format };
+    Printing {
+        format: format.unwrap_or(Format::Table),
+        table: TableOptions {
+            width,
+            no_headers: common.no_headers,
+            shown: Shown { raw: common.raw },
+            style: Style { colour },
+        },
+        terminal,
+        strict: common.strict,
+    }
+}
+
+/// Opens the host with the command's time: `usual` seconds unless told otherwise.
+///
+/// # Errors
+/// When the tree or its /proc can't be used.
+pub(crate) fn host(common: &Common, usual: f64) -> Result<Host> {
+    let time = Duration::from_secs_f64(common.timeout.unwrap_or(usual));
+    let options = Options {
+        root: common.root.as_ref().map(|r| BString::from(r.as_os_str().as_bytes())),
+        deadline: Instant::now().checked_add(time),
+        patience: Some(PATIENCE.min(time / 4)),
+        ..Options::default()
+    };
+    Ok(Host::open(options)?)
+}
+
+/// Reads the targets; `-` is replaced by the lines of stdin.
+///
+/// # Errors
+/// [`Usage`] for the first that is none: nothing is output then.
+pub(crate) fn targets(words: &[OsString]) -> Result<Vec<Target>> {
+    let mut texts: Vec<BString> = Vec::new();
+    for word in words {
+        if word == "-" {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().take(STDIN_CAP).read_to_end(&mut bytes)?;
+            texts.extend(bytes.lines().filter(|l| !l.is_empty()).map(BString::from));
+        } else {
+            texts.push(word.clone().into_vec().into());
+        }
+    }
+    let read =
+        |text: &BString| target::parse(BStr::new(text)).map_err(|e| Usage(e.to_string()).into());
+    texts.iter().map(read).collect()
+}
+
+/// The columns: those asked for, or the usual ones and those added with `+`.
+///
+/// # Errors
+/// [`Usage`] for a column there is not.
+pub(crate) fn columns(typed: &[String], usual: &[FieldId]) -> Result<Vec<&'static Field>> {
+    let words: Vec<&str> =
+        typed.iter().flat_map(|t| t.split([',', ' '])).filter(|w| !w.is_empty()).collect();
+    let adds = words.iter().all(|w| w.starts_with('+'));
+    let mut fields: Vec<&Field> =
+        if adds { usual.iter().map(|f| f.field()).collect() } else { Vec::new() };
+    for word in words {
+        let added = field(word.trim_start_matches('+'))?;
+        if !fields.iter().any(|f| f.id == added.id) {
+            // The command stays last: it has no width of its own.
+            let last_args = fields.last().is_some_and(|f| f.id == FieldId::Args);
+            let at = fields.len() - usize::from(adds && last_args);
+            fields.insert(at, added);
+        }
+    }
+    Ok(fields)
+}
+
+/// One field by its name or alias.
+///
+/// # Errors
+/// [`Usage`] with the nearest name there is.
+pub(crate) fn field(name: &str) -> Result<&'static Field> {
+    find(name).ok_or_else(|| {
+        let hint = closest(name).map(|c| format!("; did you mean {c}?")).unwrap_or_default();
+        let names: Vec<&str> = whose_fields::FIELDS.iter().map(|f| f.name).collect();
+        Usage(format!("no column {name}{hint} (columns: {})", names.join(", "))).into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use whose_fields::FieldId;
+
+    use super::columns;
+
+    fn names(typed: &[&str]) -> Vec<&'static str> {
+        let typed: Vec<String> = typed.iter().map(|t| (*t).to_owned()).collect();
+        columns(&typed, &[FieldId::Pid, FieldId::Args]).unwrap().iter().map(|f| f.name).collect()
+    }
+
+    #[test]
+    fn plus_adds_before_the_command() {
+        assert_eq!(names(&[]), ["pid", "args"]);
+        assert_eq!(names(&["+image"]), ["pid", "image", "args"]);
+        assert_eq!(names(&["comm,pid", "comm"]), ["comm", "pid"]);
+        assert!(columns(&["nope".to_owned()], &[]).is_err());
+    }
+}

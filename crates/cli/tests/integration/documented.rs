@@ -1,0 +1,96 @@
+//! Every documented command line runs.
+
+use whose_testkit::fixture::FixtureHost;
+
+use crate::support::{host, whose};
+
+/// Command lines of `whose` in a text: those of code blocks and of help examples, also inside
+/// `$(...)`.
+fn command_lines(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim().trim_start_matches("$ ").trim_start_matches("sudo ");
+        let inner = line.split("$(").nth(1).and_then(|l| l.split(')').next());
+        let line = inner.unwrap_or(line);
+        if line != "whose" && !line.starts_with("whose ") {
+            continue;
+        }
+        // Comments, redirections, what a shell would do next, and columns of help text.
+        let line = line.split(" #").next().unwrap().split(" >").next().unwrap();
+        let line = line.split(" && ").next().unwrap().split("   ").next().unwrap();
+        found.push(line.trim().to_owned());
+    }
+    found
+}
+
+fn run(host: &FixtureHost, line: &str) {
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    let mut args: Vec<String> = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if *word == "--root" {
+            rest.next(); // the fixture stands in
+        } else {
+            args.push((*word).to_owned());
+        }
+    }
+    let run = whose().root(host.path()).args(args).run();
+    let code = run.code.unwrap();
+    assert!([0, 1, 5].contains(&code), "{line}\n{}", run.story());
+    assert!(code != 1 || line == "whose -- ps", "{line}\n{}", run.story());
+}
+
+#[test]
+fn the_readme_and_the_help() {
+    let host = host();
+    for pid in [16297, 19534, 19583] {
+        host.process(pid).cmdline(&[b"sleep", b"10001"]).write();
+    }
+    let mut lines = command_lines(include_str!("../../../../README.md"));
+    let in_readme = lines.len();
+    assert!(in_readme >= 14, "{lines:#?}");
+    for args in [&["--help"][..], &["ps", "--help"], &["pids", "--help"], &["help"]] {
+        let help = whose().args(args).run().expect_code(0);
+        assert_eq!(help.stderr_str(), "");
+        lines.extend(command_lines(&help.stdout_str()));
+    }
+    assert!(lines.len() >= in_readme + 14, "{lines:#?}");
+    lines.retain(|l| !l.contains("[OPTIONS]") && !l.contains("PID") && !l.contains("NAME"));
+    for line in lines {
+        run(&host, &line);
+    }
+}
+
+#[test]
+fn help_fits_eighty_columns_and_names_every_exit_status() {
+    for args in [&["--help"][..], &["ps", "--help"], &["pids", "--help"], &["-h"]] {
+        let help = whose().env("COLUMNS", "80").args(args).run().expect_code(0).stdout_str();
+        let widest = help.lines().map(|l| l.chars().count()).max().unwrap();
+        assert!(widest <= 100, "{widest}: {help}");
+        assert!(help.contains("Examples:"));
+    }
+    let help = whose().args(["--help"]).run().stdout_str();
+    for code in [
+        "0 answered",
+        "1 no such",
+        "2 usage",
+        "3 could not",
+        "4\nambiguous",
+        "5 with",
+        "6 internal",
+    ] {
+        assert!(
+            help.replace("\n4 ", "4\n").contains(code) || help.contains(&code.replace('\n', " ")),
+            "{code}: {help}"
+        );
+    }
+    whose().args(["--version"]).run().expect_code(0);
+    let help = whose().args(["ps", "--help"]).run().stdout_str();
+    for field in whose_fields::FIELDS {
+        assert!(
+            help.contains(&format!("  {} ", field.name)) && help.contains(field.doc),
+            "{}",
+            field.name
+        );
+    }
+}

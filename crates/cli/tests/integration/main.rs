@@ -1,0 +1,18 @@
+//! Tests over the built binary and saved trees; no root, no engine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests: a panic is their report"
+)]
+
+mod bad_input;
+mod documented;
+mod honesty;
+mod membership;
+mod output;
+mod ps;
+mod saved;
+mod states;
+mod support;
+mod vectors;

@@ -1,0 +1,259 @@
+//! Who owns what, beyond the text of the cgroup.
+
+use whose_testkit::fixture::{DockerContainer, FixtureHost, fake_id};
+
+use crate::support::{answer, ask, container, host};
+
+#[test]
+fn a_process_in_a_container() {
+    let host = host();
+    let answer = answer(&host, "4770");
+    assert_eq!(answer["status"], "found");
+    assert_eq!(answer["owner"]["name"], "web");
+    assert_eq!(answer["owner"]["compose"]["project"], "shop");
+    assert_eq!(answer["owner"]["compose"]["service"], "front");
+    assert_eq!(answer["owner"]["labels"]["tier"], "front");
+    assert_eq!(answer["owner"]["init_pid"], 4761);
+    assert_eq!(answer["process"]["inside_pid"], 7);
+    assert_eq!(answer["process"]["role"], "workload");
+    assert_eq!(answer["gaps"].as_array().unwrap().len(), 0, "{answer:#}");
+    let evidence = answer["evidence"].as_array().unwrap();
+    assert_eq!(evidence[0]["source"], "cgroup");
+    assert!(evidence.iter().any(|e| e["source"] == "state-file"));
+    assert!(evidence.iter().all(|e| e["agrees"] == true));
+}
+
+#[test]
+fn units_sessions_the_host_and_kernel_threads() {
+    let host = host();
+    for (pid, kind, name, role) in [
+        ("900", "unit", "nginx.service", "host"),
+        ("950", "session", "session-6.scope", "host"),
+        ("1", "unit", "init.scope", "host"),
+    ] {
+        let answer = answer(&host, pid);
+        assert_eq!(answer["owner"]["kind"], kind, "{answer:#}");
+        assert_eq!(answer["owner"]["name"], name);
+        assert_eq!(answer["owner"]["runtime"], "systemd");
+        assert_eq!(answer["process"]["role"], role);
+    }
+    let kernel = answer(&host, "60");
+    assert_eq!(kernel["owner"]["kind"], "host");
+    assert_eq!(kernel["process"]["role"], "kernel");
+}
+
+#[test]
+fn plumbing_serves_a_container_and_is_not_in_it() {
+    let host = host();
+    let web = DockerContainer::named("web");
+    let id = web.id().as_bytes();
+    let args: [&[u8]; 7] = [
+        b"/usr/bin/containerd-shim-runc-v2",
+        b"-namespace",
+        b"moby",
+        b"-id",
+        id,
+        b"-address",
+        b"/run/x",
+    ];
+    let shim = host.process(4740).comm("containerd-shim").cmdline(&args);
+    shim.in_cgroup("/system.slice/containerd.service").write();
+    let shim = answer(&host, "4740");
+    assert_eq!(shim["process"]["role"], "plumbing");
+    assert_eq!(shim["process"]["serves"], web.id());
+    assert_eq!(shim["owner"]["kind"], "unit");
+    let card = ask(&host, &["4740"]).expect_code(0).stdout_str();
+    assert!(card.contains(&format!("plumbing   serves web   {}", web.id())), "{card}");
+    // Anyone may take the name: a user's process, and one in a container, are what they are.
+    host.process(4741).comm("containerd-shim").cmdline(&args).uid(1000).write();
+    assert_eq!(answer(&host, "4741")["process"]["role"], "host");
+    host.process(4742).comm("containerd-shim").cmdline(&args).in_docker(web.id()).write();
+    let inside = answer(&host, "4742");
+    assert_ne!(inside["process"]["role"], "plumbing");
+    assert_eq!(inside["owner"]["id"], web.id());
+}
+
+#[test]
+fn a_port_proxy_is_told_by_its_address() {
+    let host = host();
+    let web = DockerContainer::named("web");
+    let path = format!("var/lib/docker/containers/{}/config.v2.json", web.id());
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(host.at(&path)).unwrap()).unwrap();
+    config["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] = "172.17.0.9".into();
+    host.file(&path, config.to_string());
+    let args: [&[u8]; 5] =
+        [b"/usr/bin/docker-proxy", b"-proto", b"tcp", b"-container-ip", b"172.17.0.9"];
+    host.process(4745)
+        .comm("docker-proxy")
+        .cmdline(&args)
+        .in_cgroup("/system.slice/docker.service")
+        .write();
+    let proxy = answer(&host, "4745");
+    assert_eq!(proxy["process"]["role"], "plumbing");
+    assert_eq!(proxy["process"]["serves"], web.id());
+}
+
+#[test]
+fn runc_on_its_way_into_a_container() {
+    let host = host();
+    let web = DockerContainer::named("web");
+    let runc = host.process(4743).comm("runc:[2:INIT]").cmdline(&[b"runc", b"init"]);
+    runc.in_docker(web.id()).write();
+    let runc = answer(&host, "4743");
+    assert_eq!(runc["process"]["role"], "plumbing");
+    assert_eq!(runc["process"]["serves"], web.id());
+    assert_eq!(runc["owner"]["id"], web.id());
+}
+
+#[test]
+fn the_engine_of_a_custom_parent_is_confirmed_by_its_state() {
+    let host = host();
+    let ours = DockerContainer::named("custom").running(6000).cgroup_parent("/lab");
+    host.docker_container(&ours);
+    host.process(6000).in_docker(ours.id()).in_cgroup(&format!("/lab/{}", ours.id())).write();
+    let found = answer(&host, "6000");
+    assert_eq!(found["owner"]["runtime"], "docker");
+    assert_eq!(found["owner"]["name"], "custom");
+    // The same shape that no engine here knows is contained, by nobody known.
+    let stranger = fake_id("stranger");
+    host.process(6001).in_docker(&stranger).in_cgroup(&format!("/lab/{stranger}")).write();
+    let unknown = answer(&host, "6001");
+    assert_eq!(unknown["owner"]["kind"], "unknown");
+    assert_eq!(unknown["owner"]["id"], stranger);
+}
+
+#[test]
+fn contained_by_nobody_known() {
+    let host = host();
+    host.process(7000).nspid(&[7000, 1]).in_cgroup("/").write();
+    let nested = answer(&host, "7000");
+    assert_eq!(nested["owner"]["kind"], "unknown", "{nested:#}");
+    let overlay = "5 1 0:99 / / rw - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c\n";
+    host.process(7001)
+        .ns("mnt", 4_026_533_001)
+        .mountinfo(overlay)
+        .in_cgroup("/system.slice/docker.service")
+        .write();
+    let rootless = answer(&host, "7001");
+    assert_eq!(rootless["owner"]["kind"], "unknown", "{rootless:#}");
+    assert_eq!(rootless["chain"][0]["name"], "docker.service");
+    // A service with a root directory of its own is a service.
+    let moved = "5 1 254:0 /srv/jail / rw - ext4 /dev/vda rw\n";
+    host.process(7002)
+        .ns("mnt", 4_026_533_002)
+        .mountinfo(moved)
+        .in_cgroup("/system.slice/jail.service")
+        .write();
+    assert_eq!(answer(&host, "7002")["owner"]["kind"], "unit");
+}
+
+#[test]
+fn zombies_are_never_the_hosts_by_default() {
+    let host = host();
+    let web = DockerContainer::named("web");
+    let id = web.id();
+    // Its cgroup still stands, or was removed: v2 says so.
+    host.process(8000).state('Z').in_cgroup(&format!("/docker/{id}")).nspid(&[8000, 9]).write();
+    host.process(8001)
+        .state('Z')
+        .in_cgroup(&format!("/docker/{id} (deleted)"))
+        .nspid(&[8001, 9])
+        .write();
+    // v1: nothing is left; its parent is in the container.
+    host.process(8002).state('Z').in_cgroup("/").nspid(&[8002, 9]).ppid(4761).write();
+    for pid in ["8000", "8001", "8002"] {
+        let zombie = answer(&host, pid);
+        assert_eq!(zombie["owner"]["id"], id, "{pid} {zombie:#}");
+        assert_eq!(zombie["process"]["state"], "Z");
+        assert_eq!(zombie["process"]["args"], serde_json::json!([]));
+    }
+    // Nothing tells: null and a gap, whatever the parent is.
+    host.process(8003).state('Z').in_cgroup("/").ppid(900).write();
+    host.process(8004).state('Z').in_cgroup("/").ppid(1).nspid(&[8004, 4]).write();
+    host.process(8005).state('Z').in_cgroup("/").ppid(99999).write();
+    for pid in ["8003", "8004", "8005"] {
+        let zombie = answer(&host, pid);
+        assert!(zombie["owner"].is_null(), "{pid} {zombie:#}");
+        assert_eq!(zombie["gaps"][0]["what"], "membership");
+        ask(&host, &[pid]).expect_code(3);
+    }
+}
+
+#[test]
+fn lines_that_disagree_are_both_shown() {
+    let host = host();
+    let (web, db) = (DockerContainer::named("web"), DockerContainer::named("db"));
+    let text = format!("2:memory:/docker/{}\n0::/docker/{}\n", db.id(), web.id());
+    host.process(8100).nspid(&[8100, 2]).cgroup(text).write();
+    let answer = answer(&host, "8100");
+    assert_eq!(answer["owner"]["name"], "web");
+    let against: Vec<_> =
+        answer["evidence"].as_array().unwrap().iter().filter(|e| e["agrees"] == false).collect();
+    assert_eq!(against.len(), 1);
+    assert_eq!(against[0]["detail"], format!("/docker/{}", db.id()));
+    let card = ask(&host, &["8100", "--why"]).expect_code(0).stdout_str();
+    assert!(card.contains("although") && card.contains(db.id()), "{card}");
+}
+
+#[test]
+fn docker_in_docker_keeps_all_levels() {
+    let host = host();
+    let outer = container(&host, "outer", 8200);
+    let inner = fake_id("inner");
+    let path = format!("/system.slice/docker-{}.scope/docker/{inner}", outer.id());
+    host.process(8201).nspid(&[8201, 30, 1]).in_cgroup(&path).write();
+    let answer = answer(&host, "8201");
+    assert_eq!(answer["owner"]["id"], inner);
+    let chain = answer["chain"].as_array().unwrap();
+    assert_eq!(chain.len(), 2);
+    assert_eq!(chain[0]["name"], "outer");
+    assert_eq!(&chain[1], &answer["owner"]);
+}
+
+#[test]
+fn moved_data_roots_are_found() {
+    // By the configuration file.
+    let configured = FixtureHost::new();
+    configured.boot().file("etc/docker/daemon.json", r#"{"data-root": "/srv/docker"}"#);
+    // By the running daemon.
+    let running = FixtureHost::new();
+    running.boot().file("run/docker.pid", "700");
+    running
+        .process(700)
+        .comm("dockerd")
+        .cmdline(&[b"dockerd", b"--data-root", b"/srv/docker"])
+        .write();
+    // By nothing but the container's own mounts.
+    let silent = FixtureHost::new();
+    silent.boot();
+    for host in [&configured, &running, &silent] {
+        let moved = DockerContainer::named("moved").running(710).data_root("/srv/docker");
+        host.docker_container(&moved);
+        host.cgroup_dir(&format!("docker/{}", moved.id()), &[710]);
+        host.process(710).in_docker_root(moved.id(), "/srv/docker").write();
+        for target in ["710", "moved"] {
+            let answer = answer(host, target);
+            assert_eq!(answer["owner"]["name"], "moved", "{target} {answer:#}");
+        }
+    }
+}
+
+#[test]
+fn binds_that_a_container_can_forge_are_not_believed() {
+    let host = FixtureHost::new();
+    host.boot();
+    let id = fake_id("forger");
+    // The true root is unknown; the process shows a bind from its own overlay instead.
+    let forged = DockerContainer::named("admin").with_id(id.as_str()).data_root("/fake/docker");
+    host.docker_container(&forged);
+    let mounts = format!(
+        "147 97 0:61 / / rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n\
+         149 147 0:61 /fake/docker/containers/{id}/hostname /etc/hostname rw - overlay overlay rw\n"
+    );
+    let process = host.process(720).nspid(&[720, 1]).in_docker(&id);
+    process.mountinfo(mounts).write();
+    let answer = answer(&host, "720");
+    assert_eq!(answer["owner"]["id"], id);
+    assert!(answer["owner"]["name"].is_null(), "{answer:#}");
+}

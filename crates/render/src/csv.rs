@@ -1,0 +1,77 @@
+//! CSV (RFC 4180): raw numbers, RFC 3339 times, names as they are.
+
+use std::io::{self, Write};
+
+use whose_fields::{Cell, Field, Pair, Record};
+
+use crate::text;
+
+/// Writes records as CSV. Bytes that are no UTF-8 are passed on.
+///
+/// # Errors
+/// The writer's.
+pub fn csv(
+    out: &mut dyn Write,
+    fields: &[&Field],
+    records: &[&dyn Record],
+    no_headers: bool,
+) -> io::Result<()> {
+    let mut writer = ::csv::Writer::from_writer(out);
+    if !no_headers {
+        writer.write_record(fields.iter().map(|f| f.name)).map_err(plain)?;
+    }
+    for record in records {
+        writer.write_record(fields.iter().map(|f| value(&record.get(f.id)))).map_err(plain)?;
+    }
+    writer.flush()
+}
+
+/// The writer's own error, so that a closed pipe is known as one.
+fn plain(error: ::csv::Error) -> io::Error {
+    match error.into_kind() {
+        ::csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+fn value(cell: &Cell<'_>) -> Vec<u8> {
+    match cell {
+        Cell::Absent | Cell::Unread(_) => Vec::new(),
+        Cell::Bool(b) => b.to_string().into(),
+        Cell::Int(n) => n.to_string().into(),
+        Cell::Uint(n) => n.to_string().into(),
+        Cell::Float(n) => n.to_string().into(),
+        Cell::Bytes(bytes) => bytes.to_vec(),
+        Cell::Time(ms) => text::time(*ms).into(),
+        Cell::List(cells) => cells.iter().map(value).collect::<Vec<_>>().join(&b' '),
+        Cell::Map(pairs) => {
+            let pair = |(k, v): &Pair<'_>| [k.as_ref(), b"=", v.as_ref()].concat();
+            pairs.iter().map(pair).collect::<Vec<_>>().join(&b',')
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whose_fields::{Cell, FieldId, Record, find};
+
+    struct One;
+
+    impl Record for One {
+        fn get(&self, field: FieldId) -> Cell<'_> {
+            match field {
+                FieldId::Comm => Cell::text("a,\"b\"\n"),
+                FieldId::Rss => Cell::Uint(4096),
+                _ => Cell::Absent,
+            }
+        }
+    }
+
+    #[test]
+    fn quotes_where_it_must() {
+        let fields = [find("rss").unwrap(), find("comm").unwrap(), find("name").unwrap()];
+        let mut out = Vec::new();
+        super::csv(&mut out, &fields, &[&One], false).unwrap();
+        assert_eq!(out, b"rss,comm,name\n4096,\"a,\"\"b\"\"\n\",\n");
+    }
+}

@@ -1,0 +1,21 @@
+//! Cards, tables, JSON and CSV of `whose`, over any writer.
+//!
+//! Bytes become text here and nowhere before. Nothing is read and nothing is decided.
+
+mod card;
+mod csv;
+mod json;
+mod lists;
+mod style;
+mod table;
+pub mod text;
+
+pub use card::card;
+pub use csv::csv;
+pub use json::{
+    Header, answer_document, answer_line, listing_document, listing_header, listing_row,
+    listing_trailer, write_json, write_line,
+};
+pub use lists::{Shown, summary};
+pub use style::Style;
+pub use table::{TableOptions, table};
