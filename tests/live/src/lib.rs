@@ -1,0 +1,55 @@
+//! What the live tests share: the containers of [`lab`], and how answers are compared with
+//! docker's own in [`compare`] and [`trace`].
+//!
+//! They need root, Debian's `docker.io`, `strace`, `busybox-static` and a C compiler, and run the
+//! binary that `cargo build -p whose` left beside them (or `WHOSE_BIN`).
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "test support: a panic with the whole story is its error report, stderr its log"
+)]
+
+pub mod compare;
+pub mod lab;
+pub mod trace;
+
+use serde_json::Value;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use whose_testkit::harness::Whose;
+
+/// The built binary.
+#[must_use]
+pub fn whose() -> Whose {
+    Whose::built()
+}
+
+/// One engine or trap at a time: they are heavy, and some stop every `ps` of the host.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A name no other run of the tests on this machine has.
+#[must_use]
+pub fn unique(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
+/// The first answer of `whose --json TARGET`, which must exit 0.
+///
+/// # Panics
+/// When it does not.
+#[must_use]
+#[track_caller]
+pub fn answer(target: &str) -> Value {
+    let run = whose().args(["--json", target]).run().expect_code(0);
+    run.json()["answers"][0].clone()
+}
+
+/// A JSON number as a PID.
+#[must_use]
+pub fn pid_of(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|n| u32::try_from(n).ok())
+}

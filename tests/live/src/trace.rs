@@ -1,0 +1,59 @@
+//! Runs the binary under strace.
+
+use crate::whose;
+use std::path::Path;
+use whose_testkit::trace::{Call, leaves, not_read_only, parse};
+
+/// Runs `whose ARGS` under strace and returns all its system calls.
+///
+/// # Panics
+/// When the exit code is another than `code`.
+#[must_use]
+#[track_caller]
+pub fn calls(args: &[&str], code: i32) -> Vec<Call> {
+    let dir = tempfile::tempdir().expect("a directory for the trace");
+    let file = dir.path().join("trace");
+    let run = whose()
+        .via(["strace", "-f", "-qq", "-y", "-s", "4096", "-o"])
+        .via([&file])
+        .args(args)
+        .run();
+    let run = run.expect_code(code);
+    let text = std::fs::read(&file).unwrap_or_default();
+    let calls = parse(&String::from_utf8_lossy(&text));
+    assert!(!calls.is_empty(), "strace wrote nothing\n{}", run.story());
+    calls
+}
+
+/// `whose ARGS` must only read.
+///
+/// # Panics
+/// When it does more, naming each system call.
+#[track_caller]
+pub fn only_reads(args: &[&str], code: i32) {
+    let wrong = not_read_only(&calls(args, code));
+    assert!(
+        wrong.is_empty(),
+        "whose {} does more than read:\n{}",
+        args.join(" "),
+        wrong.join("\n")
+    );
+}
+
+/// `whose --root DIR ARGS` must only read, and nothing outside DIR once it has begun there.
+///
+/// # Panics
+/// When it does more, naming each system call.
+#[track_caller]
+pub fn stays_in(dir: &Path, args: &[&str], code: i32) {
+    let root = dir.to_str().expect("a path that is text");
+    let calls = calls(&[&["--root", root], args].concat(), code);
+    let mut wrong = not_read_only(&calls);
+    wrong.extend(leaves(&calls, dir));
+    assert!(
+        wrong.is_empty(),
+        "whose --root DIR {} does more than read below DIR:\n{}",
+        args.join(" "),
+        wrong.join("\n")
+    );
+}

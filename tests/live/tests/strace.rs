@@ -1,0 +1,142 @@
+//! System calls of the binary: it only reads, and with a saved `--root` only below it.
+//!
+//! The subcommands on a live host with containers are traced by the docker suite.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use std::process::Command;
+use whose_live_tests::trace::{only_reads, stays_in};
+use whose_testkit::cases::Cases;
+use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost};
+use whose_testkit::require;
+
+#[test]
+fn a_live_host_is_only_read() {
+    if !require(&["root", "strace"]) {
+        return;
+    }
+    let me = std::process::id().to_string();
+    let me = me.as_str();
+    let commands: &[(&[&str], i32)] = &[
+        (&[me], 0),
+        (&["1"], 0),
+        (&["--json", me], 0),
+        (&["--why", me], 0),
+        (&["-o", "pid,comm,owner", me], 0),
+        (&["ps"], 0),
+        (&["ps", "--format", "csv"], 0),
+        (&["ps", "-u", "0", "--host-only", "--sort", "pid"], 0),
+        (&["--json", "whose-no-such-container"], 1),
+        (&["pids", "whose-no-such-container"], 1),
+        (&["--no-such-option"], 2),
+        (&["--help"], 0),
+        (&["--version"], 0),
+    ];
+    let mut cases = Cases::of("strace-live");
+    for (args, code) in commands {
+        cases.case(&format!("whose {}", args.join(" ")), || only_reads(args, *code));
+    }
+    cases.finish();
+}
+
+/// A saved host with a container, a stopped one, and one whose state is a way out of the tree.
+fn host(layout: CgroupLayout) -> (FixtureHost, DockerContainer) {
+    let host = FixtureHost::with_layout(layout);
+    host.boot();
+    let web = DockerContainer::named("web").label("tier", "front").running(4761);
+    let gone = DockerContainer::named("gone").exited(0);
+    let trap = DockerContainer::named("trap").running(4763);
+    for container in [&web, &gone, &trap] {
+        host.docker_container(container);
+    }
+    let config = format!("{}/config.v2.json", trap.dir());
+    host.symlink(&config, "/etc/passwd");
+    host.symlink("var/lib/docker/containers/up", "../../../../../../../../etc");
+    host.process(4761).comm("sleep").in_docker(web.id()).ppid(4740).write();
+    host.process(4762).in_docker(web.id()).nspid(&[4762, 7]).ppid(4761).write();
+    host.process(4763).in_docker(trap.id()).ppid(1).root_link("/").write();
+    let shim = [
+        "/usr/bin/containerd-shim-runc-v2",
+        "-namespace",
+        "moby",
+        "-id",
+        web.id(),
+        "-address",
+        "/run/containerd/containerd.sock",
+    ]
+    .map(str::as_bytes);
+    host.process(4740)
+        .comm("containerd-shim")
+        .cmdline(&shim)
+        .in_cgroup("/system.slice/docker.service")
+        .write();
+    host.cgroup_dirs(&format!("docker/{}", web.id()), &[4761, 4762]);
+    host.cgroup_dirs(&format!("docker/{}", trap.id()), &[4763]);
+    (host, web)
+}
+
+#[test]
+fn a_saved_tree_is_never_left() {
+    if !require(&["strace"]) {
+        return;
+    }
+    let mut cases = Cases::of("strace-saved");
+    for layout in [CgroupLayout::V2, CgroupLayout::Hybrid] {
+        let (host, web) = host(layout);
+        let commands: &[(&[&str], i32)] = &[
+            (&["4761"], 0),
+            (&["--json", "4761", "4762", "4740"], 0),
+            (&["--json", "4763"], 0),
+            (&["--why", "4761"], 0),
+            (&["web"], 0),
+            (&["--json", web.id()], 0),
+            (&["-q", "web"], 0),
+            (&["--in-container", "4762"], 0),
+            (&["--in-container", "4740"], 5),
+            (&["ps"], 0),
+            (&["ps", "--json"], 0),
+            (&["ps", "-c", "web"], 0),
+            (&["pids", "web"], 0),
+            (&["pids", "gone"], 1),
+            // The container whose state can't be read may be the one.
+            (&["nobody"], 3),
+            (&["4999"], 1),
+        ];
+        for (args, code) in commands {
+            cases.case(&format!("{layout:?}: whose {}", args.join(" ")), || {
+                stays_in(host.path(), args, *code);
+            });
+        }
+    }
+    cases.finish();
+}
+
+/// The judge itself: a program that writes and leaves must be found out.
+#[test]
+fn the_judge_finds_a_culprit() {
+    if !require(&["strace"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let script =
+        format!("echo x >{0}/new; cat {0}/new /etc/passwd >/dev/null", dir.path().display());
+    let status = Command::new("strace")
+        .args(["-f", "-qq", "-y", "-o"])
+        .arg(&trace)
+        .args(["sh", "-c", &script])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let calls = whose_testkit::trace::parse(&std::fs::read_to_string(&trace).unwrap());
+    let wrong = whose_testkit::trace::not_read_only(&calls);
+    assert!(wrong.iter().any(|l| l.contains("O_CREAT")), "{wrong:#?}");
+    assert!(wrong.iter().any(|l| l.contains("execve")), "{wrong:#?}");
+    let left = whose_testkit::trace::leaves(&calls, dir.path());
+    assert!(left.iter().any(|l| l.contains("/etc/passwd")), "{left:#?}");
+}
