@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# Installs what a tier needs and the machine lacks. Sourced by ci/test.
+
+# Each line: the tier, a file or command that shows it is there, the package.
+needs() {
+    cat <<'LIST'
+fast git git
+fast gcc gcc
+fast /usr/include/stdio.h libc6-dev
+fast setpriv util-linux
+fast strace strace
+live gcc gcc
+live /usr/include/stdio.h libc6-dev
+live strace strace
+live busybox busybox-static
+live dockerd docker.io
+live docker docker.io
+live containerd containerd
+live runc runc
+live crun crun
+live docker-compose docker-compose
+live iptables iptables
+deep gcc gcc
+deep g++ g++
+deep /usr/include/stdio.h libc6-dev
+LIST
+}
+
+# The packages of these tiers that are missing, a line each.
+missing() {
+    local tier sign package
+    needs | while read -r tier sign package; do
+        if [[ " $* " == *" $tier "* && ! -e $sign ]] && ! command -v "$sign" >/dev/null; then
+            echo "$package"
+        fi
+    done | sort -u
+}
+
+install_missing() {
+    local packages
+    # The engines live in sbin, which an ordinary login may not search.
+    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+    mapfile -t packages < <(missing "$@")
+    if [[ ${#packages[@]} -eq 0 ]]; then
+        return
+    fi
+    echo "missing: ${packages[*]}"
+    if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+        echo "ci/test: only root on Debian can install them; going on without" >&2
+        return
+    fi
+    hold_daemons
+    export DEBIAN_FRONTEND=noninteractive
+    local apt=(apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
+    local status=0
+    "${apt[@]}" update || echo "ci/test: apt-get update failed; trying what is known" >&2
+    "${apt[@]}" install --no-install-recommends "${packages[@]}" || status=$?
+    release_daemons
+    if [[ $status -ne 0 ]]; then
+        echo "ci/test: apt-get could not install ${packages[*]}" >&2
+    fi
+}
+
+# Debian starts a daemon when its package is installed, unless told not to. The
+# tests start their own.
+policy=/usr/sbin/policy-rc.d
+hold_daemons() {
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+        trap 'rm -f "$policy"; rm -rf "$scratch"' EXIT
+        policy_is_ours=1
+    fi
+}
+
+release_daemons() {
+    if [[ ${policy_is_ours:-0} == 1 ]]; then
+        rm -f "$policy"
+        policy_is_ours=0
+        trap 'rm -rf "$scratch"' EXIT
+    fi
+}

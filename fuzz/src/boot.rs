@@ -1,0 +1,25 @@
+//! What the kernel says about its own start.
+
+use whose_kernel::parse::boot;
+
+pub(crate) fn btime(bytes: &[u8]) {
+    if let Ok(seconds) = boot::parse_btime(bytes) {
+        let text = format!("cpu 1 2\nbtime {seconds}\n");
+        assert_eq!(boot::parse_btime(text.as_bytes()), Ok(seconds));
+    }
+}
+
+pub(crate) fn uptime(bytes: &[u8]) {
+    if let Ok(hundredths) = boot::parse_uptime(bytes) {
+        let text = format!("{}.{:02} 0.00\n", hundredths / 100, hundredths % 100);
+        assert_eq!(boot::parse_uptime(text.as_bytes()), Ok(hundredths));
+    }
+}
+
+pub(crate) fn boot_id(bytes: &[u8]) {
+    if let Ok(id) = boot::parse_boot_id(bytes) {
+        assert_eq!(id.len(), 36);
+        assert_eq!(bytes.trim_ascii(), id.as_bytes());
+        assert_eq!(boot::parse_boot_id(id.as_bytes()), Ok(id));
+    }
+}

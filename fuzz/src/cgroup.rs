@@ -1,0 +1,31 @@
+//! `/proc/PID/cgroup`.
+
+use whose_kernel::parse::cgroup::{Line, parse};
+
+pub(crate) fn cgroup(bytes: &[u8]) {
+    let Ok(lines) = parse(bytes) else {
+        return;
+    };
+    let mut text = Vec::new();
+    for line in &lines {
+        check(line);
+        text.extend(line.hierarchy.to_string().bytes());
+        text.push(b':');
+        text.extend(line.controllers.iter());
+        text.push(b':');
+        text.extend(line.path.iter());
+        text.extend(if line.deleted { b" (deleted)\n".iter() } else { b"\n".iter() });
+    }
+    assert_eq!(parse(&text), Ok(lines));
+}
+
+fn check(line: &Line) {
+    assert!(line.path.starts_with(b"/") && !line.path.contains(&b'\n'));
+    assert!(!line.controllers.contains(&b':'));
+    for segment in line.segments() {
+        assert!(!segment.is_empty() && !segment.contains(&b'/'));
+    }
+    for controller in line.controllers.split(|byte| *byte == b',') {
+        assert!(line.has_controller(controller));
+    }
+}

@@ -1,0 +1,61 @@
+//! Fuzz targets: a line a target, a module a group of formats.
+//!
+//! A target takes any bytes and must not panic. Where a parser accepts them it
+//! also checks what has to hold then, such as that the parsed value, written
+//! out again, parses to the same.
+//!
+//! `cargo xtask fuzz` runs them with coverage; `cargo test -p whose-fuzz`
+//! replays what lies in `corpus/` and `crashes/`.
+
+mod boot;
+mod cgroup;
+mod claims;
+mod docker;
+mod mount;
+mod namespace;
+mod process;
+mod user;
+
+/// One fuzz target.
+pub struct Target {
+    /// Its name, and that of its folder below `corpus/` and `crashes/`.
+    pub name: &'static str,
+    /// Feeds it one input.
+    pub run: fn(&[u8]),
+}
+
+impl Target {
+    const fn new(name: &'static str, run: fn(&[u8])) -> Self {
+        Self { name, run }
+    }
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target::new("boot_id", boot::boot_id),
+    Target::new("btime", boot::btime),
+    Target::new("cgroup", cgroup::cgroup),
+    Target::new("claims", claims::claims),
+    Target::new("cmdline", process::cmdline),
+    Target::new("docker_config", docker::config),
+    Target::new("docker_daemon", docker::daemon),
+    Target::new("docker_host_config", docker::host_config),
+    Target::new("docker_time", docker::time),
+    Target::new("idmap", user::idmap),
+    Target::new("io", process::io),
+    Target::new("json", docker::json),
+    Target::new("mountinfo", mount::mountinfo),
+    Target::new("mount_escape", mount::escape),
+    Target::new("nslink", namespace::nslink),
+    Target::new("passwd", user::passwd),
+    Target::new("stat", process::stat),
+    Target::new("status", process::status),
+    Target::new("target", claims::targets),
+    Target::new("uptime", boot::uptime),
+];
+
+/// The target of that name.
+#[must_use]
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
