@@ -93,6 +93,12 @@ pub mod what {
     pub const CONTAINERS: &str = "containers of an engine";
     /// The host's boot time or id.
     pub const BOOT: &str = "boot time";
+    /// The file on the host behind a process's binary.
+    pub const BINARY: &str = "host path of the binary";
+    /// Hash and build id of the running file.
+    pub const HASH: &str = "hash of the binary";
+    /// Layers of an engine's store, and whose they are.
+    pub const LAYERS: &str = "layers of an engine";
     /// What is outside the container that `whose` itself runs in.
     pub const OUTSIDE: &str = "what is outside this container";
 }
