@@ -22,7 +22,7 @@ pub(crate) fn mountinfo(bytes: &[u8]) {
             escaped(&mount.source, &mut text);
         }
         text.push(b' ');
-        escaped(&mount.super_options, &mut text);
+        text.extend_from_slice(&mount.super_options);
         text.push(b'\n');
         assert!(mount_of(&mounts, &mount.point).is_some());
     }

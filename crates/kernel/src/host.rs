@@ -70,6 +70,7 @@ pub struct Host {
     deadline: Option<Instant>,
     probe: Option<Probe>,
     worker: RefCell<Worker>,
+    patience: Duration,
     mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
     users: OnceCell<Vec<(u32, BString)>>,
     boot: OnceCell<Result<i128, ReadError>>,
@@ -117,6 +118,7 @@ impl Host {
             deadline: options.deadline,
             probe: options.probe,
             worker,
+            patience,
             mounts: OnceCell::new(),
             users: OnceCell::new(),
             boot: OnceCell::new(),
@@ -162,6 +164,11 @@ impl Host {
     /// See [`Worker`].
     pub(crate) fn worker(&self) -> &RefCell<Worker> {
         &self.worker
+    }
+
+    /// How long one read that can block may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Calls the probe, if there is one.

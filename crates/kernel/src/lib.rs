@@ -8,6 +8,7 @@
 pub mod error;
 pub mod host;
 pub mod live;
+pub mod object;
 pub mod parse;
 pub mod read;
 pub mod remote;

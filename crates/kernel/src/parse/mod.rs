@@ -1,14 +1,19 @@
 //! Pure parsers: bytes to structs, no I/O. One file a format.
 
+pub mod auxv;
 pub mod boot;
 pub mod cgroup;
 pub mod cmdline;
+pub mod handle;
 pub mod idmap;
 pub mod io;
+pub mod maps;
 pub mod mountinfo;
 pub mod nslink;
+pub mod overlay;
 pub mod passwd;
 pub mod stat;
+pub mod statmount;
 pub mod status;
 
 /// A decimal number that is the whole of `bytes`: digits only, no sign, no overflow.

@@ -22,7 +22,8 @@ pub struct Mount {
     pub fs_type: BString,
     /// What was mounted, `none` where it means nothing.
     pub source: BString,
-    /// The file system's own options.
+    /// The file system's own options, still with the kernel's octal escapes: an escaped comma does
+    /// not separate two of them.
     pub super_options: BString,
 }
 
@@ -34,7 +35,7 @@ impl Mount {
     }
 }
 
-/// Parses the whole file, undoing the kernel's octal escapes once.
+/// Parses the whole file, undoing the kernel's octal escapes once, but for the super options.
 ///
 /// # Errors
 /// [`Malformed`] when a line lacks a field.
@@ -58,8 +59,8 @@ fn line(text: &[u8]) -> Result<Mount, Malformed> {
     // An empty source leaves two blanks, and so one field less.
     let (a, b) = (next()?, fields.next());
     let (source, super_options) = match b {
-        Some(options) => (unescape(a), unescape(options)),
-        None => (BString::default(), unescape(a)),
+        Some(options) => (unescape(a), options.into()),
+        None => (BString::default(), a.into()),
     };
     Ok(Mount { id, parent, device, root, point, fs_type, source, super_options })
 }

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode as HostMode};
+use crate::object::Object;
 use crate::parse;
 use crate::parse::cgroup::Line;
 use crate::parse::idmap::Extent;
@@ -194,6 +195,23 @@ impl<'h> ProcDir<'h> {
     /// As [`ProcDir::stat`]; `gone` for kernel threads and zombies.
     pub fn link_text(&self, name: &str) -> Result<BString, ReadError> {
         self.link(name)
+    }
+
+    /// `exe`, `root`, `ns/mnt` or another link as what it leads to, not as a text. Needs ptrace read
+    /// access.
+    ///
+    /// # Errors
+    /// `gone` for what a kernel thread or zombie does not have; `unsupported` in a saved tree.
+    pub fn object(&self, name: &str) -> Result<Object, ReadError> {
+        self.host.before_read(self.pid, name);
+        let Dir::Live(dir) = &self.dir else {
+            let why = "a saved tree has no running kernel behind it";
+            return Err(ReadError::new(self.path(name), Class::Unsupported, why));
+        };
+        // A namespace answers its ioctls only through a descriptor opened for reading.
+        let kind = if name.starts_with("ns/") { OFlags::RDONLY } else { OFlags::PATH };
+        let opened = rustix::fs::openat(dir, name, kind | OFlags::CLOEXEC, Mode::empty());
+        opened.map(Object::new).map_err(|e| ReadError::from_errno(self.path(name), e))
     }
 
     /// A slow file of a saved tree, where nothing can block.

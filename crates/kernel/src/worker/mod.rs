@@ -7,17 +7,19 @@
 //! it does not answer in time it is abandoned, unreaped, and replaced once; after that every read
 //! of the class is `timed-out`.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+mod child;
+pub mod exam;
+mod wire;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bstr::BString;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Class, ReadError};
-use crate::parse;
 use crate::seam::fork;
+use wire::{FRAME, Frame, HEAD, Op, Request};
 
 /// The files of a process whose reading can block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +35,11 @@ pub enum Slow {
 }
 
 impl Slow {
-    fn of(byte: u8) -> Self {
-        match byte {
-            1 => Self::Environ,
-            2 => Self::Io,
-            _ => Self::Cmdline,
+    fn op(self) -> Op {
+        match self {
+            Self::Cmdline => Op::Cmdline,
+            Self::Environ => Op::Environ,
+            Self::Io => Op::Io,
         }
     }
 
@@ -63,14 +65,10 @@ pub struct Ask {
     pub start_ticks: u64,
 }
 
-/// Requests in flight at once: 8 bytes each, so that they always fit the socket's buffer.
+/// Requests in flight at once: 40 bytes each, so that they always fit the socket's buffer.
 const BATCH: usize = 256;
 /// Longest file taken, bytes: the kernel's default limit for arguments and environment together.
 const CAP: usize = 2 * 1024 * 1024;
-/// Bytes of file content a frame carries at most.
-const FRAME: usize = 32 * 1024;
-/// Frame head: pid u32, errno u32 (0 none), length u32, last u32, start ticks u64.
-const HEAD: usize = 24;
 /// Workers a run may lose before the class is given up: the first and its one replacement.
 const LIVES: u32 = 2;
 
@@ -138,21 +136,27 @@ impl Worker {
         }
         self.start()
             .map_err(|_| (Class::Unsupported, "no process could be started for it", true))?;
-        let mut wire = Vec::with_capacity(asks.len() * 8);
+        let mut wire = Vec::with_capacity(asks.len() * wire::ASK);
         for ask in asks {
-            wire.extend_from_slice(&ask.pid.to_ne_bytes());
-            wire.extend_from_slice(&(ask.file as u32).to_ne_bytes());
+            let request = Request { op: ask.file.op(), pid: ask.pid, a: 0, b: 0, payload: b"" };
+            request.put(&mut wire);
         }
         let died = (Class::TimedOut, "the reader ended early", false);
         let (socket, _) = self.child.as_ref().ok_or(died)?;
-        send_all(socket.as_fd(), &wire).map_err(|_| died)?;
+        wire::send(socket.as_fd(), &wire, None).map_err(|_| died)?;
         for ask in asks {
             let until = Instant::now() + self.patience;
             let until = deadline.map_or(until, |d| d.min(until));
-            let answer = receive(socket.as_fd(), *ask, until).map_err(|e| match e {
+            let mut bytes = Vec::new();
+            let reply = reply(socket.as_fd(), ask.pid, until, &mut |part| bytes.extend(part));
+            let answer = reply.map_err(|e| match e {
                 Errno::TIMEDOUT => (Class::TimedOut, "did not answer in time", false),
                 _ => died,
             })?;
+            // Another process may have the PID now.
+            let answer = answer.and_then(|reply| {
+                if reply.value == ask.start_ticks { Ok(bytes) } else { Err(Errno::SRCH) }
+            });
             results.push(answer.map_err(|errno| match errno {
                 Errno::FBIG => self.error(*ask, Class::Malformed, "more than 2 MiB"),
                 errno => {
@@ -176,7 +180,10 @@ impl Worker {
         )?;
         let proc_path = [self.proc_path.as_slice(), b"\0"].concat();
         let mut buffer = vec![0_u8; HEAD + FRAME];
-        let pid = fork::fork_into(theirs, move |socket| serve(&socket, &proc_path, &mut buffer))?;
+        let page_size = rustix::param::page_size() as u64;
+        let pid = fork::fork_into(theirs, move |socket| {
+            child::serve(&socket, &proc_path, &mut buffer, page_size);
+        })?;
         self.child = Some((ours, pid));
         Ok(())
     }
@@ -192,202 +199,64 @@ impl Drop for Worker {
     }
 }
 
-fn send_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::net::send(fd, bytes, rustix::net::SendFlags::NOSIGNAL) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
+/// What an answer has besides its content.
+struct Reply {
+    value: u64,
+    fd: Option<OwnedFd>,
 }
 
-/// Fills `into`, waiting no longer than `until`.
-fn receive_exact(fd: BorrowedFd<'_>, into: &mut [u8], until: Instant) -> Result<(), Errno> {
-    let mut at = 0;
-    while at < into.len() {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        let mut poll = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        match rustix::event::poll(&mut poll, Some(&timeout)) {
-            Ok(0) => return Err(Errno::TIMEDOUT),
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno),
-        }
-        match rustix::io::read(fd, &mut into[at..]) {
-            Ok(0) => return Err(Errno::PIPE),
-            Ok(n) => at += n,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-/// One answer: the outer error is the worker's, the inner one the file's.
-fn receive(fd: BorrowedFd<'_>, ask: Ask, until: Instant) -> Result<Result<Vec<u8>, Errno>, Errno> {
-    let mut bytes = Vec::new();
+/// One answer, its content handed to `take` part by part: the outer error is the worker's, the
+/// inner one the answer.
+fn reply(
+    socket: BorrowedFd<'_>,
+    pid: u32,
+    until: Instant,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<Result<Reply, Errno>, Errno> {
+    let mut content = Vec::new();
+    let mut fd = None;
     loop {
         let mut head = [0_u8; HEAD];
-        receive_exact(fd, &mut head, until)?;
-        let word =
-            |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let (pid, errno, length, last) = (word(0), word(4), word(8) as usize, word(12) != 0);
-        let ticks = u64::from(word(16)) | (u64::from(word(20)) << 32);
-        if pid != ask.pid || length > FRAME {
+        wire::receive(socket, &mut head, Some(until), &mut fd)?;
+        let frame = Frame::of(&head);
+        if frame.pid != pid || frame.length as usize > FRAME {
             return Err(Errno::PROTO);
         }
-        let at = bytes.len();
-        bytes.resize(at + length, 0);
-        receive_exact(fd, &mut bytes[at..], until)?;
-        if !last {
+        content.resize(frame.length as usize, 0);
+        wire::receive(socket, &mut content, Some(until), &mut fd)?;
+        take(&content);
+        if !frame.last {
             continue;
         }
-        if errno != 0 {
-            let raw = i32::try_from(errno).unwrap_or(libc::EIO);
+        if frame.errno != 0 {
+            let raw = i32::try_from(frame.errno).unwrap_or(libc::EIO);
             return Ok(Err(Errno::from_raw_os_error(raw)));
         }
-        // Another process has the PID now.
-        return Ok(if ticks == ask.start_ticks { Ok(bytes) } else { Err(Errno::SRCH) });
+        return Ok(Ok(Reply { value: frame.value, fd }));
     }
 }
 
-// ---- the child: system calls and its own buffer only ----
-
-fn serve(socket: &OwnedFd, proc_path: &[u8], buffer: &mut [u8]) {
-    let own = u32::try_from(socket.as_raw_fd()).unwrap_or(0);
-    fork::close_range(0, own.saturating_sub(1));
-    fork::close_range(own + 1, u32::MAX);
-    // An abandoned worker should not outlive the command for longer than its read lasts.
-    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    loop {
-        let mut ask = [0_u8; 8];
-        let mut at = 0;
-        while at < ask.len() {
-            match rustix::io::read(socket, &mut ask[at..]) {
-                Ok(0) => return,
-                Ok(n) => at += n,
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-        let pid = u32::from_ne_bytes([ask[0], ask[1], ask[2], ask[3]]);
-        if answer(socket, proc_path, pid, Slow::of(ask[4]), buffer).is_err() {
-            return;
-        }
-    }
+/// What comparing two pages came to; the numbers go over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Verdict {
+    /// One page: one inode.
+    Same = 0,
+    /// Two pages: two inodes.
+    Differs = 1,
+    /// The process has no such page in memory (any more).
+    NoPage = 2,
+    /// The file's page is not in the page cache, where the process's is.
+    NotCached = 3,
+    /// The process's page changed as often as it was looked at.
+    Changing = 4,
 }
 
-fn answer(
-    socket: &OwnedFd,
-    proc_path: &[u8],
-    pid: u32,
-    file: Slow,
-    buffer: &mut [u8],
-) -> Result<(), Errno> {
-    let mut frame = Frame { pid, errno: 0, length: 0, last: true, ticks: 0 };
-    match open_pair(proc_path, pid, file, buffer) {
-        Err(errno) => frame.errno = errno.raw_os_error().unsigned_abs(),
-        Ok((fd, ticks)) => {
-            frame.ticks = ticks;
-            let mut total = 0;
-            loop {
-                match rustix::io::read(&fd, &mut buffer[HEAD..]) {
-                    Err(Errno::INTR) => {}
-                    Err(errno) => {
-                        frame.errno = errno.raw_os_error().unsigned_abs();
-                        break;
-                    }
-                    Ok(0) => break,
-                    Ok(_) if total > CAP => {
-                        frame.errno = Errno::FBIG.raw_os_error().unsigned_abs();
-                        break;
-                    }
-                    Ok(n) => {
-                        total += n;
-                        frame.send(socket, buffer, n, false)?;
-                    }
-                }
-            }
-        }
-    }
-    frame.send(socket, buffer, 0, true)
-}
-
-struct Frame {
-    pid: u32,
-    errno: u32,
-    length: u32,
-    last: bool,
-    ticks: u64,
-}
-
-impl Frame {
-    fn send(
-        &mut self,
-        socket: &OwnedFd,
-        buffer: &mut [u8],
-        length: usize,
-        last: bool,
-    ) -> Result<(), Errno> {
-        self.length = u32::try_from(length).map_err(|_| Errno::OVERFLOW)?;
-        self.last = last;
-        let words = [self.pid, self.errno, self.length, u32::from(self.last)];
-        for (slot, word) in buffer.chunks_exact_mut(4).zip(words) {
-            slot.copy_from_slice(&word.to_ne_bytes());
-        }
-        buffer[16..20].copy_from_slice(&low(self.ticks).to_ne_bytes());
-        buffer[20..24].copy_from_slice(&low(self.ticks >> 32).to_ne_bytes());
-        send_all(socket.as_fd(), &buffer[..HEAD + length])
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
-fn low(n: u64) -> u32 {
-    n as u32
-}
-
-/// Opens the file of a process, and tells which process it is: both through one directory.
-fn open_pair(
-    proc_path: &[u8],
-    pid: u32,
-    file: Slow,
-    buffer: &mut [u8],
-) -> Result<(OwnedFd, u64), Errno> {
-    let flags = OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::PATH;
-    let base = std::ffi::CStr::from_bytes_with_nul(proc_path).map_err(|_| Errno::INVAL)?;
-    let base = rustix::fs::open(base, flags, Mode::empty())?;
-    let mut digits = [0_u8; 12];
-    let name = c_decimal(pid, &mut digits)?;
-    let dir = rustix::fs::openat(&base, name, flags, Mode::empty())?;
-    let flags = OFlags::CLOEXEC | OFlags::RDONLY;
-    let stat = rustix::fs::openat(&dir, c"stat", flags, Mode::empty())?;
-    let n = rustix::io::read(&stat, &mut buffer[..4096])?;
-    let ticks = parse::stat::start_ticks(&buffer[..n]).ok_or(Errno::IO)?;
-    let name = match file {
-        Slow::Cmdline => c"cmdline",
-        Slow::Environ => c"environ",
-        Slow::Io => c"io",
-    };
-    Ok((rustix::fs::openat(&dir, name, flags, Mode::empty())?, ticks))
-}
-
-fn c_decimal(mut n: u32, digits: &mut [u8; 12]) -> Result<&std::ffi::CStr, Errno> {
-    let mut at = digits.len() - 1; // the last byte stays NUL
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(n % 10).map_err(|_| Errno::INVAL)?;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    std::ffi::CStr::from_bytes_with_nul(&digits[at..]).map_err(|_| Errno::INVAL)
+/// The frame of a pagemap entry that is present and a file's (Documentation/admin-guide/mm/
+/// pagemap.rst): 0 where the kernel hides it.
+fn page_entry(entry: u64) -> Option<u64> {
+    let (present, file) = (1 << 63, 1 << 61);
+    (entry & present != 0 && entry & file != 0).then_some(entry & ((1 << 55) - 1))
 }
 
 #[cfg(test)]

@@ -1,0 +1,228 @@
+//! Files held by descriptor and not by name: what they are, and where.
+//!
+//! Every descriptor is `O_PATH`: opening one reads nothing, waits for nobody and does not show to
+//! who watches opens.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use bstr::{BStr, BString, ByteSlice};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::error::ReadError;
+use crate::host::{Host, Mode as HostMode};
+use crate::parse::handle::Handle;
+use crate::seam;
+
+/// An open file, directory or whatever else has a name; see the module.
+#[derive(Debug)]
+pub struct Object {
+    fd: OwnedFd,
+}
+
+/// What identifies and describes an object, from the kernel's cache: a FUSE server is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// `st_dev`, major and minor. An overlay's or btrfs's own, which mountinfo need not show.
+    pub device: (u32, u32),
+    /// Inode number. On an overlay it does not identify the layer's file.
+    pub ino: u64,
+    /// `st_mode`.
+    pub mode: u32,
+    /// Names it has.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last change of the content, nanoseconds since 1970.
+    pub mtime: i128,
+    /// Device number of a device file.
+    pub rdev: (u32, u32),
+    /// Mount id as in mountinfo (kernel 5.8); `None` before.
+    pub mount: Option<u64>,
+}
+
+impl Look {
+    /// Whether it is a regular file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::RegularFile
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::Directory
+    }
+
+    /// Whether it is an overlay's whiteout: a character device 0/0.
+    #[must_use]
+    pub fn is_whiteout(&self) -> bool {
+        FileType::from_raw_mode(self.mode) == FileType::CharacterDevice && self.rdev == (0, 0)
+    }
+
+    /// Whether both are one file.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (self.device, self.ino) == (other.device, other.ino)
+    }
+}
+
+/// `STATX_MNT_ID_UNIQUE` of include/uapi/linux/stat.h (kernel 6.8).
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
+impl Object {
+    /// Takes a descriptor.
+    #[must_use]
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Looks at it without asking a network or FUSE server.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn look(&self) -> Result<Look, Errno> {
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let x = self.statx(mask)?;
+        let given = StatxFlags::from_bits_retain(x.stx_mask);
+        Ok(Look {
+            device: (x.stx_dev_major, x.stx_dev_minor),
+            ino: x.stx_ino,
+            mode: x.stx_mode.into(),
+            nlink: x.stx_nlink,
+            uid: x.stx_uid,
+            size: x.stx_size,
+            mtime: i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec),
+            rdev: (x.stx_rdev_major, x.stx_rdev_minor),
+            mount: given.contains(StatxFlags::MNT_ID).then_some(x.stx_mnt_id),
+        })
+    }
+
+    /// The 64-bit id of its mount, which is never used again.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` before 6.8.
+    pub fn unique_mount(&self) -> Result<u64, Errno> {
+        let x = self.statx(StatxFlags::from_bits_retain(MNT_ID_UNIQUE))?;
+        if x.stx_mask & MNT_ID_UNIQUE == 0 { Err(Errno::OPNOTSUPP) } else { Ok(x.stx_mnt_id) }
+    }
+
+    fn statx(&self, mask: StatxFlags) -> Result<rustix::fs::Statx, Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        rustix::fs::statx(&self.fd, c"", flags, mask)
+    }
+
+    /// Its path, as this process would reach it: `None` when it is longer than the kernel tells.
+    /// ` (deleted)` is appended when the name is gone; a file may also be called so.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn path(&self) -> Result<Option<BString>, Errno> {
+        match rustix::fs::readlink(self.magic(), Vec::with_capacity(256)) {
+            Ok(text) => Ok(Some(text.into_bytes().into())),
+            Err(Errno::NAMETOOLONG) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn magic(&self) -> String {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd())
+    }
+
+    /// Its file handle; see [`seam::handle::handle_of`].
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` when the file system gives none, `EINVAL` from an overlay before 6.6.
+    pub fn handle(&self) -> Result<Handle, Errno> {
+        seam::handle::handle_of(self.fd.as_fd())
+    }
+
+    /// An extended attribute of at most 4 KiB. `trusted.*` needs `CAP_SYS_ADMIN`. Only for objects
+    /// on local file systems.
+    ///
+    /// # Errors
+    /// `ENODATA` when it has none of this name.
+    pub fn attribute(&self, name: &str) -> Result<Vec<u8>, Errno> {
+        let mut value = vec![0_u8; 4096];
+        let n = rustix::fs::getxattr(self.magic(), name, value.as_mut_slice())?;
+        value.truncate(n);
+        Ok(value)
+    }
+
+    /// The magic number of its file system (fstatfs(2)). Asks a FUSE server: not for such objects.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn magic_number(&self) -> Result<i64, Errno> {
+        #[allow(clippy::useless_conversion, reason = "f_type is narrower on some architectures")]
+        rustix::fs::fstatfs(&self.fd).map(|s| i64::from(s.f_type))
+    }
+}
+
+impl AsFd for Object {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Host {
+    /// The host's root directory.
+    ///
+    /// # Errors
+    /// The kernel's; `unsupported` in a saved tree, where nothing lives.
+    pub fn root_object(&self) -> Result<Object, ReadError> {
+        if self.mode() == HostMode::Saved {
+            let why = "a saved tree has no running kernel behind it";
+            return Err(ReadError::new(self.shown(b""), crate::Class::Unsupported, why));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(
+            self.root(),
+            c".",
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_MAGICLINKS,
+        );
+        opened.map(Object::new).map_err(|e| ReadError::from_errno(self.shown(b""), e))
+    }
+
+    /// What a mount of another mount namespace is, the way mountinfo would say it if the process
+    /// were not confined; `namespace` is a descriptor of `ns/mnt`.
+    ///
+    /// # Errors
+    /// Before 6.11, without CAP_SYS_ADMIN over the namespace, and for a mount in no namespace.
+    pub fn mount_in(
+        &self,
+        mount: u64,
+        namespace: &Object,
+    ) -> Result<crate::parse::mountinfo::Mount, Errno> {
+        let id = seam::mounts::namespace_id(namespace.as_fd())?;
+        let mask = crate::parse::statmount::MASK;
+        for size in [1 << 11, 1 << 16] {
+            let mut buffer = vec![0_u64; size];
+            match seam::mounts::statmount(mount, id, mask, &mut buffer) {
+                Err(Errno::OVERFLOW) => {}
+                Err(errno) => return Err(errno),
+                Ok(()) => {
+                    let bytes: Vec<u8> = buffer.iter().flat_map(|w| w.to_ne_bytes()).collect();
+                    return crate::parse::statmount::parse(&bytes).map_err(|_| Errno::PROTO);
+                }
+            }
+        }
+        Err(Errno::OVERFLOW)
+    }
+
+    /// A host path as seen from the host's own root: what this process sees, without `--root`'s
+    /// directory before it. `None` for what lies outside.
+    #[must_use]
+    pub fn unrooted<'p>(&self, path: &'p BStr) -> Option<&'p BStr> {
+        let root = self.root().shown();
+        if root == "/" {
+            return Some(path);
+        }
+        let rest = crate::parse::mountinfo::strip(root, path)?;
+        Some(if rest.is_empty() { BStr::new(b"/") } else { rest.as_bytes().as_bstr() })
+    }
+}
