@@ -12,7 +12,7 @@ use whose_core::model::{
 };
 use whose_fields::{Cell, Field, FieldId, Pair, Record};
 
-use crate::text;
+use crate::{json_file, text};
 
 /// The schema's name.
 const SCHEMA: &str = "whose/1";
@@ -110,6 +110,12 @@ pub fn answer_line(answer: &Answer) -> Value {
         object.insert("processes".into(), rows.collect());
     }
     put_membership(&mut object, &answer.membership, true);
+    if let Some(file) = &answer.file {
+        object.insert("file".into(), json_file::file(file));
+    }
+    if let Some(owners) = &answer.owners {
+        object.insert("owners".into(), owners.iter().map(|o| owner(o, true)).collect());
+    }
     if !answer.candidates.is_empty() {
         let texts = answer.candidates.iter().map(|(target, _)| text::lossy(target).0);
         object.insert("candidates".into(), texts.collect());
@@ -224,7 +230,7 @@ fn scalar(cell: &Cell<'_>) -> Value {
 }
 
 /// A text; where the bytes are no UTF-8, the exact ones beside it.
-fn put_bytes(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+pub(crate) fn put_bytes(object: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
     let (text, lossy) = text::lossy(bytes);
     object.insert(key.into(), text.into());
     if lossy {

@@ -5,6 +5,7 @@
 mod card;
 mod csv;
 mod json;
+mod json_file;
 mod lists;
 mod style;
 mod table;

@@ -11,7 +11,7 @@ use bstr::BString;
 use whose_fields::Needs;
 
 use crate::index::Index;
-use crate::model::{Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row};
+use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
 
 pub use listing::list;
@@ -69,6 +69,10 @@ pub struct Answer {
     pub processes: Vec<Row>,
     /// Whose it is; unread: null. Of a container, the levels around it and itself.
     pub membership: Fact<Membership>,
+    /// For a path or layer: what it is.
+    pub file: Option<File>,
+    /// For what can have several owners: all of them; empty when it is nobody's.
+    pub owners: Option<Vec<Rc<Owner>>>,
     /// For an ambiguous target: targets that each resolve to exactly one, and a word on each.
     pub candidates: Vec<(BString, BString)>,
     /// Who keeps the container running.
@@ -90,6 +94,8 @@ impl Answer {
             process: None,
             processes: Vec::new(),
             membership: Fact::Unasked,
+            file: None,
+            owners: None,
             candidates: Vec::new(),
             served_by: None,
             serves_name: None,
@@ -122,7 +128,9 @@ impl Answer {
         let mut gaps: Vec<&Gap> = Vec::new();
         let rows = self.process.iter().chain(&self.processes).flat_map(Row::gaps);
         let own = Row::gaps_of(&self.membership);
-        for gap in self.gaps.iter().chain(rows).chain(own) {
+        let file = self.file.iter().flat_map(File::gaps);
+        let owners = self.owners.iter().flatten().flat_map(|o| Row::gaps_of_owner(o));
+        for gap in self.gaps.iter().chain(rows).chain(own).chain(file).chain(owners) {
             if !gaps.contains(&gap) {
                 gaps.push(gap);
             }

@@ -63,14 +63,17 @@ impl Row {
     /// The gaps of a membership and its owners.
     pub fn gaps_of(membership: &Fact<Membership>) -> impl Iterator<Item = &Gap> {
         let chain = membership.known().map(|m| m.chain.as_slice()).unwrap_or_default();
-        let owners = chain.iter().flat_map(|o| {
-            let described = match &o.described {
-                super::Described::Unread(gap) => Some(gap),
-                _ => None,
-            };
-            [described, o.state.gap(), o.init_pid.gap()]
-        });
-        membership.gap().into_iter().chain(owners.flatten())
+        let owners = chain.iter().flat_map(|o| Self::gaps_of_owner(o));
+        membership.gap().into_iter().chain(owners)
+    }
+
+    /// The gaps of one owner.
+    pub fn gaps_of_owner(owner: &Owner) -> impl Iterator<Item = &Gap> {
+        let described = match &owner.described {
+            super::Described::Unread(gap) => Some(gap),
+            _ => None,
+        };
+        [described, owner.state.gap(), owner.init_pid.gap()].into_iter().flatten()
     }
 
     fn owner_cell<'s>(&'s self, of: impl FnOnce(&'s Owner) -> Cell<'s>) -> Cell<'s> {
