@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use whose_core::state::{docker, json};
+use bstr::BStr;
+use whose_core::state::{docker, docker_layers, json};
+use whose_core::storage;
 
 pub(crate) fn config(bytes: &[u8]) {
     if let Some(config) = stable(bytes, docker::parse_config) {
@@ -28,6 +30,42 @@ pub(crate) fn time(bytes: &[u8]) {
     let limit = 10_000 * 366 * 86_400_000;
     if let Some(time) = docker::time(text) {
         assert!((-limit..limit).contains(&time));
+    }
+}
+
+/// The files of layerdb and overlay2 that hold one value: what is accepted can be joined in a path.
+pub(crate) fn layer(bytes: &[u8]) {
+    let one = [docker_layers::parse_digest, docker_layers::parse_name, docker_layers::parse_link];
+    let lower = docker_layers::parse_lower(bytes).unwrap_or_default();
+    for name in one.iter().filter_map(|parse| parse(bytes).ok()).chain(lower) {
+        assert!(!name.is_empty() && name.len() <= 255);
+        assert!(!name.contains(&b'/') && !name.contains(&0) && name != "." && name != "..");
+    }
+}
+
+pub(crate) fn image(bytes: &[u8]) {
+    for diff in stable(bytes, docker_layers::parse_image).into_iter().flatten() {
+        assert!(docker_layers::is_hex64(&diff));
+    }
+}
+
+pub(crate) fn repositories(bytes: &[u8]) {
+    for (id, names) in stable(bytes, docker_layers::parse_repositories).into_iter().flatten() {
+        assert!(docker_layers::is_hex64(&id) && !names.is_empty());
+    }
+}
+
+/// Any path as drivers read it: the parts are the path again.
+pub(crate) fn store_path(bytes: &[u8]) {
+    for (root, driver, place) in storage::readings(BStr::new(bytes)) {
+        assert!(bytes.starts_with(root) && !root.is_empty());
+        assert!(!place.name.is_empty() && !place.name.contains(&b'/'));
+        assert!(place.name != "." && place.name != "..");
+        if let Some(inside) = &place.inside {
+            assert!(inside.starts_with(b"/") && bytes.ends_with(&inside[1..]));
+        }
+        let entry = storage::entry(driver, place.name.as_ref());
+        assert_eq!(driver.place(entry.as_ref()).map(|p| p.name), Some(place.name));
     }
 }
 

@@ -40,6 +40,9 @@ pub const TARGETS: &[Target] = &[
     Target::new("docker_config", docker::config),
     Target::new("docker_daemon", docker::daemon),
     Target::new("docker_host_config", docker::host_config),
+    Target::new("docker_image", docker::image),
+    Target::new("docker_layer", docker::layer),
+    Target::new("docker_repositories", docker::repositories),
     Target::new("docker_time", docker::time),
     Target::new("idmap", user::idmap),
     Target::new("io", process::io),
@@ -50,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("passwd", user::passwd),
     Target::new("stat", process::stat),
     Target::new("status", process::status),
+    Target::new("store_path", docker::store_path),
     Target::new("target", claims::targets),
     Target::new("uptime", boot::uptime),
 ];

@@ -1,6 +1,6 @@
 //! Recognition, index and answers of `whose`.
 //!
-//! The modules form layers; each imports only those before it: [`model`], [`state`], [`runtime`],
+//! The modules form layers; each imports only those before it: [`model`], [`state`], [`runtime`] | [`storage`],
 //! [`index`], [`target`], [`answer`]. `cargo xtask tidy` holds them to it.
 
 pub mod answer;
@@ -8,4 +8,5 @@ pub mod index;
 pub mod model;
 pub mod runtime;
 pub mod state;
+pub mod storage;
 pub mod target;

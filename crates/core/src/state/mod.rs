@@ -1,4 +1,5 @@
 //! Formats of state on disk, and stores that several runtimes share. Each reader takes a `Root`.
 
 pub mod docker;
+pub mod docker_layers;
 pub mod json;

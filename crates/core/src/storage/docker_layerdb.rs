@@ -1,0 +1,428 @@
+//! Docker's join table between layers, containers and images: `image/<driver>/`.
+//!
+//! `layerdb/mounts/<container>/{mount-id,init-id,parent}` ties a container to its writable layer, the
+//! init layer below it and the image's topmost layer; `layerdb/sha256/<chain>/{cache-id,diff,parent}`
+//! ties an image layer to its directory and the one below. A chain id stands for a layer together with
+//! all below it, so an image holds a layer when its list of diff ids begins with those of the chain.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bstr::{BStr, BString};
+use whose_kernel::root::Root;
+use whose_kernel::{Class, ReadError};
+
+use super::Driver;
+use crate::state::docker_layers as files;
+
+/// Containers or layers that a table may have.
+const MOST: usize = 200_000;
+/// Layers in one stack: moby allows 125.
+const DEEPEST: usize = 1000;
+/// Largest of BuildKit's databases that is searched, bytes.
+const DATABASE: usize = 64 << 20;
+
+/// One image layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its directory's name.
+    pub cache: BString,
+    /// The digest of its archive, 64 digits.
+    pub diff: BString,
+    /// The chain below, 64 digits.
+    pub parent: Option<BString>,
+}
+
+/// An image that holds a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its id, 64 digits.
+    pub id: BString,
+    /// Its names; none when its tag has moved, or a build left it.
+    pub names: Vec<BString>,
+}
+
+/// What a layer's directory is by the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The writable layer of this container.
+    Upper(BString),
+    /// The engine's layer between that and the image.
+    Init(BString),
+    /// The image layer of this chain id.
+    Chain(BString),
+    /// Its removal has begun.
+    Removing,
+    /// The table does not have it. Only after all of it was read.
+    Unknown,
+}
+
+/// A list, and what could not be read while it was made.
+#[derive(Clone, Debug)]
+pub struct Read<T> {
+    /// What there is.
+    pub list: Vec<T>,
+    /// With these the list proves no absence.
+    pub problems: Vec<ReadError>,
+}
+
+impl<T> Read<T> {
+    fn new() -> Self {
+        Self { list: Vec::new(), problems: Vec::new() }
+    }
+
+    fn failed(problem: ReadError) -> Self {
+        Self { list: Vec::new(), problems: vec![problem] }
+    }
+}
+
+/// The tables of one driver in one data root. Every method takes that root.
+#[derive(Debug)]
+pub struct LayerDb {
+    /// `image/<driver>`.
+    image: BString,
+    chains: HashMap<BString, Result<Chain, ReadError>>,
+    names: Option<Result<BTreeMap<BString, Vec<BString>>, ReadError>>,
+}
+
+impl LayerDb {
+    /// The tables of a driver, if the data root has them.
+    #[must_use]
+    pub fn open(root: &Root, driver: &dyn Driver) -> Option<Self> {
+        let image: BString = format!("image/{}", driver.name()).into();
+        let there = root.has_dir(&[&image[..], b"/layerdb"].concat());
+        there.then(|| Self { image, chains: HashMap::new(), names: None })
+    }
+
+    fn mount_file(&self, container: &BStr, file: &str) -> Vec<u8> {
+        [&self.image[..], b"/layerdb/mounts/", container, b"/", file.as_bytes()].concat()
+    }
+
+    fn chain_file(&self, chain: &BStr, file: &str) -> Vec<u8> {
+        [&self.image[..], b"/layerdb/sha256/", chain, b"/", file.as_bytes()].concat()
+    }
+
+    /// The path of what says that a container has a layer, for people.
+    #[must_use]
+    pub fn shown_mount(&self, root: &Root, container: &BStr, file: &str) -> BString {
+        root.join(&self.mount_file(container, file))
+    }
+
+    /// The path of what says which directory an image layer has, for people.
+    #[must_use]
+    pub fn shown_chain(&self, root: &Root, chain: &BStr) -> BString {
+        root.join(&self.chain_file(chain, "cache-id"))
+    }
+
+    /// The path of the table, for people.
+    #[must_use]
+    pub fn shown(&self, root: &Root) -> BString {
+        root.join(&[&self.image[..], b"/layerdb"].concat())
+    }
+
+    /// The containers of the table.
+    ///
+    /// # Errors
+    /// When it can't be listed.
+    pub fn containers(&self, root: &Root) -> Result<Vec<BString>, ReadError> {
+        let names = list(root, &[&self.image[..], b"/layerdb/mounts"].concat())?;
+        Ok(names.into_iter().filter(|n| files::is_hex64(n)).collect())
+    }
+
+    /// The names below `layerdb/sha256`: chain ids, and those of layers being removed.
+    fn chain_names(&self, root: &Root) -> Result<Vec<BString>, ReadError> {
+        list(root, &[&self.image[..], b"/layerdb/sha256"].concat())
+    }
+
+    /// The chain ids of the table.
+    ///
+    /// # Errors
+    /// When it can't be listed.
+    pub fn chains(&self, root: &Root) -> Result<Vec<BString>, ReadError> {
+        let names = self.chain_names(root)?;
+        Ok(names.into_iter().filter(|n| files::is_hex64(n)).collect())
+    }
+
+    /// The writable layer of a container.
+    ///
+    /// # Errors
+    /// `gone` when the table does not have the container.
+    pub fn upper(&self, root: &Root, container: &BStr) -> Result<BString, ReadError> {
+        files::value(root, &self.mount_file(container, "mount-id"), files::parse_name)
+    }
+
+    /// Its init layer, if it has one.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn init(&self, root: &Root, container: &BStr) -> Result<Option<BString>, ReadError> {
+        files::optional(root, &self.mount_file(container, "init-id"), files::parse_name)
+    }
+
+    /// The chain id of its image's topmost layer; none for an image without layers.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn top(&self, root: &Root, container: &BStr) -> Result<Option<BString>, ReadError> {
+        files::optional(root, &self.mount_file(container, "parent"), files::parse_digest)
+    }
+
+    /// One image layer.
+    ///
+    /// # Errors
+    /// `gone` when the table does not have it.
+    pub fn chain(&mut self, root: &Root, chain: &BStr) -> Result<Chain, ReadError> {
+        if let Some(known) = self.chains.get(chain) {
+            return known.clone();
+        }
+        let read = self.read_chain(root, chain);
+        self.chains.insert(chain.into(), read.clone());
+        read
+    }
+
+    fn read_chain(&self, root: &Root, chain: &BStr) -> Result<Chain, ReadError> {
+        let file = |name| self.chain_file(chain, name);
+        Ok(Chain {
+            cache: files::value(root, &file("cache-id"), files::parse_name)?,
+            diff: files::value(root, &file("diff"), files::parse_digest)?,
+            parent: files::optional(root, &file("parent"), files::parse_digest)?,
+        })
+    }
+
+    /// An image layer and all below it, topmost first.
+    ///
+    /// # Errors
+    /// When one can't be read, or they lead in a circle.
+    pub fn stack(
+        &mut self,
+        root: &Root,
+        top: Option<BString>,
+    ) -> Result<Vec<(BString, Chain)>, ReadError> {
+        let mut stack: Vec<(BString, Chain)> = Vec::new();
+        let mut next = top;
+        while let Some(id) = next {
+            if stack.len() >= DEEPEST || stack.iter().any(|(seen, _)| *seen == id) {
+                let path = root.join(&self.chain_file(id.as_ref(), "parent"));
+                return Err(ReadError::new(path, Class::Malformed, "layers lead in a circle"));
+            }
+            let chain = self.chain(root, id.as_ref())?;
+            let below = chain.parent.clone();
+            stack.push((id, chain));
+            next = below;
+        }
+        Ok(stack)
+    }
+
+    /// What a layer's directory is by the table, and what could not be read: with that, and no entry
+    /// found, nothing is known.
+    pub fn entry(&mut self, root: &Root, name: &BStr) -> (Option<Entry>, Vec<ReadError>) {
+        let mut problems = Vec::new();
+        match self.containers(root) {
+            Ok(containers) => {
+                for container in containers {
+                    match self.in_mount(root, container.as_ref(), name) {
+                        Ok(Some(entry)) => return (Some(entry), Vec::new()),
+                        Ok(None) => {}
+                        Err(e) => problems.push(e),
+                    }
+                }
+            }
+            Err(e) => problems.push(e),
+        }
+        match self.chain_names(root) {
+            Ok(names) => {
+                for chain in names {
+                    let removing = !files::is_hex64(&chain);
+                    let rel = self.chain_file(chain.as_ref(), "cache-id");
+                    let id = files::value(root, &rel, files::parse_name);
+                    match id {
+                        Ok(id) if id == name && removing => {
+                            return (Some(Entry::Removing), Vec::new());
+                        }
+                        Ok(id) if id == name => return (Some(Entry::Chain(chain)), Vec::new()),
+                        Ok(_) => {}
+                        Err(_) if removing => {}
+                        Err(e) => problems.extend(self.unless_gone(root, &chain, e)),
+                    }
+                }
+            }
+            Err(e) => problems.push(e),
+        }
+        (problems.is_empty().then_some(Entry::Unknown), problems)
+    }
+
+    /// A layer that was removed while its files were read is no problem; a file missing in one that
+    /// is there is.
+    fn unless_gone(&self, root: &Root, chain: &BString, e: ReadError) -> Option<ReadError> {
+        let there = root.has_dir(&self.chain_file(chain.as_ref(), ""));
+        (e.class != Class::Gone || there).then_some(e)
+    }
+
+    /// Whether a layer is the container's own, or its init layer.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    pub fn in_mount(
+        &self,
+        root: &Root,
+        container: &BStr,
+        name: &BStr,
+    ) -> Result<Option<Entry>, ReadError> {
+        match self.upper(root, container) {
+            Ok(upper) if upper == name => return Ok(Some(Entry::Upper(container.into()))),
+            Ok(_) => {}
+            Err(e) if e.class == Class::Gone && !root.has_dir(&self.mount_file(container, "")) => {
+                return Ok(None); // removed meanwhile
+            }
+            Err(e) => return Err(e),
+        }
+        let init = self.init(root, container)?;
+        Ok(init.is_some_and(|i| i == name).then(|| Entry::Init(container.into())))
+    }
+
+    /// The containers whose image has this layer, by full id.
+    pub fn users(&mut self, root: &Root, chain: &BStr) -> Read<BString> {
+        let mut users = Read::new();
+        let containers = match self.containers(root) {
+            Ok(containers) => containers,
+            Err(e) => return Read::failed(e),
+        };
+        let mut holds: HashMap<Option<BString>, bool> = HashMap::new();
+        for container in containers {
+            let top = match self.top(root, container.as_ref()) {
+                Ok(top) => top,
+                Err(e) => {
+                    users.problems.push(e);
+                    continue;
+                }
+            };
+            let known = match holds.get(&top) {
+                Some(known) => *known,
+                None => match self.holds(root, top.clone(), chain) {
+                    Ok(known) => {
+                        holds.insert(top, known);
+                        known
+                    }
+                    Err(e) => {
+                        users.problems.push(e);
+                        continue;
+                    }
+                },
+            };
+            if known {
+                users.list.push(container);
+            }
+        }
+        users.list.sort();
+        users
+    }
+
+    fn holds(
+        &mut self,
+        root: &Root,
+        top: Option<BString>,
+        chain: &BStr,
+    ) -> Result<bool, ReadError> {
+        let mut next = top;
+        for _ in 0..DEEPEST {
+            match next {
+                None => return Ok(false),
+                Some(id) if id == chain => return Ok(true),
+                Some(id) => next = self.chain(root, id.as_ref())?.parent,
+            }
+        }
+        let path = root.join(&self.chain_file(chain, "parent"));
+        Err(ReadError::new(path, Class::Malformed, "layers lead in a circle"))
+    }
+
+    /// The images that have this layer, by name and id.
+    pub fn images(&mut self, root: &Root, chain: &BStr) -> Read<Image> {
+        let mut images = Read::new();
+        let stack = match self.stack(root, Some(chain.into())) {
+            Ok(stack) => stack,
+            Err(e) => return Read::failed(e),
+        };
+        let diffs: Vec<BString> = stack.into_iter().rev().map(|(_, c)| c.diff).collect();
+        let dir = [&self.image[..], b"/imagedb/content/sha256"].concat();
+        let ids = match list(root, &dir) {
+            Ok(ids) => ids,
+            Err(e) => return Read::failed(e),
+        };
+        for id in ids.into_iter().filter(|id| files::is_hex64(id)) {
+            let rel = [&dir[..], b"/", &id].concat();
+            match files::document(root, &rel, files::parse_image) {
+                Ok(of_image) if of_image.starts_with(&diffs) => {
+                    images.list.push(Image { id, names: Vec::new() });
+                }
+                Ok(_) => {}
+                Err(e) if e.class == Class::Gone => {} // removed meanwhile
+                Err(e) => images.problems.push(e),
+            }
+        }
+        if images.list.is_empty() {
+            return images;
+        }
+        match self.names(root) {
+            Ok(names) => {
+                for image in &mut images.list {
+                    image.names = names.get(&image.id).cloned().unwrap_or_default();
+                }
+            }
+            Err(e) => images.problems.push(e),
+        }
+        images.list.sort_by(|a, b| {
+            (a.names.is_empty(), &a.names, &a.id).cmp(&(b.names.is_empty(), &b.names, &b.id))
+        });
+        images
+    }
+
+    fn names(&mut self, root: &Root) -> Result<BTreeMap<BString, Vec<BString>>, ReadError> {
+        let rel = [&self.image[..], b"/repositories.json"].concat();
+        let read = || match files::document(root, &rel, files::parse_repositories) {
+            Err(e) if e.class == Class::Gone => Ok(BTreeMap::new()), // nothing was named yet
+            read => read,
+        };
+        self.names.get_or_insert_with(read).clone()
+    }
+
+    /// Whether another image was built on this one, so that it is a step of a build: with the builder
+    /// that makes an image a step, whose cache those are.
+    #[must_use]
+    pub fn is_step(&self, root: &Root, image: &BStr) -> bool {
+        let dir = [&self.image[..], b"/imagedb/metadata/sha256"].concat();
+        let ids = list(root, &dir).unwrap_or_default();
+        ids.iter().filter(|id| files::is_hex64(id)).any(|id| {
+            let rel = [&dir[..], b"/", id, b"/parent"].concat();
+            files::value(root, &rel, files::parse_digest).is_ok_and(|parent| parent == image)
+        })
+    }
+
+    /// Whether layers are being added right now, or an addition was broken off: what is not in the
+    /// table may be one of them.
+    #[must_use]
+    pub fn is_changing(&self, root: &Root) -> bool {
+        list(root, &[&self.image[..], b"/layerdb/tmp"].concat()).is_ok_and(|tmp| !tmp.is_empty())
+    }
+}
+
+/// Whether BuildKit's database has this name somewhere; `None` without BuildKit. Its bbolt pages hold
+/// keys as they are, so that a name which occurs nowhere in the file is not in it; one that occurs may
+/// be left over in a free page.
+///
+/// # Errors
+/// When there is a database and it can't be read.
+pub fn buildkit_names(root: &Root, name: &BStr) -> Result<Option<bool>, ReadError> {
+    match root.read(b"buildkit/snapshots.db", DATABASE) {
+        Ok(bytes) => Ok(Some(memchr::memmem::find(&bytes, name).is_some())),
+        Err(e) if e.class == Class::Gone => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The entries of a directory; one that is not there has none.
+fn list(root: &Root, rel: &[u8]) -> Result<Vec<BString>, ReadError> {
+    match root.list(rel, MOST) {
+        Ok(entries) => Ok(entries.into_iter().map(|e| e.name).collect()),
+        Err(e) if e.class == Class::Gone => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}

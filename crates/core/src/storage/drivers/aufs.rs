@@ -1,0 +1,35 @@
+//! aufs, which moby no longer has: `aufs/{diff,mnt,layers}/<name>`.
+
+use bstr::{BStr, BString};
+
+use crate::storage::{Driver, Part};
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::storage) struct Aufs;
+
+impl Driver for Aufs {
+    fn name(&self) -> &'static str {
+        "aufs"
+    }
+
+    fn stores(&self) -> &'static [&'static str] {
+        &["aufs/diff", "aufs/mnt", "aufs/layers"]
+    }
+
+    fn stacks(&self) -> bool {
+        true
+    }
+
+    fn files(&self, name: &BStr) -> BString {
+        [&b"aufs/diff/"[..], name].concat().into()
+    }
+
+    fn part<'r>(&self, store: &str, rest: &'r BStr) -> (Part, Option<&'r BStr>) {
+        match store {
+            "aufs/diff" => (Part::Files, Some(rest)),
+            "aufs/mnt" => (Part::Merged, Some(rest)),
+            _ => (Part::Own, None),
+        }
+    }
+}

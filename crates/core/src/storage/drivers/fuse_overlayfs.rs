@@ -1,0 +1,32 @@
+//! fuse-overlayfs: as overlay2, mounted by a program (moby
+//! daemon/graphdriver/fuse-overlayfs/fuseoverlayfs.go).
+
+use bstr::{BStr, BString};
+
+use crate::storage::{Driver, Part};
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::storage) struct FuseOverlayfs;
+
+impl Driver for FuseOverlayfs {
+    fn name(&self) -> &'static str {
+        "fuse-overlayfs"
+    }
+
+    fn stores(&self) -> &'static [&'static str] {
+        &["fuse-overlayfs"]
+    }
+
+    fn stacks(&self) -> bool {
+        true
+    }
+
+    fn files(&self, name: &BStr) -> BString {
+        [&b"fuse-overlayfs/"[..], name, b"/diff"].concat().into()
+    }
+
+    fn part<'r>(&self, _store: &str, rest: &'r BStr) -> (Part, Option<&'r BStr>) {
+        super::by_folder(rest, &["diff"], Some("merged"))
+    }
+}

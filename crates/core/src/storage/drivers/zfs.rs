@@ -1,0 +1,32 @@
+//! zfs: a data set a layer, mounted at `zfs/graph/<name>` while it is in use (moby
+//! daemon/graphdriver/zfs/zfs.go).
+
+use bstr::{BStr, BString};
+
+use crate::storage::{Driver, Part};
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::storage) struct Zfs;
+
+impl Driver for Zfs {
+    fn name(&self) -> &'static str {
+        "zfs"
+    }
+
+    fn stores(&self) -> &'static [&'static str] {
+        &["zfs/graph"]
+    }
+
+    fn stacks(&self) -> bool {
+        false
+    }
+
+    fn files(&self, name: &BStr) -> BString {
+        [&b"zfs/graph/"[..], name].concat().into()
+    }
+
+    fn part<'r>(&self, _store: &str, rest: &'r BStr) -> (Part, Option<&'r BStr>) {
+        (Part::Files, Some(rest))
+    }
+}

@@ -1,0 +1,199 @@
+//! Storage drivers: where an engine keeps the files of its layers, and whose those are.
+//!
+//! A driver is one file in `drivers/` and one line in [`DRIVERS`]. It knows names and no content:
+//! what a directory below an engine's data root is. Whose a layer is says the engine's own join
+//! table, [`docker_layerdb`].
+
+pub mod docker_layerdb;
+mod drivers;
+
+use bstr::{BStr, BString};
+
+use crate::model::Engine;
+
+/// Every driver.
+pub const DRIVERS: &[&dyn Driver] = &[
+    &drivers::overlay2::Overlay2,
+    &drivers::fuse_overlayfs::FuseOverlayfs,
+    &drivers::btrfs::Btrfs,
+    &drivers::zfs::Zfs,
+    &drivers::vfs::Vfs,
+    &drivers::overlay::Overlay,
+    &drivers::aufs::Aufs,
+    &drivers::devicemapper::DeviceMapper,
+];
+
+/// What a path in a layer's directory belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The layer's directory itself.
+    Whole,
+    /// The files of the layer.
+    Files,
+    /// The merged view of a container.
+    Merged,
+    /// What the driver keeps for itself: `work`, `link`, `lower`.
+    Own,
+}
+
+/// A path, as a driver reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The layer's name.
+    pub name: BString,
+    /// What part of the layer it is.
+    pub part: Part,
+    /// For files: the path from the root of them, with a leading slash.
+    pub inside: Option<BString>,
+}
+
+/// A storage driver; see the module.
+pub trait Driver: Sync {
+    /// Its name, also that of its directory below `image/`.
+    fn name(&self) -> &'static str;
+
+    /// The engine that has it.
+    fn engine(&self) -> Engine {
+        Engine("docker")
+    }
+
+    /// The directories below the data root that hold one entry a layer.
+    fn stores(&self) -> &'static [&'static str];
+
+    /// Whether layers are put on top of one another when a container starts. Others hold in each
+    /// directory all files of the layers below.
+    fn stacks(&self) -> bool;
+
+    /// The directory of a layer's files, below the data root.
+    fn files(&self, name: &BStr) -> BString;
+
+    /// What `rest`, below a layer's entry in `store` and without a leading slash, is; with the
+    /// path from the root of the files where it is one.
+    fn part<'r>(&self, store: &str, rest: &'r BStr) -> (Part, Option<&'r BStr>);
+
+    /// What a path below the data root is, if it is in a layer.
+    fn place(&self, rel: &BStr) -> Option<Place> {
+        for store in self.stores() {
+            let Some(below) = rel.strip_prefix(store.as_bytes()) else { continue };
+            let Some(below) = below.strip_prefix(b"/") else { continue };
+            let (name, rest) = cut(below);
+            if is_layer(name) {
+                let (part, inside) = self.part(store, rest);
+                let inside = inside.map(|i| [&b"/"[..], i].concat().into());
+                return Some(Place { name: name.into(), part, inside });
+            }
+        }
+        None
+    }
+}
+
+/// The first component of a path, and the rest.
+fn cut(path: &[u8]) -> (&[u8], &BStr) {
+    match path.iter().position(|b| *b == b'/') {
+        Some(slash) => (&path[..slash], BStr::new(&path[slash + 1..])),
+        None => (path, BStr::new(b"")),
+    }
+}
+
+/// What lies beside the layers and is none: overlay2's short names, and what quotas need.
+fn is_layer(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b".." | b"l" | b"backingFsBlockDev" | b"quotas")
+}
+
+/// Whether a name says that the layer is being removed, as moby renames some before it deletes
+/// them.
+#[must_use]
+pub fn is_removing(name: &[u8]) -> bool {
+    name.ends_with(b"-removing")
+}
+
+/// A data root, a driver and what the path is to it: every reading of a path, the shortest data
+/// root first. Text alone; nothing is looked at.
+#[must_use]
+pub fn readings(path: &BStr) -> Vec<(&BStr, &'static dyn Driver, Place)> {
+    let mut found = Vec::new();
+    for slash in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at) {
+        let (root, rel) = (BStr::new(&path[..slash]), BStr::new(&path[slash + 1..]));
+        let of_root = DRIVERS.iter().filter_map(|d| Some((root, *d, d.place(rel)?)));
+        found.extend(of_root.filter(|(root, _, _)| !root.is_empty()));
+    }
+    found
+}
+
+/// The layer's directory in a place: the path up to its name.
+#[must_use]
+pub fn entry(driver: &dyn Driver, name: &BStr) -> BString {
+    let store = driver.stores().first().copied().unwrap_or_default();
+    [store.as_bytes(), b"/", name].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BStr;
+
+    use super::{DRIVERS, Part, readings};
+
+    fn read(path: &str) -> Option<(String, &'static str, String, Part, Option<String>)> {
+        let all = readings(BStr::new(path));
+        let (root, driver, place) = all.first()?;
+        let inside = place.inside.as_ref().map(ToString::to_string);
+        Some((root.to_string(), driver.name(), place.name.to_string(), place.part, inside))
+    }
+
+    #[test]
+    fn every_drivers_paths() {
+        let of = |name: &'static str, part, inside: Option<&str>| {
+            Some(("/d".to_owned(), name, "x".to_owned(), part, inside.map(str::to_owned)))
+        };
+        let files = |name| of(name, Part::Files, Some("/bin/a"));
+        assert_eq!(read("/d/overlay2/x/diff/bin/a"), files("overlay2"));
+        assert_eq!(read("/d/fuse-overlayfs/x/diff/bin/a"), files("fuse-overlayfs"));
+        assert_eq!(read("/d/btrfs/subvolumes/x/bin/a"), files("btrfs"));
+        assert_eq!(read("/d/zfs/graph/x/bin/a"), files("zfs"));
+        assert_eq!(read("/d/vfs/dir/x/bin/a"), files("vfs"));
+        assert_eq!(read("/d/overlay/x/root/bin/a"), files("overlay"));
+        assert_eq!(read("/d/overlay/x/upper/bin/a"), files("overlay"));
+        assert_eq!(read("/d/aufs/diff/x/bin/a"), files("aufs"));
+        assert_eq!(read("/d/devicemapper/mnt/x/rootfs/bin/a"), files("devicemapper"));
+        let merged = |name| of(name, Part::Merged, Some("/bin/a"));
+        assert_eq!(read("/d/overlay2/x/merged/bin/a"), merged("overlay2"));
+        assert_eq!(read("/d/aufs/mnt/x/bin/a"), merged("aufs"));
+        assert_eq!(read("/d/overlay2/x"), of("overlay2", Part::Whole, None));
+        assert_eq!(read("/d/overlay2/x/diff"), of("overlay2", Part::Files, Some("/")));
+        assert_eq!(read("/d/overlay2/x/work/work"), of("overlay2", Part::Own, None));
+        assert_eq!(read("/d/aufs/layers/x"), of("aufs", Part::Own, None));
+    }
+
+    #[test]
+    fn what_is_beside_the_layers_is_none() {
+        for path in [
+            "/d/overlay2",
+            "/d/overlay2/",
+            "/d/overlay2/l/ABC",
+            "/d/overlay2/backingFsBlockDev",
+            "/d/btrfs/x",
+            "/overlay2/x/diff",
+            "/etc/passwd",
+            "/",
+        ] {
+            assert_eq!(read(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_outermost_root_comes_first() {
+        let inner = "/d/overlay2/x/diff/var/lib/docker/overlay2/y/diff/z";
+        assert_eq!(read(inner).unwrap().2, "x");
+        assert_eq!(readings(BStr::new(inner)).len(), 2);
+    }
+
+    #[test]
+    fn a_layers_files_are_where_its_paths_say() {
+        for driver in DRIVERS {
+            let files = driver.files(BStr::new("x"));
+            let place = driver.place(files.as_ref()).unwrap();
+            assert!(matches!(place.part, Part::Files | Part::Whole), "{}", driver.name());
+            assert_eq!(place.name, "x");
+        }
+    }
+}
