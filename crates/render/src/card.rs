@@ -23,25 +23,29 @@ const SOME_PIDS: usize = 12;
 /// The writer's.
 pub fn card(out: &mut dyn Write, answer: &Answer, style: Style, why: bool) -> io::Result<()> {
     let mut card = Card { out, style };
-    match &answer.process {
-        Some(row) => card.process(answer, row)?,
-        None => card.container(answer)?,
+    match (&answer.file, &answer.process) {
+        (Some(file), None) => card.file(answer, file)?,
+        (_, Some(row)) => card.process(answer, row)?,
+        (None, None) => card.container(answer)?,
     }
     if why { card.why(answer) } else { card.because(answer.evidence()) }
 }
 
-struct Card<'o> {
+pub(crate) struct Card<'o> {
     out: &'o mut dyn Write,
-    style: Style,
+    pub(crate) style: Style,
 }
 
 impl Card<'_> {
-    fn head(&mut self, left: &str, right: &str) -> io::Result<()> {
+    pub(crate) fn head(&mut self, left: &str, right: &str) -> io::Result<()> {
+        if right.is_empty() {
+            return writeln!(self.out, "{}", self.style.strong(left));
+        }
         let room = RIGHT.saturating_sub(text::width(left)).max(2);
         writeln!(self.out, "{}{}{right}", self.style.strong(left), " ".repeat(room))
     }
 
-    fn line(&mut self, label: &str, value: &str) -> io::Result<()> {
+    pub(crate) fn line(&mut self, label: &str, value: &str) -> io::Result<()> {
         let label = format!("{label:LABEL$}");
         writeln!(self.out, "  {}{value}", self.style.dim(&label))
     }
@@ -103,7 +107,7 @@ impl Card<'_> {
         if parts.is_empty() { Ok(()) } else { self.line("inside", &parts.join("   ")) }
     }
 
-    fn owner(&mut self, answer: &Answer) -> io::Result<()> {
+    pub(crate) fn owner(&mut self, answer: &Answer) -> io::Result<()> {
         let chain = answer.chain();
         let Some(owner) = answer.owner() else {
             return self.line("owner", &self.style.warn("not known: membership could not be read"));
@@ -137,7 +141,7 @@ impl Card<'_> {
         Ok(())
     }
 
-    fn level(&mut self, label: &str, owner: &Owner) -> io::Result<()> {
+    pub(crate) fn level(&mut self, label: &str, owner: &Owner) -> io::Result<()> {
         let id = text::sanitise(&owner.id);
         let value = match owner.kind {
             OwnerKind::Host => "the host itself".into(),
@@ -244,11 +248,24 @@ fn short(evidence: &Evidence) -> String {
         Source::Cgroup => format!("cgroup {detail}"),
         Source::StateFile => {
             let path = &evidence.path;
+            if let Some(at) = path.find(b"/layerdb/") {
+                return shortened(&path[at + 1..]);
+            }
             let name = path.rfind_byte(b'/').map_or(path.as_slice(), |slash| &path[slash + 1..]);
             text::sanitise(name)
         }
         _ => detail,
     }
+}
+
+/// A path with its ids cut to 12 digits.
+fn shortened(path: &[u8]) -> String {
+    let cut = |part: &[u8]| match part.len() {
+        64 => format!("{}..", text::sanitise(&part[..12])),
+        _ => text::sanitise(part),
+    };
+    let parts: Vec<String> = path.split(|b| *b == b'/').map(cut).collect();
+    parts.join("/")
 }
 
 /// User, state, age; for a process that waits or is dead, on what.

@@ -58,6 +58,9 @@ pub(crate) fn layer(layer: &Layer) -> Value {
     if !layer.driver.is_empty() {
         put_bytes(&mut object, "driver", &layer.driver);
     }
+    put_word(&mut object, "kind", layer.kind.map(whose_core::model::LayerKind::name));
+    put_optional(&mut object, "chain_id", layer.chain_id.as_ref());
+    put_optional(&mut object, "diff_id", layer.diff_id.as_ref());
     for (key, number) in [("index", layer.index), ("of", layer.of)] {
         if let Some(number) = number {
             object.insert(key.into(), number.into());
@@ -133,7 +136,8 @@ mod tests {
     use serde_json::json;
     use whose_core::model::gap::{Class, what};
     use whose_core::model::{
-        CopiedUp, Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer, Verified,
+        CopiedUp, Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer, LayerKind,
+        Verified,
     };
 
     use super::file;
@@ -155,6 +159,9 @@ mod tests {
                 id: "l".into(),
                 dir: "/l/diff".into(),
                 driver: "overlay2".into(),
+                kind: Some(LayerKind::Image),
+                chain_id: Some("sha256:c".into()),
+                diff_id: Some("sha256:d".into()),
                 index: Some(0),
                 of: Some(3),
                 owners: vec!["c".into()],
@@ -178,7 +185,8 @@ mod tests {
             file(&whole),
             json!({"inside": "/bin/a", "namespace_path": "/jail/bin/a", "host": "/l/diff/bin/a",
                 "merged": "/l/merged/bin/a", "role": "lower",
-                "layer": {"id": "l", "dir": "/l/diff", "driver": "overlay2", "index": 0, "of": 3,
+                "layer": {"id": "l", "dir": "/l/diff", "driver": "overlay2", "kind": "image",
+                    "chain_id": "sha256:c", "diff_id": "sha256:d", "index": 0, "of": 3,
                     "owners": ["c"], "images": ["app:1", "b\u{e4}\u{e4}"]},
                 "mount": {"type": "overlay", "source": "overlay", "device": "0:51", "root": "/",
                     "point": "/"},

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use whose_core::answer::{Answer, Detail, Status, answer};
 use whose_core::index::Index;
-use whose_core::model::{Gap, OwnerKind, Row};
+use whose_core::model::{Gap, Owner, OwnerKind, Row};
 use whose_fields::{Field, FieldId, Needs, Record};
 use whose_render::text::sanitise;
 use whose_render::{
@@ -82,7 +82,13 @@ fn told_outside(answer: &Answer) -> u8 {
 }
 
 fn is_inside(answer: &Answer) -> bool {
-    answer.owner().is_some_and(|o| o.kind.contains())
+    insiders(answer).next().is_some()
+}
+
+/// The container, or those that share a layer.
+fn insiders(answer: &Answer) -> impl Iterator<Item = &Owner> {
+    let several = answer.owners.iter().flatten().filter(|_| answer.owner().is_none());
+    answer.owner().into_iter().chain(several).map(AsRef::as_ref).filter(|o| o.kind.contains())
 }
 
 fn detail(ask: &Ask, printing: Printing, fields: &[&'static Field], columns: bool) -> Detail {
@@ -110,7 +116,9 @@ fn print(
     if ask.in_container {
         return Ok(());
     }
-    let found = || answers.iter().filter(|a| a.process.is_some() || a.owner().is_some());
+    let found = || {
+        answers.iter().filter(|a| a.process.is_some() || a.owner().is_some() || a.file.is_some())
+    };
     with_stdout(|out| match printing.format {
         _ if ask.quiet => found().try_for_each(|a| quiet(out, a, printing.terminal)),
         Format::Json => {
@@ -127,7 +135,7 @@ fn print(
                 }
                 return Ok(());
             };
-            let rows: Vec<Row> = found().map(Answer::row).collect();
+            let rows: Vec<Row> = found().flat_map(Answer::rows).collect();
             let records: Vec<&dyn Record> = rows.iter().map(|r| r as &dyn Record).collect();
             if format == Format::Csv {
                 csv(out, fields, &records, printing.table.no_headers)
@@ -140,17 +148,16 @@ fn print(
 
 /// The full container id; nothing for what is in none.
 fn quiet(out: &mut dyn Write, answer: &Answer, terminal: bool) -> std::io::Result<()> {
-    match answer.owner() {
-        Some(owner) if is_inside(answer) => {
-            // Some runtimes' ids are free text: a program gets the bytes, a terminal what is safe.
-            if terminal {
-                return writeln!(out, "{}", sanitise(&owner.id));
-            }
+    for owner in insiders(answer) {
+        // Some runtimes' ids are free text: a program gets the bytes, a terminal what is safe.
+        if terminal {
+            writeln!(out, "{}", sanitise(&owner.id))?;
+        } else {
             out.write_all(&owner.id)?;
-            out.write_all(b"\n")
+            out.write_all(b"\n")?;
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// One line a problem on stderr, with the candidates of an ambiguous target.

@@ -64,7 +64,7 @@ fn exact(owner: &Owner) -> BString {
     format!("container:{}/{}", owner.runtime.0, owner.id).into()
 }
 
-fn word(owner: &Owner) -> BString {
+pub(super) fn word(owner: &Owner) -> BString {
     let name = owner.best_name().map_or(BStr::new(b"?"), |n| n.as_ref());
     let state = owner.state.known().map_or("unknown", |s| s.name());
     let image = owner.description().and_then(|d| d.image.as_ref());
@@ -132,7 +132,7 @@ fn rows(
 }
 
 /// The levels around the container, described, and itself.
-fn chain(index: &mut Index<'_>, owner: &Rc<Owner>) -> Vec<Rc<Owner>> {
+pub(super) fn chain(index: &mut Index<'_>, owner: &Rc<Owner>) -> Vec<Rc<Owner>> {
     let mut chain: Vec<Rc<Owner>> = Vec::new();
     for outer in index.levels_around(owner) {
         let outer =

@@ -2,6 +2,7 @@
 
 mod container;
 mod listing;
+mod path;
 mod pids;
 mod process;
 
@@ -15,6 +16,7 @@ use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row}
 use crate::target::{Target, Typed};
 
 pub use listing::list;
+pub use path::Place;
 pub use pids::{Pids, PidsOptions, pids};
 
 /// Whether a target was found.
@@ -71,6 +73,8 @@ pub struct Answer {
     pub membership: Fact<Membership>,
     /// For a path or layer: what it is.
     pub file: Option<File>,
+    /// For a path or layer: where it was found.
+    pub place: Option<Place>,
     /// For what can have several owners: all of them; empty when it is nobody's.
     pub owners: Option<Vec<Rc<Owner>>>,
     /// For an ambiguous target: targets that each resolve to exactly one, and a word on each.
@@ -79,6 +83,8 @@ pub struct Answer {
     pub served_by: Option<Server>,
     /// The name of the container that the process, plumbing, works for.
     pub serves_name: Option<BString>,
+    /// What an answer without one owner rests on.
+    pub seen: Vec<Evidence>,
     /// What is missing.
     pub gaps: Vec<Gap>,
     /// One line for stderr when there is no answer.
@@ -95,6 +101,8 @@ impl Answer {
             processes: Vec::new(),
             membership: Fact::Unasked,
             file: None,
+            place: None,
+            seen: Vec::new(),
             owners: None,
             candidates: Vec::new(),
             served_by: None,
@@ -119,7 +127,7 @@ impl Answer {
     /// What it rests on, strongest first.
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
-        self.membership.known().map(|m| m.evidence.as_slice()).unwrap_or_default()
+        self.membership.known().map_or(self.seen.as_slice(), |m| m.evidence.as_slice())
     }
 
     /// Every gap: of the answer, its process and its owners, each once.
@@ -158,8 +166,9 @@ impl Answer {
         }
         // A job is neither: a scheduler's is on the host, a build step is not.
         let inside = |o: &Rc<Owner>| o.kind.contains() && o.kind != OwnerKind::Job;
+        let several = self.owners.iter().flatten();
         match self.owner().map(|o| o.kind) {
-            _ if self.chain().iter().any(inside) => 0,
+            _ if self.chain().iter().chain(several).any(inside) => 0,
             _ if self.chain().iter().any(|o| o.kind == OwnerKind::Unknown) => 3,
             Some(OwnerKind::Unit | OwnerKind::Session | OwnerKind::Host) => 5,
             _ => 3,
@@ -168,9 +177,24 @@ impl Answer {
 }
 
 impl Answer {
-    /// One row for the target: its process, or a container's first process, with the owner.
+    /// The rows for the target: one; for what several share, one an owner.
     #[must_use]
-    pub fn row(&self) -> Row {
+    pub fn rows(&self) -> Vec<Row> {
+        match &self.owners {
+            Some(owners) if self.owner().is_none() => {
+                let of = |owner: &Rc<Owner>| Membership {
+                    chain: vec![Rc::clone(owner)],
+                    evidence: Vec::new(),
+                };
+                let row = |owner| Row { membership: Fact::Known(of(owner)), ..Row::default() };
+                owners.iter().map(row).collect()
+            }
+            _ => vec![self.row()],
+        }
+    }
+
+    /// One row for the target: its process, or a container's first process, with the owner.
+    fn row(&self) -> Row {
         if let Some(row) = &self.process {
             return row.clone();
         }
@@ -197,5 +221,7 @@ pub fn answer(index: &mut Index<'_>, typed: &Typed, detail: Detail) -> Answer {
     match &typed.target {
         Target::Pid(pid) => process::answer(index, typed, *pid, detail),
         Target::Container(name) => container::answer(index, typed, name, detail),
+        Target::Path(path) => path::path(index, typed, path, detail),
+        Target::Layer(name) => path::layer(index, typed, name, detail),
     }
 }

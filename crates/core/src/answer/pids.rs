@@ -8,7 +8,7 @@ use super::{Answer, Status};
 use crate::index::Index;
 use crate::index::lookup::Container;
 use crate::model::gap::what;
-use crate::model::{ContainerState, Gap};
+use crate::model::{ContainerState, Fact, Gap};
 use crate::target::{Target, Typed};
 
 /// Which PIDs of a container are wanted.
@@ -46,6 +46,24 @@ pub fn pids(index: &mut Index<'_>, typed: &Typed, options: PidsOptions) -> Pids 
             Resolved::Not(answer) => Pids { pids: Vec::new(), answer: *answer },
             Resolved::One(container) => of_container(index, typed, &container, options),
         },
+        Target::Path(_) | Target::Layer(_) => {
+            let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
+            let detail = super::Detail { needs, processes: false, served_by: false };
+            let mut answer = super::answer(index, typed, detail);
+            if answer.status != Status::Found {
+                return Pids { pids: Vec::new(), answer };
+            }
+            // An owner whose state was not asked is of an engine that is not this host's own.
+            let asked = |o: &&std::rc::Rc<crate::model::Owner>| o.state != Fact::Unasked;
+            let Some(owner) = answer.owner().filter(asked).cloned() else {
+                answer.status = Status::NotFound;
+                answer.message = Some(format!("{} is no one container's", typed.text));
+                return Pids { pids: Vec::new(), answer };
+            };
+            let id = bstr::BStr::new(&owner.id);
+            let container = index.container(owner.runtime, id, Needs::NONE);
+            of_container(index, typed, &container, options)
+        }
     }
 }
 

@@ -6,8 +6,10 @@
 pub mod arbitrate;
 mod describe;
 mod facts;
+pub mod layers;
 pub mod lookup;
 mod membership;
+pub mod paths;
 pub mod plan;
 mod roots;
 pub mod scan;

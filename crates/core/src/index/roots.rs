@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use bstr::{BStr, BString};
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::read::cgroup_tree;
+use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, ReadError, parse};
 
@@ -77,6 +78,11 @@ impl Roots {
             }
         }
         self.known.len() > before
+    }
+
+    /// The root with this number; they are numbered as they are found.
+    pub(super) fn get(&self, number: usize) -> Option<&(Engine, StateRoot)> {
+        self.known.get(number)
     }
 
     fn of(&self, engine: Engine) -> impl Iterator<Item = &StateRoot> {
@@ -210,6 +216,48 @@ impl Index<'_> {
         };
         let found = runtime.roots(self.host, Hints::Mounts(&mounts));
         self.roots.add(runtime, found)
+    }
+
+    /// The number of an engine's root at this path, opened if it was not known yet.
+    ///
+    /// # Errors
+    /// When it can't be looked at.
+    pub(super) fn root_at(&mut self, engine: Engine, path: &BStr) -> Result<Option<usize>, Gap> {
+        let Some(runtime) = by_engine(engine) else { return Ok(None) };
+        let found = runtime.roots(self.host, Hints::At(path));
+        if let Some(gap) = found.gaps.first() {
+            return Err(gap.clone());
+        }
+        self.roots.add(runtime, found);
+        let identity = |root: &Root, rel: &[u8]| root.look(rel).map(|s| (s.st_dev, s.st_ino)).ok();
+        let wanted = identity(self.host.root(), path);
+        let is_it = |(e, r): &(Engine, StateRoot)| *e == engine && identity(&r.root, b"") == wanted;
+        Ok(wanted.and_then(|_| self.roots.known.iter().position(is_it)))
+    }
+
+    /// Tries `ask` on every root, step by step as [`Index::search`] finds them, until it answers;
+    /// with what stood in the way of looking at roots.
+    pub(super) fn each_root<T>(
+        &mut self,
+        ask: &mut dyn FnMut(usize, Engine, &StateRoot) -> Option<T>,
+    ) -> (Option<T>, Vec<Gap>) {
+        let mut tried = 0;
+        loop {
+            for (number, (engine, root)) in self.roots.known.iter().enumerate().skip(tried) {
+                if let Some(answer) = ask(number, *engine, root) {
+                    return (Some(answer), Vec::new());
+                }
+            }
+            tried = self.roots.known.len();
+            if self.roots.advance(self.host) {
+                continue;
+            }
+            if self.roots.walked.is_some() || self.host.out_of_time() {
+                break;
+            }
+            self.roots_from_cgroups();
+        }
+        (None, self.roots.gaps.iter().map(|(_, gap)| gap.clone()).collect())
     }
 
     /// Learns of engines from the arguments of daemons seen in a scan.

@@ -159,6 +159,26 @@ words! {
     }
 }
 
+words! {
+    /// What a layer is for.
+    LayerKind {
+        /// A container's writable layer.
+        Upper = "upper",
+        /// What the engine puts between that and the image.
+        Init = "init",
+        /// A layer of images.
+        Image = "image",
+        /// A step of a build, kept for the next.
+        BuildCache = "build-cache",
+        /// The engine's table has it, but no image and no container does.
+        Unused = "unused",
+        /// Its removal has begun.
+        Removing = "removing",
+        /// The engine does not know it.
+        Orphan = "orphan",
+    }
+}
+
 /// A directory of a storage driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
@@ -168,6 +188,12 @@ pub struct Layer {
     pub dir: BString,
     /// The driver: `overlay2`, `btrfs`; empty when no engine's store is known.
     pub driver: BString,
+    /// What it is for, where that is known.
+    pub kind: Option<LayerKind>,
+    /// For an image layer: the digest that stands for it and all below it, `sha256:...`.
+    pub chain_id: Option<BString>,
+    /// For an image layer: the digest of its archive, `sha256:...`.
+    pub diff_id: Option<BString>,
     /// Place among the lowers, 0 the topmost; absent for a writable layer.
     pub index: Option<u32>,
     /// How many lowers the stack has.

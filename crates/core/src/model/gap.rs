@@ -99,6 +99,10 @@ pub mod what {
     pub const HASH: &str = "hash of the binary";
     /// Layers of an engine's store, and whose they are.
     pub const LAYERS: &str = "layers of an engine";
+    /// A path that was asked for.
+    pub const PATH: &str = "path";
+    /// The containers that use a volume.
+    pub const VOLUMES: &str = "containers of a volume";
     /// What is outside the container that `whose` itself runs in.
     pub const OUTSIDE: &str = "what is outside this container";
 }

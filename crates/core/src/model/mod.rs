@@ -10,7 +10,7 @@ pub mod row;
 
 pub use evidence::{Evidence, Source};
 pub use fact::Fact;
-pub use file::{CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, Verified};
+pub use file::{CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Verified};
 pub use gap::Gap;
 pub use owner::{Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind, Pod};
 pub use process::{Process, Role};

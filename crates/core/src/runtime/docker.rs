@@ -77,6 +77,7 @@ impl Runtime for Docker {
                 Ok(table) => open_all(host, from_binds(table, mounts)),
                 Err(_) => FoundRoots::default(),
             },
+            Hints::At(path) => open_all(host, [path.into()]),
             Hints::Args(args) => open_all(host, data_root_arg(args)),
         }
     }

@@ -80,6 +80,8 @@ pub enum Hints<'h> {
     Running,
     /// The bind mounts of one process in a container.
     Mounts(&'h [Mount]),
+    /// A directory that holds what the engine's state holds.
+    At(&'h BStr),
     /// The arguments of a daemon.
     Args(&'h [BString]),
 }

@@ -1,6 +1,8 @@
 //! What a user names: one file a kind. Parsing only; nothing is read.
 
 pub mod container;
+pub mod layer;
+pub mod path;
 pub mod pid;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -34,6 +36,10 @@ pub enum Target {
     Pid(pid::Pid),
     /// A container by name or id.
     Container(container::Name),
+    /// A file or directory of the host.
+    Path(path::HostPath),
+    /// A layer of an engine's store.
+    Layer(layer::Name),
 }
 
 /// A target as typed.
@@ -54,9 +60,17 @@ pub enum BadTarget {
     /// A PID with something else in it, or with too many digits.
     #[error("{0}: not a PID (1 to 4194303)")]
     NotAPid(BString),
+    /// A path that is not absolute.
+    #[error("{0}: no path of the host: it begins with a slash and has no NUL in it")]
+    NotAPath(BString),
+    /// No name and no digest.
+    #[error(
+        "{0}: no layer: give its directory's name or sha256:DIGITS, at least 12 characters of either"
+    )]
+    NotALayer(BString),
     /// A kind that is well formed and that this version does not answer.
     #[error(
-        "{text}: names a {kind}; this version answers for PIDs and containers (a container may be forced with container:NAME)"
+        "{text}: names a {kind}; this version answers for PIDs, containers, paths and layers (a container may be forced with container:NAME)"
     )]
     Unanswered {
         /// The target.
@@ -91,9 +105,21 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
         }
         Some(("container", value)) if value.is_empty() => return Err(BadTarget::Empty),
         Some(("container", value)) => return Ok(typed(Target::Container(container::long(value)))),
+        Some(("path", value)) => {
+            let path = path::bare(value).ok_or_else(|| BadTarget::NotAPath(text.into()))?;
+            return Ok(typed(Target::Path(path)));
+        }
+        Some(("layer", value)) => {
+            let name = layer::long(value).ok_or_else(|| BadTarget::NotALayer(text.into()))?;
+            return Ok(typed(Target::Layer(name)));
+        }
         // net:[4026531840] is a namespace and net no kind; if:eth0 is an interface.
         Some((kind, _)) => return Err(unanswered(kind)),
         None => {}
+    }
+    if text.starts_with(b"/") {
+        let path = path::bare(text).ok_or_else(|| BadTarget::NotAPath(text.into()))?;
+        return Ok(typed(Target::Path(path)));
     }
     if let Some(kind) = shape(text) {
         return Err(unanswered(kind));
@@ -104,9 +130,6 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
 /// Kinds that a text's shape alone gives away.
 fn shape(text: &BStr) -> Option<&'static str> {
     let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    if text.starts_with(b"/") {
-        return Some("path");
-    }
     if text.strip_prefix(b":").is_some_and(digits) {
         return Some("port");
     }
@@ -129,7 +152,7 @@ mod tests {
     fn container(text: &str) -> Option<String> {
         match parse(BStr::new(text)).unwrap().target {
             Target::Container(name) => Some(name.name.to_string()),
-            Target::Pid(_) => None,
+            _ => None,
         }
     }
 
@@ -152,13 +175,16 @@ mod tests {
 
     #[test]
     fn other_kinds_are_told_and_not_guessed() {
-        let texts =
-            [":80", "/var/lib/docker", "web:/etc/hosts", "net:[4026531840]", "8:1:77", "port:80"];
+        let texts = [":80", "web:/etc/hosts", "net:[4026531840]", "8:1:77", "port:80"];
         for text in texts {
             assert!(matches!(parse(BStr::new(text)), Err(BadTarget::Unanswered { .. })), "{text}");
         }
         for kind in KINDS.iter().filter(|k| !["pid", "tid", "container"].contains(k)) {
             assert!(parse(BStr::new(&format!("{kind}:x"))).is_err(), "{kind}");
+        }
+        for text in ["/", "/var/lib/docker", "path:/a:b", "layer:733b57e47063"] {
+            let target = parse(BStr::new(text)).unwrap().target;
+            assert!(matches!(target, Target::Path(_) | Target::Layer(_)), "{text}");
         }
         assert_eq!(parse(BStr::new("")), Err(BadTarget::Empty));
         assert!(matches!(parse(BStr::new("pid:x")), Err(BadTarget::NotAPid(_))));

@@ -1,0 +1,239 @@
+//! A path of the host, or a layer: what it is, and whose.
+
+use std::rc::Rc;
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+
+use super::{Answer, Detail, Status, container};
+use crate::index::Index;
+use crate::index::layers::{Found, LayerId, LayerInfo};
+use crate::model::gap::{Class, what};
+use crate::model::{
+    Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
+    Source,
+};
+use crate::storage::Part;
+use crate::storage::docker_layerdb::Image;
+use crate::target::Typed;
+use crate::target::layer::Name;
+use crate::target::path::HostPath;
+
+/// Where a path or layer was found, beyond what a FILE says.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The engine.
+    pub engine: Engine,
+    /// Its data root.
+    pub store: BString,
+    /// The user whose rootless engine it is.
+    pub user: Option<BString>,
+    /// The data root of another engine in one of whose volumes that lies: a container may have
+    /// written all of it.
+    pub in_volume_of: Option<BString>,
+    /// What part of a layer it is; `None` outside one.
+    pub part: Option<Part>,
+    /// The images that hold the layer, those with names first.
+    pub images: Vec<Image>,
+    /// The layer is a step of builds.
+    pub is_step: bool,
+    /// Layers were being added meanwhile, or an addition was broken off: what looks forgotten may
+    /// be one of them.
+    pub is_changing: bool,
+    /// It is, or leads over, a link in a layer, which was not followed.
+    pub is_link: bool,
+}
+
+pub(super) fn path(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    path: &HostPath,
+    detail: Detail,
+) -> Answer {
+    let resolved = match index.resolve(path.0.as_ref()) {
+        Ok(resolved) => resolved,
+        Err(gap) if gap.class == Class::Gone => {
+            let mut answer = Answer::new(typed, "path", Status::NotFound);
+            answer.message = Some(format!("no file {}", path.0));
+            return answer;
+        }
+        Err(gap) => return partial(Answer::new(typed, "path", Status::Partial), gap),
+    };
+    let host = resolved.path.clone();
+    let mut answer = Answer::new(typed, "path", Status::Found);
+    answer.file = Some(file_at(host.clone(), resolved.inode));
+    if let Some(found) = &resolved.found {
+        in_layer(index, &mut answer, found, detail);
+        if let Some(place) = &mut answer.place {
+            place.is_link = resolved.is_link;
+        }
+        return answer;
+    }
+    match index.state_dir_of(host.as_ref()) {
+        Ok(Some((root, id))) => {
+            let seen = Evidence::agreeing(Source::StateFile, format!("kept for {id}"), host);
+            answer.place = place(index, root);
+            one_owner(index, &mut answer, root, id.as_ref(), vec![seen], detail);
+        }
+        Ok(None) => match index.volume_of(host.as_ref()) {
+            Some(_) => {
+                let why = "in a volume of Docker; which containers use it is not read yet";
+                let gap = Gap::new(what::VOLUMES, Class::Unsupported, host, why, None);
+                answer = partial(answer, gap);
+            }
+            None => answer.owners = Some(Vec::new()),
+        },
+        Err(gap) => answer = partial(answer, gap),
+    }
+    answer
+}
+
+pub(super) fn layer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: Detail) -> Answer {
+    let (mut found, mut gaps) = match name {
+        Name::Directory(name) => index.layers_named(&LayerId::Name(name.as_ref())),
+        Name::Digest(digits) => index.layers_named(&LayerId::Digest(digits.as_ref())),
+    };
+    // The digits of a digest are often copied without what they are.
+    if let (true, Name::Directory(name)) = (found.is_empty() && gaps.is_empty(), name)
+        && crate::runtime::segment::is_hex(name)
+    {
+        (found, gaps) = index.layers_named(&LayerId::Digest(name.as_ref()));
+    }
+    if found.len() == 1 {
+        let found = found.remove(0);
+        let mut answer = Answer::new(typed, "layer", Status::Found);
+        let mut file = File { why: Some(GIVEN.into()), ..File::default() };
+        if index.has_layer_dir(&found) {
+            file.host = Fact::Known(found.entry.clone());
+        } else {
+            file.host = Fact::Absent;
+            file.state = Some(FileState::Deleted);
+        }
+        answer.file = Some(file);
+        in_layer(index, &mut answer, &found, detail);
+        return answer;
+    }
+    let mut answer = Answer::new(typed, "layer", Status::NotFound);
+    if found.is_empty() {
+        answer.message = Some(format!("no layer {}", typed.text));
+        if let Some(gap) = gaps.first() {
+            answer.status = Status::Partial;
+            let doubt = format!("can't tell whether there is a layer {}: {gap}", typed.text);
+            answer.message = Some(doubt);
+            answer.gaps = gaps;
+        }
+        return answer;
+    }
+    answer.status = Status::Ambiguous;
+    answer.message = Some(format!("{} fits {} layers", typed.text, found.len()));
+    let word = |index: &mut Index<'_>, found: &Found| {
+        let kind = index.layer_info(found, None).layer.kind;
+        BString::from(kind.map_or("", LayerKind::name))
+    };
+    answer.candidates = found.iter().map(|f| (f.entry.clone(), word(index, f))).collect();
+    answer
+}
+
+/// Why a path that was given is not proven as a process's file.
+const GIVEN: &str = "the path was given: no process was asked for it";
+
+fn file_at(host: BString, inode: Option<Inode>) -> File {
+    File { host: Fact::Known(host), inode, why: Some(GIVEN.into()), ..File::default() }
+}
+
+fn partial(mut answer: Answer, gap: Gap) -> Answer {
+    answer.status = Status::Partial;
+    answer.message = Some(format!("{}: {gap}", answer.target));
+    answer.gaps.push(gap);
+    answer
+}
+
+fn place(index: &Index<'_>, root: usize) -> Option<Place> {
+    let (engine, store, user) = index.store(root)?;
+    Some(Place {
+        engine,
+        in_volume_of: index.volume_of(store.as_ref()).map(BString::from),
+        store,
+        user,
+        part: None,
+        images: Vec::new(),
+        is_step: false,
+        is_changing: false,
+        is_link: false,
+    })
+}
+
+fn in_layer(index: &mut Index<'_>, answer: &mut Answer, found: &Found, detail: Detail) {
+    let info = index.layer_info(found, None);
+    let LayerInfo { layer, images, is_step, is_changing, evidence, gaps } = info;
+    answer.place = place(index, found.root);
+    if let Some(place) = &mut answer.place {
+        place.part = Some(found.part);
+        place.images = images;
+        place.is_step = is_step;
+        place.is_changing = is_changing;
+    }
+    let owners = layer.owners.clone();
+    let kind = layer.kind;
+    if let Some(file) = &mut answer.file {
+        file.role = role(found, kind);
+        if matches!(found.part, Part::Files | Part::Merged) {
+            file.inside.clone_from(&found.inside);
+        }
+        file.layer = Some(layer);
+    }
+    match (kind, owners.as_slice()) {
+        (Some(LayerKind::Upper | LayerKind::Init), [id]) => {
+            one_owner(index, answer, found.root, id.as_ref(), evidence, detail);
+        }
+        _ => {
+            answer.seen = evidence;
+            answer.owners = Some(
+                owners.iter().map(|id| owner(index, found.root, id.as_ref(), detail)).collect(),
+            );
+        }
+    }
+    if let Some(gap) = gaps.first() {
+        answer.status = Status::Partial;
+        answer.message = Some(format!("{}: {gap}", answer.target));
+        answer.gaps.extend(gaps);
+    }
+}
+
+/// Which part of a container's file system it is, where that is known.
+fn role(found: &Found, kind: Option<LayerKind>) -> Option<FileRole> {
+    match (found.part, kind?) {
+        (Part::Merged, LayerKind::Upper) => Some(FileRole::Merged),
+        (Part::Files, LayerKind::Upper | LayerKind::Init | LayerKind::Image)
+            if !found.is_stacked() =>
+        {
+            Some(FileRole::Direct)
+        }
+        (Part::Files, LayerKind::Upper | LayerKind::Init | LayerKind::Image)
+            if found.is_below_fuse() =>
+        {
+            Some(FileRole::FuseLayer)
+        }
+        (Part::Files, LayerKind::Upper) => Some(FileRole::Upper),
+        (Part::Files, LayerKind::Init | LayerKind::Image) => Some(FileRole::Lower),
+        _ => None,
+    }
+}
+
+fn owner(index: &mut Index<'_>, root: usize, id: &BStr, detail: Detail) -> Rc<Owner> {
+    index.container_of_root(root, id, detail.needs.and(Needs::DESCRIPTION))
+}
+
+fn one_owner(
+    index: &mut Index<'_>,
+    answer: &mut Answer,
+    root: usize,
+    id: &BStr,
+    evidence: Vec<Evidence>,
+    detail: Detail,
+) {
+    let owner = owner(index, root, id, detail);
+    let chain = container::chain(index, &owner);
+    answer.owners = Some(vec![owner]);
+    answer.membership = Fact::Known(Membership { chain, evidence });
+}
