@@ -9,6 +9,7 @@
 mod bad_input;
 mod documented;
 mod honesty;
+mod layers;
 mod membership;
 mod output;
 mod ps;

@@ -52,6 +52,10 @@ impl Index<'_> {
             match part.as_slice() {
                 b"." => continue,
                 b".." => {
+                    // Links on the way were replaced, but those in a layer were not.
+                    if self.is_in_layer(&at) && self.host().root().read_link(&at).is_ok() {
+                        return Err(fail(Class::Malformed, "leads back over a link in a layer"));
+                    }
                     at.truncate(at.rfind_byte(b'/').unwrap_or(0));
                     continue;
                 }
@@ -60,11 +64,7 @@ impl Index<'_> {
                     at.extend_from_slice(name);
                 }
             }
-            let inside =
-                crate::storage::readings(BStr::new(&at)).iter().any(|(root, driver, _)| {
-                    super::layers::is_data_root(self.host().root(), root, *driver)
-                });
-            if inside {
+            if self.is_in_layer(&at) {
                 continue;
             }
             self.host().guard(&at).map_err(|e| gap(&e))?;
@@ -82,6 +82,13 @@ impl Index<'_> {
         let mut resolved = Resolved { path, found, inode: None, is_link: false };
         self.look(&mut resolved).map_err(|e| gap(&e))?;
         Ok(resolved)
+    }
+
+    /// Whether a path leads into a layer of an engine's store.
+    fn is_in_layer(&self, path: &[u8]) -> bool {
+        let host = self.host().root();
+        let readings = crate::storage::readings(BStr::new(path));
+        readings.iter().any(|(root, driver, _)| super::layers::is_data_root(host, root, *driver))
     }
 
     /// Looks at the file itself.
