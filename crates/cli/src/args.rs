@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Print just the host PIDs of a target, for scripts: all of them or none.
     #[command(after_help = PIDS_EXAMPLES)]
     Pids(PidsArgs),
+    /// Print just the host path of the binary that a process really runs, if it is proven.
+    #[command(after_help = EXE_EXAMPLES)]
+    Exe(ExeArgs),
 }
 
 const PS_EXAMPLES: &str = "\
@@ -59,6 +62,15 @@ Examples:
   whose pids web
   perf top -p \"$(whose pids -d, web)\"
   whose pids --direct web        without containers nested in it";
+
+const EXE_EXAMPLES: &str = "\
+Examples:
+  whose exe 4761
+  whose exe web                  the binary of a container's first process
+  whose exe --json 4761          with how it is proven, its layer and its state
+
+A path is only printed when it is proven: by the page of the file that the process maps, by the
+mapped inode, or by the kernel's own file handle. Exit status 1: no file on the host is what runs.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -163,6 +175,17 @@ pub(crate) struct PidsArgs {
     /// Print what there is, even if it is not complete.
     #[arg(long)]
     pub(crate) partial: bool,
+}
+
+/// Options of exe.
+#[derive(Debug, Args)]
+pub(crate) struct ExeArgs {
+    /// PIDs or containers.
+    #[arg(value_name = "TARGET", required = true)]
+    pub(crate) targets: Vec<OsString>,
+    /// End each path with a NUL byte instead of a newline.
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
 }
 
 /// Output formats.

@@ -333,6 +333,19 @@ impl Host {
         Ok(bytes)
     }
 
+    /// The inode of this program's own mount namespace; of PID 1's on a mounted host. `None` when it
+    /// may not be read.
+    #[must_use]
+    pub fn own_mount_namespace(&self) -> Option<u64> {
+        let name = match self.mode {
+            Mode::Live => "self/ns/mnt",
+            Mode::Mounted => "1/ns/mnt",
+            Mode::Saved => return None,
+        };
+        let text = rustix::fs::readlinkat(&self.proc_dir, name, Vec::with_capacity(64)).ok()?;
+        parse::nslink::parse(text.to_bytes(), b"mnt").ok()
+    }
+
     /// Whether this `/proc` keeps other users' processes from this user: mounted with a `hidepid` of
     /// 2 or more (proc(5)), and the user is not root.
     #[must_use]

@@ -60,9 +60,15 @@ const MOST_LINKS: usize = 40;
 /// `PATH_MAX`.
 const MOST_BYTES: usize = 4096;
 
+/// Whether file systems of this type answer from this machine's kernel and disks alone.
+#[must_use]
+pub fn is_local_type(fs_type: &[u8]) -> bool {
+    fs_type == b"zfs" || LOCAL.iter().any(|l| fs_type == l.as_bytes())
+}
+
 fn is_local(mount: &Mount) -> bool {
     // What the root itself lies on is in use already: this program came from there.
-    mount.point == "/" || mount.fs_type == "zfs" || LOCAL.iter().any(|l| mount.fs_type == *l)
+    mount.point == "/" || is_local_type(&mount.fs_type)
 }
 
 impl Host {

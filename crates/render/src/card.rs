@@ -67,6 +67,9 @@ impl Card<'_> {
         if answer.owner().is_some_and(|o| o.kind.contains() || o.kind == OwnerKind::Unknown) {
             self.inside(p)?;
         }
+        if let Some(binary) = &answer.binary {
+            self.binary(binary)?;
+        }
         self.part(answer, p)?;
         self.served_by(answer)
     }

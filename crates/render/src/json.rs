@@ -110,6 +110,9 @@ pub fn answer_line(answer: &Answer) -> Value {
         object.insert("processes".into(), rows.collect());
     }
     put_membership(&mut object, &answer.membership, true);
+    if let Some(binary) = &answer.binary {
+        object.insert("binary".into(), json_file::file(binary));
+    }
     if let Some(file) = &answer.file {
         object.insert("file".into(), json_file::file(file));
     }

@@ -3,6 +3,7 @@
 //! Bytes become text here and nowhere before. Nothing is read and nothing is decided.
 
 mod card;
+mod card_binary;
 mod card_layer;
 mod csv;
 mod json;

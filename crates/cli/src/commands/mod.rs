@@ -1,5 +1,6 @@
 //! The subcommands: one file each.
 
+mod exe;
 mod pids;
 mod ps;
 mod target;
@@ -20,6 +21,7 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
     match typed.command {
         Some(Command::Ps(args)) => ps::run(&typed.common, &args),
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
+        Some(Command::Exe(args)) => exe::run(&typed.common, &args),
         None if typed.ask.targets.is_empty() && !typed.ask.in_container => {
             ps::run(&typed.common, &Ps::all(typed.ask.quiet))
         }

@@ -94,15 +94,17 @@ fn insiders(answer: &Answer) -> impl Iterator<Item = &Owner> {
 fn detail(ask: &Ask, printing: Printing, fields: &[&'static Field], columns: bool) -> Detail {
     let owner = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
     if ask.in_container || ask.quiet {
-        return Detail { needs: owner, processes: false, served_by: false };
+        return Detail { needs: owner, processes: false, served_by: false, binary: false };
     }
     match printing.format {
-        Format::Json | Format::Ndjson => Detail { needs: WHOLE, processes: true, served_by: false },
+        Format::Json | Format::Ndjson => {
+            Detail { needs: WHOLE, processes: true, served_by: false, binary: true }
+        }
         _ if columns => {
             let needs = fields.iter().fold(owner, |n, f| n.and(f.needs));
-            Detail { needs, processes: true, served_by: false }
+            Detail { needs, processes: true, served_by: false, binary: false }
         }
-        _ => Detail { needs: CARD, processes: true, served_by: true },
+        _ => Detail { needs: CARD, processes: true, served_by: true, binary: true },
     }
 }
 

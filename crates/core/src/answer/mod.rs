@@ -1,5 +1,6 @@
 //! Answers: one for each target, and the lists.
 
+mod binary;
 mod container;
 mod listing;
 mod path;
@@ -15,6 +16,7 @@ use crate::index::Index;
 use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
 
+pub use binary::exe;
 pub use listing::list;
 pub use path::Place;
 pub use pids::{Pids, PidsOptions, pids};
@@ -73,6 +75,8 @@ pub struct Answer {
     pub membership: Fact<Membership>,
     /// For a path or layer: what it is.
     pub file: Option<File>,
+    /// The file that the process runs.
+    pub binary: Option<File>,
     /// For a path or layer: where it was found.
     pub place: Option<Place>,
     /// For what can have several owners: all of them; empty when it is nobody's.
@@ -101,6 +105,7 @@ impl Answer {
             processes: Vec::new(),
             membership: Fact::Unasked,
             file: None,
+            binary: None,
             place: None,
             seen: Vec::new(),
             owners: None,
@@ -136,7 +141,7 @@ impl Answer {
         let mut gaps: Vec<&Gap> = Vec::new();
         let rows = self.process.iter().chain(&self.processes).flat_map(Row::gaps);
         let own = Row::gaps_of(&self.membership);
-        let file = self.file.iter().flat_map(File::gaps);
+        let file = self.file.iter().chain(&self.binary).flat_map(File::gaps);
         let owners = self.owners.iter().flatten().flat_map(|o| Row::gaps_of_owner(o));
         for gap in self.gaps.iter().chain(rows).chain(own).chain(file).chain(owners) {
             if !gaps.contains(&gap) {
@@ -214,6 +219,8 @@ pub struct Detail {
     pub processes: bool,
     /// Whether the process that serves the container, or the name of the one served, is wanted.
     pub served_by: bool,
+    /// Whether the file that a process runs is to be found and proven.
+    pub binary: bool,
 }
 
 /// Answers for one target.

@@ -57,6 +57,9 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
         answer.serves_name = serves.and_then(|id| index.name_of(id.as_ref()));
     }
     answer.membership = row.membership.clone();
+    if detail.binary {
+        answer.binary = super::binary::of(index, &row);
+    }
     answer.process = Some(row);
     answer
 }

@@ -4,6 +4,7 @@
 //! what a directory below an engine's data root is. Whose a layer is says the engine's own join
 //! table, [`docker_layerdb`].
 
+pub mod binary;
 pub mod docker_layerdb;
 mod drivers;
 

@@ -214,6 +214,36 @@ impl<'h> ProcDir<'h> {
         opened.map(Object::new).map_err(|e| ReadError::from_errno(self.path(name), e))
     }
 
+    /// The numbers of its open descriptors. Needs ptrace read access.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`]; `unsupported` in a saved tree.
+    pub fn descriptors(&self) -> Result<Vec<u32>, ReadError> {
+        self.host.before_read(self.pid, "fd");
+        let Dir::Live(dir) = &self.dir else {
+            let why = "a saved tree has no running kernel behind it";
+            return Err(ReadError::new(self.path("fd"), Class::Unsupported, why));
+        };
+        let errno = |e| ReadError::from_errno(self.path("fd"), e);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fds = rustix::fs::openat(dir, "fd", flags, Mode::empty()).map_err(errno)?;
+        let mut numbers = Vec::new();
+        crate::root::for_each_entry(fds.as_fd(), &mut |name, _| {
+            numbers.extend(parse::decimal32(name));
+        })
+        .map_err(errno)?;
+        Ok(numbers)
+    }
+
+    /// The FUSE connection that a descriptor serves, as its fdinfo says (about kernel 6.16): the
+    /// minor number of the file system's device.
+    #[must_use]
+    pub fn fuse_connection(&self, fd: u32) -> Option<u32> {
+        let text = self.read(&format!("fdinfo/{fd}"), SMALL).ok()?;
+        let line = text.split(|b| *b == b'\n').find_map(|l| l.strip_prefix(b"fuse_connection:"))?;
+        parse::decimal32(line.trim_ascii())
+    }
+
     /// A slow file of a saved tree, where nothing can block.
     fn slow_file(&self, file: Slow) -> Result<Vec<u8>, ReadError> {
         self.read(file.name(), 2 << 20)

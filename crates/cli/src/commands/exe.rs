@@ -1,0 +1,63 @@
+//! `whose exe`: the host path of the binary that really runs, or nothing.
+
+use std::io::Write;
+
+use anyhow::Result;
+use whose_core::answer::{Answer, Status, exe};
+use whose_core::index::Index;
+use whose_core::model::Verified;
+use whose_render::{answer_document, answer_line, write_json, write_line};
+
+use super::{document_gaps, header};
+use crate::args::{Common, ExeArgs, Format};
+use crate::exit::{PARTIAL, say, worst};
+use crate::output::with_stdout;
+use crate::settings;
+
+/// Seconds the command may take.
+const TIME: f64 = 2.0;
+
+/// Runs the command.
+///
+/// # Errors
+/// Usage, an unusable /proc, a writer that fails.
+pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
+    let targets = settings::targets(&args.targets)?;
+    let printing = settings::printing(common);
+    let host = settings::host(common, TIME)?;
+    let mut index = Index::new(&host);
+    let answers: Vec<Answer> = targets.iter().map(|t| exe(&mut index, t)).collect();
+    with_stdout(|out| match printing.format {
+        Format::Json => {
+            write_json(out, &answer_document(&header(&index), &answers, &document_gaps(&index)))
+        }
+        Format::Ndjson => answers.iter().try_for_each(|a| write_line(out, &answer_line(a))),
+        Format::Table | Format::Csv => paths(out, &answers, args.null),
+    })?;
+    for answer in &answers {
+        super::target::complain(answer);
+        let binary = answer.binary.as_ref();
+        if let Some(file) = binary.filter(|f| f.verified == Verified::Content) {
+            let pid = answer.process.as_ref().map_or(0, |r| r.process.pid);
+            let inside = file.inside.as_ref().map(|i| whose_render::text::sanitise(i));
+            let inside = inside.unwrap_or_default();
+            say(&format!("{pid}: the same content as {inside}, though not proven to be the file"));
+        }
+    }
+    let gaps = printing.strict && answers.iter().any(|a| !a.all_gaps().is_empty());
+    let codes = answers.iter().map(|a| match a.status {
+        // A gap in whose it is does not touch what was asked for.
+        Status::Found => 0,
+        _ => a.exit(),
+    });
+    Ok(worst(codes.chain(gaps.then_some(PARTIAL))))
+}
+
+/// One path a line, nothing else: the exact bytes, for they are to be opened.
+fn paths(out: &mut dyn Write, answers: &[Answer], null: bool) -> std::io::Result<()> {
+    for path in answers.iter().filter_map(|a| a.binary.as_ref()?.host.known()) {
+        out.write_all(path)?;
+        out.write_all(if null { b"\0" } else { b"\n" })?;
+    }
+    Ok(())
+}

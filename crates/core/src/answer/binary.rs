@@ -1,0 +1,139 @@
+//! Which file on the host a process runs.
+
+use bstr::{BStr, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::{Class, Mode};
+
+use super::{Answer, Detail, Status};
+use crate::index::Index;
+use crate::model::gap::what;
+use crate::model::{Fact, File, FileRole, Gap, Row};
+use crate::storage::binary::{self, Subject};
+use crate::target::Typed;
+
+/// What is read of the process besides.
+const NEEDS: Needs = Needs::STAT
+    .and(Needs::STATUS)
+    .and(Needs::CMDLINE)
+    .and(Needs::OWNER)
+    .and(Needs::DESCRIPTION)
+    .and(Needs::LIVENESS);
+
+/// The running binary of a target: of the process, or of a container's first one.
+pub fn exe(index: &mut Index<'_>, typed: &Typed) -> Answer {
+    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: false };
+    let mut answer = super::answer(index, typed, detail);
+    if answer.process.is_none() && answer.exit() == 0 {
+        let first = answer.row();
+        if first.process.pid == 0 {
+            answer.status = Status::NotFound;
+            let name = answer.owner().and_then(|o| o.best_name()).cloned();
+            let state = answer.owner().and_then(|o| o.state.known().copied());
+            let name = name.unwrap_or_else(|| answer.target.clone());
+            answer.message = Some(match (state, answer.kind) {
+                (Some(state), _) => format!("{name} is {}", state.name()),
+                (None, kind) => format!("{name} is a {kind} and leads to no process"),
+            });
+            return answer;
+        }
+        answer.processes.clear();
+        answer.process = Some(first);
+    }
+    let Some(row) = answer.process.clone() else { return answer };
+    answer.binary = of(index, &row);
+    let pid = row.process.pid;
+    match answer.binary.clone() {
+        None => {
+            answer.status = Status::NotFound;
+            answer.message = Some(if row.process.is_kernel() {
+                format!("{pid} is a kernel thread and runs no file")
+            } else if row.process.is_dead() {
+                format!("{pid} has exited and runs no file")
+            } else {
+                format!("process {pid} is gone")
+            });
+        }
+        Some(file) => settle(&mut answer, &file, pid),
+    }
+    answer
+}
+
+/// Says in one line why there is no path, and how the bytes can be read.
+fn settle(answer: &mut Answer, file: &File, pid: u32) {
+    match &file.host {
+        Fact::Known(_) => {}
+        Fact::Unread(gap) => {
+            answer.status = Status::Partial;
+            let read = gap.cause.clone();
+            let mut message = format!("{pid}: no host path is proven: {read}");
+            for candidate in &file.candidates {
+                message.push_str(&format!("; it may be {candidate}"));
+            }
+            message.push_str(&way(file));
+            answer.message = Some(message);
+        }
+        Fact::Absent | Fact::Unasked => {
+            answer.status = Status::NotFound;
+            let why = match (file.state.map(|s| s.name()), file.role, &file.why) {
+                (_, Some(FileRole::Anonymous), _) => "it runs from memory (memfd)".into(),
+                (Some("unlinked"), ..) => "its file has no name left".into(),
+                (.., Some(why)) => why.to_string(),
+                _ => "the host has no mount that shows it".into(),
+            };
+            answer.message =
+                Some(format!("{pid}: no file on the host is what it runs: {why}{}", way(file)));
+        }
+    }
+}
+
+fn way(file: &File) -> String {
+    file.via_proc.as_ref().map(|p| format!("; exe opens {p}")).unwrap_or_default()
+}
+
+/// The binary of a process; `None` where it runs none.
+pub(super) fn of(index: &mut Index<'_>, row: &Row) -> Option<File> {
+    let host = index.host();
+    let process = &row.process;
+    if process.is_kernel() || process.is_dead() {
+        return None;
+    }
+    if host.mode() == Mode::Saved {
+        let path = host.shown(format!("proc/{}/exe", process.pid).as_bytes());
+        let why = "a saved tree holds no running process";
+        let gap = Gap::new(what::BINARY, Class::Unsupported, path, why, None);
+        let inside = process.exe.known().cloned();
+        return Some(File {
+            inside,
+            host: Fact::Unread(gap),
+            why: Some(why.into()),
+            ..File::default()
+        });
+    }
+    let dir = host.process(process.pid).ok()?;
+    let init = row.owner().and_then(|o| o.init_pid.known().copied());
+    let none = Vec::new();
+    let subject = Subject {
+        dir: &dir,
+        start_ticks: process.start_ticks(),
+        comm: process.comm().as_bstr(),
+        args: process.args.known().unwrap_or(&none),
+        init: init.filter(|p| *p != process.pid),
+    };
+    let mut file = binary::locate(host, &subject)?.file;
+    // The engine's own words for the layer: its store, its images, its place in the stack.
+    let owner = row.owner().filter(|o| o.kind.contains()).cloned();
+    if let (Some(path), Some(owner)) = (file.host.known().cloned(), owner) {
+        let path: &BStr = path.as_ref();
+        if let Ok(Some(layer)) = index.layer_of(path, Some(&owner)) {
+            let seen = file.layer.take();
+            let place = seen.map(|l| (l.index, l.of));
+            let (at, of) = place.unwrap_or((layer.index, layer.of));
+            file.layer = Some(crate::model::Layer {
+                index: if file.role == Some(FileRole::Upper) { None } else { at.or(layer.index) },
+                of: of.or(layer.of),
+                ..layer
+            });
+        }
+    }
+    Some(file)
+}

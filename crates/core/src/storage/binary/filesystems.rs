@@ -1,0 +1,110 @@
+//! File systems on which a handle may be opened.
+
+use std::cell::RefCell;
+
+use bstr::{BStr, BString};
+use whose_kernel::Host;
+use whose_kernel::object::Object;
+use whose_kernel::parse::handle::Handle;
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::worker::exam::Way;
+
+/// Types that can hold an overlay's layer or a program, and that answer from this machine alone.
+const KINDS: [&str; 18] = [
+    "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "ext3", "ext2", "erofs", "squashfs",
+    "iso9660", "jfs", "nilfs2", "ubifs", "reiserfs", "vfat", "ramfs", "tmpfs",
+];
+
+/// One place to open handles on.
+struct Place {
+    mount: Mount,
+    /// Whether it is in the host's own mount namespace.
+    on_host: bool,
+    /// A directory on it, once it was needed; `None` inside when it can't be reached.
+    dir: Option<Option<Object>>,
+}
+
+/// The mounts of the host, and of the target where it has file systems that the host has not: one
+/// for each device, the one that shows most of it.
+pub(super) struct FileSystems<'h> {
+    host: &'h Host,
+    root: &'h Object,
+    target_root: Option<&'h Object>,
+    places: RefCell<Vec<Place>>,
+}
+
+impl<'h> FileSystems<'h> {
+    pub(super) fn new(
+        host: &'h Host,
+        root: &'h Object,
+        target_root: Option<&'h Object>,
+        target: &[Mount],
+    ) -> Self {
+        let mut places: Vec<Place> = Vec::new();
+        let of_host = host.mounts().unwrap_or_default();
+        for (mounts, on_host) in [(of_host, true), (target, false)] {
+            for mount in mounts.iter().filter(|m| rank(&m.fs_type).is_some()) {
+                let known = places.iter_mut().find(|p| p.mount.device == mount.device);
+                match known {
+                    Some(place) if place.on_host == on_host => {
+                        // The shorter root shows more of the file system.
+                        if mount.root.len() < place.mount.root.len() {
+                            place.mount = mount.clone();
+                        }
+                    }
+                    Some(_) => {}
+                    None => places.push(Place { mount: mount.clone(), on_host, dir: None }),
+                }
+            }
+        }
+        places.sort_by_key(|p| (!p.on_host, rank(&p.mount.fs_type)));
+        Self { host, root, target_root, places: RefCell::new(places) }
+    }
+
+    /// Opens a handle wherever it fits, the likeliest file systems first: `device` where it is
+    /// known. `good` says whether what came is what was looked for; `true` with it: on the host.
+    pub(super) fn open(
+        &self,
+        handle: &Handle,
+        device: Option<(u32, u32)>,
+        good: &dyn Fn(&Object) -> bool,
+    ) -> Option<(Object, bool)> {
+        let count = self.places.borrow().len();
+        for at in 0..count {
+            if device.is_some_and(|d| d != self.places.borrow()[at].mount.device) {
+                continue;
+            }
+            self.reach(at);
+            let places = self.places.borrow();
+            let Some(Some(dir)) = &places[at].dir else { continue };
+            if let Ok(object) = self.host.open_handle(dir, handle)
+                && good(&object)
+            {
+                return Some((object, places[at].on_host));
+            }
+        }
+        None
+    }
+
+    /// Opens the mount point, if it still leads to that mount.
+    fn reach(&self, at: usize) {
+        let (point, id, on_host): (BString, u32, bool) = {
+            let place = &self.places.borrow()[at];
+            if place.dir.is_some() {
+                return;
+            }
+            (place.mount.point.clone(), place.mount.id, place.on_host)
+        };
+        let root = if on_host { Some(self.root) } else { self.target_root };
+        let point: &BStr = point.as_ref();
+        let dir = root
+            .and_then(|root| self.host.lookup(root, point, Way::Plain).ok())
+            .filter(|dir| dir.look().is_ok_and(|l| l.mount.is_none_or(|m| m == u64::from(id))));
+        self.places.borrow_mut()[at].dir = Some(dir);
+    }
+}
+
+/// Place in the order in which they are tried; `None` for what holds no program.
+fn rank(fs_type: &[u8]) -> Option<usize> {
+    KINDS.iter().position(|k| fs_type == k.as_bytes())
+}

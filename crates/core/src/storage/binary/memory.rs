@@ -1,0 +1,180 @@
+//! What a process has mapped of the program it runs.
+
+use whose_kernel::object::Object;
+use whose_kernel::parse::maps::Mapping;
+use whose_kernel::parse::{auxv, maps};
+use whose_kernel::worker::Verdict;
+use whose_kernel::worker::exam::Exam;
+use whose_kernel::{Class, Host, ReadError};
+
+use super::Problem;
+
+/// How a candidate compares with what is mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Compared {
+    /// It is the mapped file: by the page, or by the inode that the kernel shows.
+    Mapped(By),
+    /// It is another file.
+    Other,
+    /// That can't be told.
+    Undecided(&'static str),
+}
+
+/// What a proof rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Page,
+    Inode,
+}
+
+/// The mappings of the program: of the file in which its program headers lie.
+#[derive(Debug)]
+pub(super) struct Memory<'h> {
+    exam: Option<Exam<'h>>,
+    /// All mappings; empty when they could not be read.
+    pub(super) all: Vec<Mapping>,
+    /// The program's own, not writable ones; the one with its headers first.
+    program: Vec<Mapping>,
+    /// Pages of it that are in memory: address and offset in the file.
+    samples: Vec<(u64, u64)>,
+    /// Why pages can't be compared.
+    why: Option<&'static str>,
+}
+
+/// Pages compared at most, should one be taken away meanwhile.
+const SAMPLES: usize = 3;
+
+impl<'h> Memory<'h> {
+    /// Reads the mappings. What may not be read leaves a memory about which nothing can be told.
+    ///
+    /// # Errors
+    /// [`Problem::Changed`] when the process ended or runs another program by now.
+    pub(super) fn read(host: &'h Host, pid: u32, start_ticks: u64) -> Result<Self, Problem> {
+        let mut memory = Self {
+            exam: None,
+            all: Vec::new(),
+            program: Vec::new(),
+            samples: Vec::new(),
+            why: None,
+        };
+        let exam = match host.exam(pid, start_ticks) {
+            Ok(exam) => exam,
+            Err(e) => return memory.without(&e),
+        };
+        let read = exam.maps().and_then(|maps| Ok((maps, exam.auxv()?)));
+        let (text, auxv) = match read {
+            Ok(read) => read,
+            Err(e) => return memory.without(&e),
+        };
+        if text.is_empty() {
+            return Err(Problem::Changed);
+        }
+        let Ok(all) = maps::parse(&text) else {
+            memory.why = Some("its maps are malformed");
+            return Ok(memory);
+        };
+        memory.all = all;
+        let headers = auxv::parse(&auxv).ok().and_then(|a| a.program_headers);
+        let own = headers.and_then(|at| memory.all.iter().find(|m| m.holds(at)));
+        let Some(own) = own.filter(|m| m.is_file()) else {
+            return Err(Problem::NotMapped);
+        };
+        let sibling = |m: &&Mapping| {
+            (m.device, m.inode, &m.name) == (own.device, own.inode, &own.name) && !m.is_writable()
+        };
+        let mut program: Vec<Mapping> = memory.all.iter().filter(sibling).cloned().collect();
+        program.sort_by_key(|m| m.start != own.start);
+        if program.is_empty() {
+            program.push(own.clone());
+        }
+        memory.program = program;
+        memory.sample(&exam);
+        memory.exam = Some(exam);
+        Ok(memory)
+    }
+
+    fn without(mut self, e: &ReadError) -> Result<Self, Problem> {
+        self.why = Some(match e.class {
+            Class::Gone => return Err(Problem::Changed),
+            Class::TimedOut => "its memory did not answer in time",
+            Class::Forbidden => "its memory may not be looked at",
+            Class::Unsupported | Class::Malformed => "its memory could not be looked at",
+        });
+        Ok(self)
+    }
+
+    /// Finds pages that are in memory.
+    fn sample(&mut self, exam: &Exam<'_>) {
+        self.why = Some("none of its pages is in memory");
+        for mapping in self.program.iter().filter(|m| !m.is_writable()) {
+            match exam.page_in(mapping.start, mapping.end) {
+                Ok(Some(at)) => {
+                    self.samples.push((at, mapping.offset + (at - mapping.start)));
+                    self.why = None;
+                }
+                Ok(None) => {}
+                Err(e) => {
+                    self.why = Some(match e.class {
+                        Class::Forbidden => {
+                            "page frame numbers are hidden: CAP_SYS_ADMIN is missing"
+                        }
+                        Class::TimedOut => "its memory did not answer in time",
+                        _ => "its pages could not be looked at",
+                    });
+                    return;
+                }
+            }
+            if self.samples.len() == SAMPLES {
+                return;
+            }
+        }
+    }
+
+    /// The mapping with the program headers.
+    pub(super) fn main(&self) -> Option<&Mapping> {
+        self.program.first()
+    }
+
+    /// Compares a candidate. `merged`: its inode number is an overlay's and no layer's, or it lies
+    /// on a file system that numbers inodes anew in each subvolume.
+    pub(super) fn compare(&self, file: &Object, merged: bool) -> Compared {
+        let mut why = self.why.unwrap_or("its pages changed all the time");
+        if let Some(exam) = &self.exam {
+            for (address, offset) in &self.samples {
+                match exam.same_page(file, *address, *offset) {
+                    Ok(Verdict::Same) => return Compared::Mapped(By::Page),
+                    Ok(Verdict::Differs) => return Compared::Other,
+                    Ok(Verdict::NoPage | Verdict::Changing) => {}
+                    // Its page is in no cache, though the process's is: another file, or one whose
+                    // page is being brought in.
+                    Ok(Verdict::NotCached) => why = "its page is not in the page cache",
+                    Err(e) if Class::of(e) == Class::TimedOut => {
+                        return self.by_inode(
+                            file,
+                            merged,
+                            "opening the file did not answer in time",
+                        );
+                    }
+                    Err(_) => why = "the file could not be opened or mapped",
+                }
+            }
+        }
+        self.by_inode(file, merged, why)
+    }
+
+    /// The inode that the kernel shows in maps, where that is the file's own: everywhere but on
+    /// btrfs and FUSE, and on overlays before about 6.8, which showed the layer's.
+    fn by_inode(&self, file: &Object, merged: bool, why: &'static str) -> Compared {
+        let shown = self.main().filter(|_| !merged).map(|m| (m.device, m.inode));
+        let look = file.look().ok().map(|l| (l.device, l.ino));
+        if shown.is_some() && shown == look {
+            return Compared::Mapped(By::Inode);
+        }
+        Compared::Undecided(why)
+    }
+
+    /// Ends the look. False when the process has run another program meanwhile.
+    pub(super) fn finish(self) -> bool {
+        self.exam.is_none_or(Exam::finish)
+    }
+}

@@ -1,0 +1,421 @@
+//! The file on the host that a process really runs, and how far that is proven.
+//!
+//! No kernel interface names a layer's file by path. The kernel gives file handles, and pages: a
+//! candidate is found by handle, by the overlay's own rules or by the mount table, and counts only
+//! when the process maps the very page that the candidate has, or when the kernel says so by inode
+//! or by handle. What can't be proven is listed as a candidate and never given as the path.
+
+mod candidates;
+mod filesystems;
+mod fuse;
+mod memory;
+mod mounted;
+mod program;
+mod stack;
+mod walk;
+
+use std::borrow::Cow;
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::object::{Look, Object};
+use whose_kernel::parse::mountinfo::strip;
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::worker::exam::Way;
+use whose_kernel::{Class, Host, ReadError};
+
+use crate::model::gap::what;
+use crate::model::{
+    CopiedUp, Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer, Verified,
+};
+use candidates::{Candidate, Candidates};
+use filesystems::FileSystems;
+use memory::{By, Compared, Memory};
+use mounted::Mounted;
+
+/// The process that is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'s> {
+    /// Its directory.
+    pub dir: &'s ProcDir<'s>,
+    /// Field 22 of its `stat`.
+    pub start_ticks: u64,
+    /// The kernel's name for it.
+    pub comm: &'s BStr,
+    /// Its arguments, where known.
+    pub args: &'s [BString],
+    /// Another process of the same container: its mount table shows what a chroot hides.
+    pub init: Option<u32>,
+}
+
+/// A file found, and a descriptor of it: to be let go of before the command ends, since it keeps a
+/// container's file system busy.
+#[derive(Debug)]
+pub struct Located {
+    /// What is told.
+    pub file: File,
+    /// The file that runs, where that is proven by page or inode.
+    pub running: Option<Object>,
+}
+
+/// Why one look did not come to an end.
+#[derive(Debug)]
+enum Problem {
+    /// The process ended, or runs another program by now.
+    Changed,
+    /// No file is mapped where its program headers are said to be.
+    NotMapped,
+    /// A read failed.
+    Unread(ReadError),
+}
+
+/// Looks a process may take part in before it is said to be changing.
+const LOOKS: usize = 3;
+
+/// Finds and proves the file that a process runs. `None` for what runs no file: a kernel thread, a
+/// zombie, a process that is gone.
+pub fn locate(host: &Host, subject: &Subject<'_>) -> Option<Located> {
+    for _ in 0..LOOKS {
+        match look(host, subject) {
+            Ok(located) => return Some(located),
+            Err(Problem::Changed) => {
+                let still = subject.dir.still(subject.start_ticks);
+                if still.is_err()
+                    || subject.dir.link_text("exe").is_err_and(|e| e.class == Class::Gone)
+                {
+                    return None;
+                }
+            }
+            Err(Problem::NotMapped) => return Some(not_mapped(subject)),
+            Err(Problem::Unread(e)) if e.class == Class::Gone => return None,
+            Err(Problem::Unread(e)) => {
+                let host = Fact::Unread(Gap::from_read(what::BINARY, &e));
+                let why = Some(e.cause);
+                return Some(of(File { host, why, ..File::default() }));
+            }
+        }
+    }
+    let why = "it ran another program each time it was looked at";
+    let path = host.shown(format!("proc/{}/exe", subject.dir.pid()).as_bytes());
+    let gap = Gap::new(what::BINARY, Class::Gone, path, why, Some("try again"));
+    let state = Some(FileState::Changing);
+    let host = Fact::Unread(gap);
+    Some(of(File { host, state, why: Some(why.into()), ..File::default() }))
+}
+
+fn of(file: File) -> Located {
+    Located { file, running: None }
+}
+
+/// What `exe` names is not what runs (prctl(2), PR_SET_MM_MAP).
+fn not_mapped(subject: &Subject<'_>) -> Located {
+    let inside = subject.dir.link_text("exe").ok();
+    let why = Some("exe-not-mapped: its program headers lie in no file that it maps".into());
+    of(File { inside, host: Fact::Absent, why, ..File::default() })
+}
+
+/// What one look at a process works with.
+struct Look1<'l> {
+    host: &'l Host,
+    subject: &'l Subject<'l>,
+    /// The host's root directory.
+    root: &'l Object,
+    /// `exe`, and what it is.
+    exe: Object,
+    exe_look: Look,
+    /// The text of `exe`; from maps where it is too long for the link.
+    text: BString,
+    mounted: Mounted,
+    memory: Memory<'l>,
+}
+
+fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
+    let unread = Problem::Unread;
+    let dir = subject.dir;
+    let exe = dir.object("exe").map_err(unread)?;
+    let errno = |e| {
+        let path = host.shown(format!("proc/{}/exe", dir.pid()).as_bytes());
+        Problem::Unread(ReadError::from_errno(path, e))
+    };
+    let exe_look = exe.look().map_err(errno)?;
+    let memory = Memory::read(host, dir.pid(), subject.start_ticks)?;
+    let text = match dir.link_text("exe") {
+        Ok(text) => text,
+        // Too long for the link: maps has names of any length.
+        Err(e) if e.class == Class::Malformed => {
+            memory.main().map(|m| m.name.clone()).ok_or(Problem::Unread(e))?
+        }
+        Err(e) => return Err(unread(e)),
+    };
+    let root = host.root_object().map_err(unread)?;
+    let mounted = Mounted::of(host, subject, &exe, &exe_look, &text);
+    let look = Look1 { host, subject, root: &root, exe, exe_look, text, mounted, memory };
+    let located = look.answer();
+    let unchanged = look.unchanged();
+    let Look1 { memory, .. } = look;
+    if memory.finish() && unchanged { Ok(located) } else { Err(Problem::Changed) }
+}
+
+impl Look1<'_> {
+    /// Whether `exe` still opens the same file of the same mount, in the same process.
+    fn unchanged(&self) -> bool {
+        let same = |exe: Object| {
+            exe.look().is_ok_and(|now| now.is(&self.exe_look) && now.mount == self.exe_look.mount)
+        };
+        self.subject.dir.object("exe").is_ok_and(same)
+            && self.subject.dir.still(self.subject.start_ticks).is_ok()
+    }
+
+    fn answer(&self) -> Located {
+        let mut file = self.describe();
+        if self.is_memfd() {
+            file.role = Some(FileRole::Anonymous);
+            file.host = Fact::Absent;
+            file.state = Some(FileState::Anonymous);
+            file.inode = Some(inode(&self.exe_look));
+            let proven = self.memory.compare(&self.exe, false);
+            file.verified = verified(&proven, false);
+            file.why = (file.verified != Verified::Page).then(|| why(&proven));
+            let running = matches!(proven, Compared::Mapped(_)).then(|| self.again()).flatten();
+            return Located { file, running };
+        }
+        let target_root = self.mounted.ns_root.as_ref();
+        let file_systems =
+            FileSystems::new(self.host, self.root, target_root, &self.mounted.target_mounts);
+        let candidates = Candidates::of(self, &file_systems);
+        let located = self.prove(file, candidates);
+        let mut file = located.file;
+        if file.state != Some(FileState::Unlinked) {
+            file.state = self.mounted.state(self, &self.text);
+        }
+        Located { file, ..located }
+    }
+
+    /// What is known before any candidate is looked for.
+    fn describe(&self) -> File {
+        let (inside, namespace_path) = self.mounted.names(&self.text);
+        let mount = self.mounted.mount.as_ref().map(|m| FileMount {
+            kind: m.fs_type.clone(),
+            source: m.source.clone(),
+            device: m.device,
+            root: m.root.clone(),
+            point: self.mounted.point_inside(m),
+        });
+        let program = program::behind(
+            inside.as_ref(),
+            self.subject.comm,
+            self.subject.args,
+            &self.memory.all,
+        );
+        File {
+            via_proc: self.mounted.via_proc(self, inside.as_ref()),
+            merged: self.mounted.merged(self),
+            image_file: self.mounted.image_file(self.host),
+            inside: Some(inside),
+            namespace_path,
+            mount,
+            program,
+            ..File::default()
+        }
+    }
+
+    fn is_memfd(&self) -> bool {
+        self.text.starts_with(b"/memfd:")
+            && self.mounted.mount.is_none()
+            && self.exe_look.nlink == 0
+    }
+
+    fn again(&self) -> Option<Object> {
+        self.subject.dir.object("exe").ok()
+    }
+
+    /// Compares the candidates with what is mapped, in their order, and tells of the one that is.
+    fn prove(&self, mut file: File, candidates: Candidates<'_>) -> Located {
+        let mut undecided: Vec<(Candidate, &'static str)> = Vec::new();
+        let mut disproven: Vec<Candidate> = Vec::new();
+        let Candidates { list, stack, problem, lower_is_shown, copied } = candidates;
+        for candidate in list {
+            match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
+                Compared::Mapped(by) => {
+                    let how = if by == By::Page { Verified::Page } else { Verified::MappedInode };
+                    if by == By::Inode {
+                        file.why = Some(self.memory_why(&candidate));
+                    }
+                    let after = disproven.iter().any(|d| d.role == Some(FileRole::Upper));
+                    file.copied_up =
+                        copied_up(&candidate, copied, after || self.exe_look.nlink == 0);
+                    self.tell(&mut file, &candidate, how, stack.as_ref());
+                    return Located { file, running: Some(candidate.object) };
+                }
+                Compared::Other => disproven.push(candidate),
+                Compared::Undecided(why) => undecided.push((candidate, why)),
+            }
+        }
+        // The kernel's handle says which file `exe` is, though not that it is mapped.
+        let by_handle = undecided
+            .iter()
+            .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || lower_is_shown));
+        if let Some(at) = by_handle.filter(|_| disproven.is_empty()) {
+            let (candidate, why) = undecided.swap_remove(at);
+            file.copied_up = copied_up(&candidate, copied, false);
+            self.tell(&mut file, &candidate, Verified::Handle, stack.as_ref());
+            file.why = Some(why.into());
+            return of(file);
+        }
+        let known = undecided.iter().map(|(c, _)| c);
+        file.candidates = known.filter_map(|c| self.host_path(c).ok()).collect();
+        file.candidates.sort();
+        file.candidates.dedup();
+        let why: Cow<'static, str> = match (problem, undecided.first()) {
+            (Some(problem), _) => problem,
+            (None, Some((_, why))) => (*why).into(),
+            (None, None) if disproven.is_empty() => {
+                "no layer or mount that is known holds it".into()
+            }
+            (None, None) => "every file that it could be is another one".into(),
+        };
+        let path = self.host.shown(format!("proc/{}/exe", self.subject.dir.pid()).as_bytes());
+        let gap = Gap::new(what::BINARY, Class::Unsupported, path, why.clone(), None);
+        file.host = Fact::Unread(gap);
+        file.why = Some(why);
+        of(file)
+    }
+
+    /// A file system that gives each of its trees inode numbers of their own.
+    fn odd_inodes(&self) -> bool {
+        let kind = self.mounted.mount.as_ref().map(|m| m.fs_type.as_bytes());
+        kind.is_none_or(|k| k == b"btrfs" || k.starts_with(b"fuse") || k == b"bcachefs")
+    }
+
+    fn memory_why(&self, candidate: &Candidate) -> Cow<'static, str> {
+        match self.memory.compare(&candidate.object, true) {
+            Compared::Undecided(why) => why.into(),
+            _ => "pages could not be compared".into(),
+        }
+    }
+
+    /// Fills in what is told of the file that was found.
+    fn tell(
+        &self,
+        file: &mut File,
+        candidate: &Candidate,
+        how: Verified,
+        stack: Option<&stack::Stack<'_>>,
+    ) {
+        file.verified = how;
+        file.role = candidate.role;
+        let look = candidate.object.look().ok();
+        file.inode = look.as_ref().map(inode);
+        if look.is_some_and(|l| l.nlink == 0) {
+            file.host = Fact::Absent;
+            file.state = Some(FileState::Unlinked);
+            if how != Verified::Page {
+                file.why.get_or_insert_with(|| "the file has no name left".into());
+            }
+            return;
+        }
+        match self.host_path(candidate) {
+            Ok(path) => {
+                file.layer = stack.and_then(|s| self.layer(s, candidate, path.as_ref()));
+                file.host = Fact::Known(path);
+            }
+            Err(elsewhere) => {
+                file.host = Fact::Absent;
+                file.layer_path = elsewhere;
+                file.layer_ns = file.layer_path.as_ref().and(self.mounted.ns_text());
+            }
+        }
+    }
+
+    /// The candidate's path on the host, opened and compared. Otherwise its path in the process's
+    /// own namespace, if that has one.
+    fn host_path(&self, candidate: &Candidate) -> Result<BString, Option<BString>> {
+        let look = candidate.object.look().map_err(|_| None)?;
+        let is_it = |path: &BStr| {
+            let there = self.host.lookup(self.root, path, Way::Plain);
+            there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look))
+        };
+        let named = candidate.object.path().ok().flatten();
+        let own = candidate.better_name.iter().chain(&named).chain(&candidate.other_name);
+        for path in own {
+            let Some(path) = self.host.unrooted(path.as_ref()) else { continue };
+            if path.starts_with(b"/") && path.len() > 1 && is_it(path) {
+                return Ok(path.to_owned());
+            }
+        }
+        Err(named.filter(|_| !candidate.on_host && look.nlink > 0))
+    }
+
+    /// The layer that holds a file.
+    fn layer(&self, stack: &stack::Stack<'_>, candidate: &Candidate, path: &BStr) -> Option<Layer> {
+        let layer = |dir: &BString, index: Option<usize>| {
+            let last = dir.rfind_byte(b'/').map_or(0, |at| at + 1);
+            let number = |n: usize| u32::try_from(n).ok();
+            Layer {
+                id: dir[last..].into(),
+                dir: dir.clone(),
+                index: index.and_then(number),
+                of: number(stack.options.lowers.len()),
+                ..Layer::default()
+            }
+        };
+        if candidate.role == Some(FileRole::Upper) {
+            let dir = &stack.upper()?.path;
+            return strip(dir, path).is_some().then(|| layer(dir, None));
+        }
+        let dirs = match candidate.role {
+            Some(FileRole::Data) => stack.data(),
+            Some(FileRole::Lower) => stack.lowers(),
+            _ => return None,
+        };
+        let holds =
+            |dir: &Option<stack::Dir>| dir.as_ref().is_some_and(|d| strip(&d.path, path).is_some());
+        // Of directories one in another the innermost holds it.
+        let (index, dir) = dirs
+            .iter()
+            .enumerate()
+            .filter(|(_, dir)| holds(dir))
+            .filter_map(|(at, dir)| dir.as_ref().map(|d| (at, d)))
+            .max_by_key(|(at, dir)| (dir.path.len(), std::cmp::Reverse(*at)))?;
+        Some(layer(&dir.path, Some(index)))
+    }
+}
+
+fn verified(compared: &Compared, handle: bool) -> Verified {
+    match compared {
+        Compared::Mapped(By::Page) => Verified::Page,
+        Compared::Mapped(By::Inode) => Verified::MappedInode,
+        Compared::Undecided(_) if handle => Verified::Handle,
+        Compared::Undecided(_) | Compared::Other => Verified::Unproven,
+    }
+}
+
+fn why(compared: &Compared) -> Cow<'static, str> {
+    match compared {
+        Compared::Undecided(why) => (*why).into(),
+        Compared::Other => "what it maps is another file".into(),
+        Compared::Mapped(_) => "the kernel shows the mapped inode".into(),
+    }
+}
+
+/// Only an overlay with a writable layer copies up.
+fn copied_up(winner: &Candidate, copied: bool, upper_is_shown: bool) -> Option<CopiedUp> {
+    Some(match winner.role? {
+        FileRole::Upper | FileRole::UpperIndex if copied || winner.says_copied => {
+            CopiedUp::BeforeStart
+        }
+        FileRole::Upper | FileRole::UpperIndex => CopiedUp::No,
+        FileRole::Lower | FileRole::Data if upper_is_shown => CopiedUp::AfterStart,
+        FileRole::Lower | FileRole::Data => CopiedUp::No,
+        _ => return None,
+    })
+}
+
+fn inode(look: &Look) -> Inode {
+    Inode {
+        device: look.device,
+        ino: look.ino,
+        nlink: look.nlink,
+        size: look.size,
+        mtime: i64::try_from(look.mtime.div_euclid(1_000_000)).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,200 @@
+//! The directories of an overlay, found again from the texts of its mount options.
+
+use std::cell::OnceCell;
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::Host;
+use whose_kernel::object::Object;
+use whose_kernel::parse::overlay::Overlay;
+use whose_kernel::worker::exam::Way;
+
+use super::filesystems::FileSystems;
+
+/// A layer's directory.
+#[derive(Debug)]
+pub(super) struct Dir {
+    /// The directory.
+    pub(super) object: Object,
+    /// Its path, in the namespace it was found in.
+    pub(super) path: BString,
+}
+
+/// An overlay's directories. Texts are their mounter's, so what a text leads to is a guess, which
+/// costs nothing when it is wrong: the page check refuses it. The upper directory is known for
+/// certain where the kernel gives the handle of the overlay's own root.
+pub(super) struct Stack<'h> {
+    host: &'h Host,
+    root: &'h Object,
+    target_root: Option<&'h Object>,
+    pub(super) options: Overlay,
+    upper: OnceCell<Option<Dir>>,
+    lowers: OnceCell<Vec<Option<Dir>>>,
+    data: OnceCell<Vec<Option<Dir>>>,
+    /// What the kernel says of the overlay's root: the upper directory, or the topmost lower.
+    top: Option<(Dir, bool)>,
+    /// Where the overlay is mounted: one more base for relative texts.
+    near: BString,
+}
+
+impl<'h> Stack<'h> {
+    /// `overlay_root` is the overlay's own root directory, where it can be reached.
+    pub(super) fn new(
+        host: &'h Host,
+        (root, target_root): (&'h Object, Option<&'h Object>),
+        options: Overlay,
+        overlay_root: Option<&Object>,
+        file_systems: &FileSystems<'_>,
+        near: BString,
+    ) -> Self {
+        let top = overlay_root.and_then(|root| {
+            let layer = root.handle().ok()?.parse_layer().ok()??;
+            let is_dir = |o: &Object| o.look().is_ok_and(|l| l.is_dir());
+            let (object, _) = file_systems.open(&layer.inner, None, &is_dir)?;
+            let path = object.path().ok()??;
+            Some((Dir { object, path }, layer.upper))
+        });
+        let (upper, lowers, data) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { host, root, target_root, options, upper, lowers, data, top, near }
+    }
+
+    /// The upper directory.
+    pub(super) fn upper(&self) -> Option<&Dir> {
+        let find = || {
+            let text = self.options.upper.as_ref()?;
+            match &self.top {
+                Some((dir, true)) => self.again(dir),
+                _ => self.resolve(text.as_ref()),
+            }
+        };
+        self.upper.get_or_init(find).as_ref()
+    }
+
+    /// The directory once more, under a descriptor of its own.
+    fn again(&self, dir: &Dir) -> Option<Dir> {
+        let object = self.host.lookup(&dir.object, BStr::new(b"."), Way::Plain).ok()?;
+        Some(Dir { object, path: dir.path.clone() })
+    }
+
+    /// The work directory, beside the upper one on the same file system.
+    pub(super) fn work(&self) -> Option<Dir> {
+        self.resolve(self.options.work.as_ref()?.as_ref())
+    }
+
+    /// The lower directories, top first; `None` for what was not found again.
+    pub(super) fn lowers(&self) -> &[Option<Dir>] {
+        self.lowers.get_or_init(|| self.resolve_all(&self.options.lowers))
+    }
+
+    /// The data-only directories, top first.
+    pub(super) fn data(&self) -> &[Option<Dir>] {
+        self.data.get_or_init(|| self.resolve_all(&self.options.data))
+    }
+
+    fn resolve_all(&self, texts: &[BString]) -> Vec<Option<Dir>> {
+        texts
+            .iter()
+            .map(|t| if self.host.out_of_time() { None } else { self.resolve(t.as_ref()) })
+            .collect()
+    }
+
+    /// What a layer's text leads to: as it stands on the host, with the upper text's prefix
+    /// exchanged as the real upper directory's is, and in the target's own root. A relative one is
+    /// taken from where the upper's text is true.
+    fn resolve(&self, text: &BStr) -> Option<Dir> {
+        let moved = self.moved(text);
+        if !text.starts_with(b"/") {
+            let near = self.bases().into_iter().map(|base| joined(&base, text));
+            return moved.into_iter().chain(near).find_map(|p| self.open(self.root, p.as_ref()));
+        }
+        let plain = || self.open(self.root, text);
+        moved
+            .and_then(|p| self.open(self.root, p.as_ref()))
+            .or_else(plain)
+            .or_else(|| self.open(self.target_root?, text))
+    }
+
+    /// The text with its beginning exchanged as that of the upper's text against the real path.
+    fn moved(&self, text: &BStr) -> Option<BString> {
+        let (top, is_upper) = self.top.as_ref()?;
+        let known =
+            if *is_upper { self.options.upper.as_ref()? } else { self.options.lowers.first()? };
+        let (theirs, ours) = different_beginnings(known.as_ref(), top.path.as_ref());
+        if theirs == ours {
+            return None; // nothing to exchange
+        }
+        let rest = text.strip_prefix(theirs.as_bytes())?;
+        let mut path = ours.to_vec();
+        if !rest.is_empty() && !path.ends_with(b"/") && !rest.starts_with(b"/") {
+            path.push(b'/');
+        }
+        path.extend_from_slice(rest);
+        Some(path.into())
+    }
+
+    /// Directories that relative texts may start from: those above the upper directory and above
+    /// the mount point.
+    fn bases(&self) -> Vec<BString> {
+        let mut bases = Vec::new();
+        let top = self.top.as_ref().map(|(dir, _)| dir.path.as_bstr());
+        for path in top.into_iter().chain([self.near.as_bstr()]) {
+            let mut path = path.as_bytes();
+            while let Some(slash) = path.rfind_byte(b'/') {
+                path = &path[..slash];
+                bases.push(BString::from(if path.is_empty() { &b"/"[..] } else { path }));
+            }
+        }
+        bases
+    }
+
+    fn open(&self, root: &Object, path: &BStr) -> Option<Dir> {
+        // A text is anybody's: it must not lead where nothing answers.
+        self.host.guard(path).ok()?;
+        let object = self.host.lookup(root, path, Way::Links).ok()?;
+        object.look().ok().filter(|l| l.is_dir())?;
+        let path = object.path().ok()??;
+        Some(Dir { object, path })
+    }
+}
+
+/// Both paths without the longest common end, whole components of it.
+fn different_beginnings<'p>(a: &'p BStr, b: &'p BStr) -> (&'p BStr, &'p BStr) {
+    let same = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
+    // Cut at a slash that is in both, or where one of them ends.
+    let whole = |n: usize| {
+        n == 0
+            || a.get(a.len() - n) == Some(&b'/')
+            || (n == a.len() && b.get(b.len() - n - 1) == Some(&b'/'))
+            || (n == b.len() && a.get(a.len() - n - 1) == Some(&b'/'))
+    };
+    let cut = (0..=same).rev().find(|n| whole(*n)).unwrap_or(0);
+    (a[..a.len() - cut].as_bstr(), b[..b.len() - cut].as_bstr())
+}
+
+/// A path beneath a directory.
+pub(super) fn joined(dir: &[u8], rest: &[u8]) -> BString {
+    let mut path = dir.strip_suffix(b"/").unwrap_or(dir).to_vec();
+    path.push(b'/');
+    path.extend_from_slice(rest.strip_prefix(b"/").unwrap_or(rest));
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BStr;
+
+    use super::different_beginnings;
+
+    #[test]
+    fn what_a_nested_engine_s_paths_begin_with() {
+        for (a, b, theirs, ours) in [
+            ("/var/lib/docker/o/x/diff", "/lab/dind/o/x/diff", "/var/lib/docker", "/lab/dind"),
+            ("x/diff", "/lab/o/x/diff", "", "/lab/o/"),
+            ("/a/x", "/b/y", "/a/x", "/b/y"),
+            ("/same/x", "/same/x", "", ""),
+            ("/ax/diff", "/bx/diff", "/ax", "/bx"),
+        ] {
+            let cut = different_beginnings(BStr::new(a), BStr::new(b));
+            assert_eq!(cut, (BStr::new(theirs), BStr::new(ours)), "{a} {b}");
+        }
+    }
+}
