@@ -233,6 +233,7 @@ impl Look1<'_> {
         let mut undecided: Vec<(Candidate, &'static str)> = Vec::new();
         let mut disproven: Vec<Candidate> = Vec::new();
         let Candidates { list, stack, problem, lower_is_shown, copied } = candidates;
+        let copied = copied || list.iter().any(|c| c.says_copied);
         for candidate in list {
             match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
                 Compared::Mapped(by) => {
@@ -240,9 +241,8 @@ impl Look1<'_> {
                     if by == By::Inode {
                         file.why = Some(self.memory_why(&candidate));
                     }
-                    let after = disproven.iter().any(|d| d.role == Some(FileRole::Upper));
-                    file.copied_up =
-                        copied_up(&candidate, copied, after || self.exe_look.nlink == 0);
+                    let removed = self.exe_look.nlink == 0;
+                    file.copied_up = copied_up(&candidate, copied, copied || removed);
                     self.tell(&mut file, &candidate, how, stack.as_ref());
                     return Located { file, running: Some(candidate.object) };
                 }
