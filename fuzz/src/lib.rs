@@ -11,6 +11,7 @@ mod boot;
 mod cgroup;
 mod claims;
 mod docker;
+mod memory;
 mod mount;
 mod namespace;
 mod process;
@@ -32,6 +33,7 @@ impl Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target::new("auxv", memory::auxv),
     Target::new("boot_id", boot::boot_id),
     Target::new("btime", boot::btime),
     Target::new("cgroup", cgroup::cgroup),
@@ -44,14 +46,18 @@ pub const TARGETS: &[Target] = &[
     Target::new("docker_layer", docker::layer),
     Target::new("docker_repositories", docker::repositories),
     Target::new("docker_time", docker::time),
+    Target::new("handle", memory::handle),
     Target::new("idmap", user::idmap),
     Target::new("io", process::io),
     Target::new("json", docker::json),
+    Target::new("maps", memory::maps),
     Target::new("mountinfo", mount::mountinfo),
     Target::new("mount_escape", mount::escape),
     Target::new("nslink", namespace::nslink),
+    Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
     Target::new("stat", process::stat),
+    Target::new("statmount", memory::statmount),
     Target::new("status", process::status),
     Target::new("store_path", docker::store_path),
     Target::new("target", claims::targets),

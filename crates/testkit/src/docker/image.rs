@@ -18,7 +18,7 @@ pub(super) fn busybox_rootfs(work: &Path) -> PathBuf {
     std::fs::copy(&busybox, root.join("bin/busybox")).expect("a copy of busybox");
     let list = said(Command::new(&busybox).arg("--list"));
     for applet in list.lines().filter(|a| *a != "busybox") {
-        symlink("/bin/busybox", root.join("bin").join(applet)).expect("a link of the image");
+        symlink("busybox", root.join("bin").join(applet)).expect("a link of the image");
     }
     std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").expect("etc/passwd");
     root
