@@ -9,6 +9,7 @@
 //! - [`cgroup`] makes, finds and removes cgroups;
 //! - [`facts`] counts what was compared, so that a test can't pass by comparing nothing;
 //! - [`cases`] runs many named cases against one engine and reports each;
+//! - [`marker`] makes programs that tell which copy of their file runs;
 //! - [`trace`] judges what `strace` saw.
 //!
 //! Tests that need something the machine may lack call [`require()`].
@@ -27,6 +28,7 @@ pub mod facts;
 pub mod fixture;
 pub mod harness;
 pub mod hostile;
+pub mod marker;
 pub mod procfs;
 mod require;
 pub mod trace;

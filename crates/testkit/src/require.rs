@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 /// What a test can ask for by name.
 ///
-/// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`;
-/// any other name is taken for a program that must be on the path.
+/// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`,
+/// `overlay`, `btrfs`, `loop`; any other name is taken for a program that must be on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs<'a>(pub &'a str);
 
@@ -34,6 +34,13 @@ impl Needs<'_> {
                 let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
                 (!known.contains("cgroup2")).then(|| "the kernel has no cgroup2".to_owned())
             }
+            "overlay" | "btrfs" => {
+                let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+                (!known.split_ascii_whitespace().any(|word| word == self.0))
+                    .then(|| format!("the kernel has no {}", self.0))
+            }
+            "loop" => (!Path::new("/dev/loop-control").exists())
+                .then(|| "there are no loop devices".to_owned()),
             "mount-namespace" => Needs("unshare").missing().or_else(|| {
                 (!Path::new("/proc/self/ns/mnt").exists())
                     .then(|| "the kernel has no mount namespaces".to_owned())

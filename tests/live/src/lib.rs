@@ -1,5 +1,5 @@
 //! What the live tests share: the containers of [`lab`], and how answers are compared with
-//! docker's own in [`compare`] and [`trace`].
+//! docker's own in [`compare`] and [`trace`]; [`judge`] judges the files that run.
 //!
 //! They need root, Debian's `docker.io`, `strace`, `busybox-static` and a C compiler, and run the
 //! binary that `cargo build -p whose` left beside them (or `WHOSE_BIN`).
@@ -12,6 +12,7 @@
 )]
 
 pub mod compare;
+pub mod judge;
 pub mod lab;
 pub mod trace;
 

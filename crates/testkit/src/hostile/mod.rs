@@ -32,6 +32,11 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Compiles `c/NAME.c`.
     pub(crate) fn new(name: &str, source: &str) -> Compiled {
+        Compiled::with(name, source, &[])
+    }
+
+    /// Compiles `c/NAME.c` with more words for the compiler.
+    pub(crate) fn with(name: &str, source: &str, words: &[&str]) -> Compiled {
         // One compiler at a time is enough for a test machine.
         static ONE: Mutex<()> = Mutex::new(());
         let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -44,7 +49,9 @@ impl Compiled {
         std::fs::write(&code, source).expect("writing a helper's source");
         let cc = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
         let built = Command::new(&cc)
-            .args(["-O1", "-Wall", "-o"])
+            .args(["-O1", "-Wall"])
+            .args(words)
+            .arg("-o")
             .arg(&path)
             .arg(&code)
             .output()
@@ -77,7 +84,7 @@ pub(crate) struct Helper {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
-    _program: Compiled,
+    _program: Option<Compiled>,
 }
 
 impl Helper {
@@ -86,12 +93,20 @@ impl Helper {
         I: IntoIterator,
         I::Item: AsRef<std::ffi::OsStr>,
     {
-        let mut child = Command::new(&program.path)
-            .args(args)
+        let mut command = Command::new(&program.path);
+        command.args(args);
+        let mut helper = Helper::spawn(command);
+        helper._program = Some(program);
+        helper
+    }
+
+    /// Starts what is not compiled for this one helper.
+    pub(crate) fn spawn(mut command: Command) -> Helper {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("starting {}: {e}", program.path.display()));
+            .unwrap_or_else(|e| panic!("starting {command:?}: {e}"));
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().expect("a pipe was asked for");
         let (tx, lines) = channel();
@@ -102,7 +117,7 @@ impl Helper {
                 }
             }
         });
-        Helper { child, stdin, lines, _program: program }
+        Helper { child, stdin, lines, _program: None }
     }
 
     /// The next line it prints.

@@ -1,0 +1,235 @@
+//! Judges `whose exe` by markers: what a process says it has mapped, and what is in the file at the
+//! path that was printed.
+
+use crate::whose;
+use serde_json::Value;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use whose_testkit::harness::{Run, Whose};
+use whose_testkit::marker::{Marker, Running, read_by_parts};
+
+/// When a run is killed: nothing is asserted about time but that there is an end.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What must be answered about one process.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Claim {
+    pid: u32,
+    marker: Option<Marker>,
+    at: Option<PathBuf>,
+    verified: Vec<&'static str>,
+    roles: Vec<&'static str>,
+    states: Vec<&'static str>,
+    copied_up: Option<&'static str>,
+    layer: Option<(u64, u64)>,
+    facts: Vec<(&'static str, Value)>,
+}
+
+/// About a running copy of the marked program.
+pub fn about(running: &Running) -> Claim {
+    let claim = about_pid(running.pid());
+    Claim { marker: Some(running.marker().clone()), ..claim }
+}
+
+/// About a process, whatever it runs.
+pub fn about_pid(pid: u32) -> Claim {
+    Claim {
+        pid,
+        marker: None,
+        at: None,
+        verified: vec!["page", "mapped-inode"],
+        roles: Vec::new(),
+        states: Vec::new(),
+        copied_up: None,
+        layer: None,
+        facts: Vec::new(),
+    }
+}
+
+impl Claim {
+    /// The marker of what it runs.
+    pub fn marked(mut self, marker: &Marker) -> Claim {
+        self.marker = Some(marker.clone());
+        self
+    }
+
+    /// The very path, where only one is right.
+    pub fn at(mut self, path: impl AsRef<Path>) -> Claim {
+        self.at = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Proven by one of these; `page` or `mapped-inode` unless told.
+    pub fn verified(mut self, words: &[&'static str]) -> Claim {
+        self.verified = words.to_vec();
+        self
+    }
+
+    /// One of these roles.
+    pub fn role(mut self, words: &[&'static str]) -> Claim {
+        self.roles = words.to_vec();
+        self
+    }
+
+    /// In a lower layer: its index, 0 being the topmost, of that many.
+    pub fn lower(mut self, index: u64, of: u64) -> Claim {
+        self.layer = Some((index, of));
+        self.role(&["lower"])
+    }
+
+    /// In the upper layer.
+    pub fn upper(self) -> Claim {
+        self.role(&["upper"])
+    }
+
+    /// One of these states.
+    pub fn state(mut self, words: &[&'static str]) -> Claim {
+        self.states = words.to_vec();
+        self
+    }
+
+    /// This word for `copied_up`.
+    pub fn copied_up(mut self, word: &'static str) -> Claim {
+        self.copied_up = Some(word);
+        self
+    }
+
+    /// Any other field of FILE.
+    pub fn fact(mut self, name: &'static str, value: impl Into<Value>) -> Claim {
+        self.facts.push((name, value.into()));
+        self
+    }
+
+    /// The path is printed, and it is right. Returns `binary`.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn is_proven(&self) -> Value {
+        let run = exe(&[&self.pid.to_string()]).run().expect_code(0);
+        let path = only_path(&run);
+        self.holds_for(&path, &run);
+        let ended = exe(&["-0", &self.pid.to_string()]).run().expect_code(0);
+        let mut wanted = path.as_os_str().as_bytes().to_vec();
+        wanted.push(0);
+        assert_eq!(ended.stdout, wanted, "{}", ended.story());
+        let (told, run) = self.json(0);
+        let host = told["host"].as_str().map(str::to_owned);
+        assert_eq!(host.as_deref(), Some(&*path.to_string_lossy()), "{}", run.story());
+        let word = told["verified"].as_str().unwrap_or_default();
+        assert!(self.verified.contains(&word), "verified {word:?}\n{}", run.story());
+        if word != "page" {
+            assert!(told["why"].is_string(), "no reason\n{}", run.story());
+        }
+        self.rest(&told, &run);
+        told
+    }
+
+    /// No path is printed, for there is none on the host. Returns `binary`.
+    ///
+    /// # Panics
+    /// When one is printed.
+    #[track_caller]
+    pub fn has_none(&self) -> Value {
+        self.says_nothing(&[1])
+    }
+
+    /// No path is printed, with one of these exit codes. Returns `binary`.
+    ///
+    /// # Panics
+    /// When one is printed.
+    #[track_caller]
+    pub fn says_nothing(&self, codes: &[i32]) -> Value {
+        let run = exe(&[&self.pid.to_string()]).run();
+        assert!(run.stdout.is_empty(), "a path is printed\n{}", run.story());
+        assert!(!run.stderr.is_empty(), "no reason is given\n{}", run.story());
+        assert!(run.code.is_some_and(|c| codes.contains(&c)), "{codes:?}\n{}", run.story());
+        let (told, run) = self.json(run.code.unwrap_or_default());
+        assert!(told["host"].is_null(), "{}", run.story());
+        if let (Some(path), Some(marker)) = (told["via_proc"].as_str(), &self.marker) {
+            let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+            assert!(marker.is_in(&bytes), "via_proc is another file\n{}", run.story());
+        }
+        self.rest(&told, &run);
+        told
+    }
+
+    /// For traps: the path printed is right, or none is, and the command ends. True when there was
+    /// one.
+    ///
+    /// # Panics
+    /// When a wrong path is printed.
+    #[track_caller]
+    pub fn is_right_or_silent(&self) -> bool {
+        let run = exe(&[&self.pid.to_string()]).run();
+        assert!(!run.pipes_held, "something it left holds its output\n{}", run.story());
+        if run.stdout.is_empty() {
+            assert!(matches!(run.code, Some(1 | 3)), "{}", run.story());
+            assert!(!run.stderr.is_empty(), "no reason is given\n{}", run.story());
+            return false;
+        }
+        assert_eq!(run.code, Some(0), "{}", run.story());
+        self.holds_for(&only_path(&run), &run);
+        true
+    }
+
+    #[track_caller]
+    fn holds_for(&self, path: &Path, run: &Run) {
+        if let Some(marker) = &self.marker {
+            let bytes = read_by_parts(path)
+                .unwrap_or_else(|e| panic!("the path can't be read: {e}\n{}", run.story()));
+            assert!(
+                marker.is_in(&bytes),
+                "WRONG: the file there is not what runs, which says {}\n{}",
+                marker.as_str(),
+                run.story()
+            );
+        }
+        if let Some(at) = &self.at {
+            assert_eq!(path, at, "{}", run.story());
+        }
+    }
+
+    #[track_caller]
+    fn json(&self, code: i32) -> (Value, Run) {
+        let run = exe(&["--json", &self.pid.to_string()]).run().expect_code(code);
+        (run.json()["answers"][0]["binary"].clone(), run)
+    }
+
+    #[track_caller]
+    fn rest(&self, told: &Value, run: &Run) {
+        let one_of = |name: &str, words: &[&str]| {
+            let word = told[name].as_str().unwrap_or_default();
+            let fits = words.is_empty() || words.contains(&word);
+            assert!(fits, "{name} is {word:?}, not one of {words:?}\n{}", run.story());
+        };
+        one_of("role", &self.roles);
+        one_of("state", &self.states);
+        if let Some(word) = self.copied_up {
+            one_of("copied_up", &[word]);
+        }
+        if let Some((index, of)) = self.layer {
+            assert_eq!(told["layer"]["index"], index, "layer.index\n{}", run.story());
+            assert_eq!(told["layer"]["of"], of, "layer.of\n{}", run.story());
+        }
+        for (name, value) in &self.facts {
+            assert_eq!(&told[*name], value, "{name}\n{}", run.story());
+        }
+    }
+}
+
+/// `whose exe ARGS`, to be killed when it does not end.
+pub fn exe(args: &[&str]) -> Whose {
+    whose().arg("exe").args(args).timeout(LIMIT)
+}
+
+/// The one path that was printed, with its newline.
+#[track_caller]
+fn only_path(run: &Run) -> PathBuf {
+    let path = run.stdout.strip_suffix(b"\n");
+    let path = path.unwrap_or_else(|| panic!("no newline at the end\n{}", run.story()));
+    assert!(path.starts_with(b"/"), "no absolute path\n{}", run.story());
+    PathBuf::from(std::ffi::OsStr::from_bytes(path))
+}
