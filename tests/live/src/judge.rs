@@ -24,6 +24,7 @@ pub struct Claim {
     states: Vec<&'static str>,
     copied_up: Option<&'static str>,
     layer: Option<(u64, u64)>,
+    via: Vec<String>,
     facts: Vec<(&'static str, Value)>,
 }
 
@@ -44,6 +45,7 @@ pub fn about_pid(pid: u32) -> Claim {
         states: Vec::new(),
         copied_up: None,
         layer: None,
+        via: Vec::new(),
         facts: Vec::new(),
     }
 }
@@ -96,6 +98,12 @@ impl Claim {
         self
     }
 
+    /// Asked through another program, e.g. `setpriv`.
+    pub fn via(mut self, words: &[&str]) -> Claim {
+        self.via = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Any other field of FILE.
     pub fn fact(mut self, name: &'static str, value: impl Into<Value>) -> Claim {
         self.facts.push((name, value.into()));
@@ -108,10 +116,10 @@ impl Claim {
     /// When it is not.
     #[track_caller]
     pub fn is_proven(&self) -> Value {
-        let run = exe(&[&self.pid.to_string()]).run().expect_code(0);
+        let run = self.ask(&[]).run().expect_code(0);
         let path = only_path(&run);
         self.holds_for(&path, &run);
-        let ended = exe(&["-0", &self.pid.to_string()]).run().expect_code(0);
+        let ended = self.ask(&["-0"]).run().expect_code(0);
         let mut wanted = path.as_os_str().as_bytes().to_vec();
         wanted.push(0);
         assert_eq!(ended.stdout, wanted, "{}", ended.story());
@@ -142,7 +150,7 @@ impl Claim {
     /// When one is printed.
     #[track_caller]
     pub fn says_nothing(&self, codes: &[i32]) -> Value {
-        let run = exe(&[&self.pid.to_string()]).run();
+        let run = self.ask(&[]).run();
         assert!(run.stdout.is_empty(), "a path is printed\n{}", run.story());
         assert!(!run.stderr.is_empty(), "no reason is given\n{}", run.story());
         assert!(run.code.is_some_and(|c| codes.contains(&c)), "{codes:?}\n{}", run.story());
@@ -163,7 +171,17 @@ impl Claim {
     /// When a wrong path is printed.
     #[track_caller]
     pub fn is_right_or_silent(&self) -> bool {
-        let run = exe(&[&self.pid.to_string()]).run();
+        self.is_right_or_silent_until(|| ())
+    }
+
+    /// The same, with something to be ended before the file is read to judge.
+    ///
+    /// # Panics
+    /// When a wrong path is printed.
+    #[track_caller]
+    pub fn is_right_or_silent_until(&self, end: impl FnOnce()) -> bool {
+        let run = self.ask(&[]).run();
+        end();
         assert!(!run.pipes_held, "something it left holds its output\n{}", run.story());
         if run.stdout.is_empty() {
             assert!(matches!(run.code, Some(1 | 3)), "{}", run.story());
@@ -173,6 +191,10 @@ impl Claim {
         assert_eq!(run.code, Some(0), "{}", run.story());
         self.holds_for(&only_path(&run), &run);
         true
+    }
+
+    fn ask(&self, words: &[&str]) -> Whose {
+        exe(words).arg(self.pid.to_string()).via(&self.via)
     }
 
     #[track_caller]
@@ -194,7 +216,7 @@ impl Claim {
 
     #[track_caller]
     fn json(&self, code: i32) -> (Value, Run) {
-        let run = exe(&["--json", &self.pid.to_string()]).run().expect_code(code);
+        let run = self.ask(&["--json"]).run().expect_code(code);
         (run.json()["answers"][0]["binary"].clone(), run)
     }
 

@@ -1,0 +1,91 @@
+//! The file that really runs: `whose exe` judged by markers in the content, never by an interface
+//! that it asks itself.
+//!
+//! The cases are those of the reference's tables; `WHOSE_CASE=WORD` runs only some.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+mod exe_cases;
+
+use exe_cases::{
+    anonymous, binds, chroot_and_mounts, copy_up, deleted, hostile, interpreters, layers, names,
+    nested, privileges,
+};
+use whose_live_tests::alone;
+use whose_testkit::cases::Cases;
+use whose_testkit::marker::Markers;
+use whose_testkit::require;
+
+const NEEDS: &[&str] =
+    &["root", "cc", "mount-namespace", "overlay", "nsenter", "busybox", "setpriv"];
+
+fn suite(name: &str, cases_of: impl FnOnce(&mut Cases, &Markers)) {
+    if !require(NEEDS) {
+        return;
+    }
+    let _alone = alone();
+    let markers = Markers::new();
+    let mut cases = Cases::of(format!("exe-{name}"));
+    cases_of(&mut cases, &markers);
+    cases.finish();
+}
+
+#[test]
+fn exe_of_layers() {
+    suite("layers", layers::cases);
+}
+
+#[test]
+fn exe_copied_up() {
+    suite("copy-up", copy_up::cases);
+}
+
+#[test]
+fn exe_deleted() {
+    suite("deleted", deleted::cases);
+}
+
+#[test]
+fn exe_of_binds() {
+    suite("binds", binds::cases);
+}
+
+#[test]
+fn exe_in_other_roots() {
+    suite("chroot", chroot_and_mounts::cases);
+}
+
+#[test]
+fn exe_of_nested_stacks() {
+    suite("nested", nested::cases);
+}
+
+#[test]
+fn exe_without_a_name() {
+    suite("anonymous", anonymous::cases);
+}
+
+#[test]
+fn exe_of_interpreters() {
+    suite("interpreters", interpreters::cases);
+}
+
+#[test]
+fn exe_of_odd_names() {
+    suite("names", names::cases);
+}
+
+#[test]
+fn exe_of_hostile_processes() {
+    suite("hostile", hostile::cases);
+}
+
+#[test]
+fn exe_with_fewer_rights() {
+    suite("privileges", privileges::cases);
+}

@@ -1,0 +1,123 @@
+//! What has no name on the host: case 13, images on loop devices, T18.
+
+use super::{exe_link, overlay};
+use std::process::Command;
+use whose_live_tests::judge::about;
+use whose_testkit::cases::Cases;
+use whose_testkit::marker::{Lab, Markers, Running};
+use whose_testkit::{require, which};
+
+pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
+    cases.case("13a memfd", || memfd(markers));
+    cases.case("13b O_TMPFILE", || tmpfile(markers));
+    cases.case("13b O_TMPFILE in a stack", || tmpfile_in_stack(markers));
+    if require(&["loop", "mkfs.ext4"]) {
+        cases.case("an image mounted in private", || image(markers));
+        cases.case("a layer in an image mounted in private", || layer_in_image(markers));
+    }
+    if which("firejail").is_some() {
+        cases.case("T18 firejail --private-bin", || firejail(markers));
+    }
+    if which("bwrap").is_some() {
+        cases.case("bwrap", || bwrap(markers));
+    }
+}
+
+fn memfd(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("x"));
+    for name in ["plain", "/bin/true", "a (deleted)"] {
+        let running = lab.run(&format!("exec ./x memfd '{name}'"));
+        assert_eq!(exe_link(running.pid()), format!("/memfd:{name} (deleted)"));
+        about(&running).role(&["anonymous"]).state(&["anonymous"]).has_none();
+    }
+    // A file that has the name which the link shows.
+    lab.sh("mkdir m; mount -t tmpfs t m; cp x 'm/memfd:plain (deleted)'");
+    let running = lab.run("exec ./x memfd plain");
+    about(&running).state(&["anonymous"]).has_none();
+}
+
+fn tmpfile(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("x"));
+    std::fs::create_dir(lab.path("d")).unwrap();
+    let running = lab.run("exec ./x tmpfile d");
+    assert!(exe_link(running.pid()).contains("/d/#"), "{}", exe_link(running.pid()));
+    about(&running).state(&["unlinked", "anonymous"]).has_none();
+}
+
+fn tmpfile_in_stack(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    lab.sh(&overlay(&["l"], ""));
+    let running = lab.run("exec m/x tmpfile m");
+    about(&running).state(&["unlinked", "anonymous"]).has_none();
+}
+
+fn image(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("tree/x"));
+    lab.sh("mke2fs -q -t ext4 -d tree disk.img 16M; rm tree/x; mkdir m; mount -o loop disk.img m");
+    let running = lab.run("exec m/x");
+    let image = lab.path("disk.img");
+    about(&running).fact("image_file", image.to_str().unwrap()).has_none();
+}
+
+fn layer_in_image(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("tree/x"));
+    lab.sh("mke2fs -q -t ext4 -d tree disk.img 16M; rm tree/x; mkdir l; mount -o loop disk.img l");
+    lab.sh(&overlay(&["l"], ""));
+    let running = lab.run("exec m/x");
+    let image = lab.path("disk.img");
+    let expected = about(&running).fact("image_file", image.to_str().unwrap());
+    let told = expected.role(&["lower"]).has_none();
+    assert_eq!(told["layer_path"], lab.path("l/x").to_str().unwrap(), "{told:#}");
+    lab.sh("touch m/x");
+    markers.patch(&lab.path("u/x"));
+    let copied = lab.run("exec m/x");
+    about(&copied).at(lab.path("u/x")).upper().copied_up("before-start").is_proven();
+}
+
+/// The private copy in a tmpfs runs, not the host's file of the same path.
+fn firejail(markers: &Markers) {
+    let name = format!("whose-live-{}", std::process::id());
+    let path = std::path::PathBuf::from("/usr/local/bin").join(&name);
+    let _guard = Removed(path.clone());
+    markers.write(&path);
+    let mut command = Command::new("firejail");
+    command.args(["--quiet", "--noprofile", &format!("--private-bin={name}")]).arg(&path);
+    let running = Running::start_below(command);
+    let told = about(&running).has_none();
+    assert!(told["via_proc"].is_string(), "{told:#}");
+}
+
+fn bwrap(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("root/bin/x"));
+    markers.write(&lab.path("own"));
+    let mut command = Command::new("bwrap");
+    command.arg("--bind").arg(lab.path("root")).args(["/", "--tmpfs", "/t", "--ro-bind"]);
+    command.arg(lab.path("own")).args(["/own", "--dev", "/dev", "--unshare-pid"]);
+    for (inside, at) in [("/bin/x", lab.path("root/bin/x")), ("/own", lab.path("own"))] {
+        let mut command = clone_of(&command);
+        command.arg(inside);
+        let running = Running::start_below(command);
+        let told = about(&running).at(at).state(&["present"]).is_proven();
+        assert_eq!(told["inside"], inside, "{told:#}");
+    }
+}
+
+fn clone_of(command: &Command) -> Command {
+    let mut again = Command::new(command.get_program());
+    again.args(command.get_args());
+    again
+}
+
+struct Removed(std::path::PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
