@@ -35,6 +35,7 @@ impl Target {
 pub const TARGETS: &[Target] = &[
     Target::new("auxv", memory::auxv),
     Target::new("boot_id", boot::boot_id),
+    Target::new("build_id", memory::build_id),
     Target::new("btime", boot::btime),
     Target::new("cgroup", cgroup::cgroup),
     Target::new("claims", claims::claims),

@@ -3,7 +3,7 @@
 
 use bstr::BStr;
 use whose_kernel::parse::handle::{Handle, parse_origin};
-use whose_kernel::parse::{auxv, maps, overlay, statmount};
+use whose_kernel::parse::{auxv, elf, maps, overlay, statmount};
 
 pub(crate) fn maps(bytes: &[u8]) {
     let Ok(mappings) = maps::parse(bytes) else {
@@ -17,6 +17,12 @@ pub(crate) fn maps(bytes: &[u8]) {
 
 pub(crate) fn auxv(bytes: &[u8]) {
     let _ = auxv::parse(bytes);
+}
+
+pub(crate) fn build_id(bytes: &[u8]) {
+    if let Ok(Some(id)) = elf::parse_build_id(bytes) {
+        assert!(!id.is_empty() && bytes.windows(id.len()).any(|part| part == id));
+    }
 }
 
 pub(crate) fn handle(bytes: &[u8]) {

@@ -67,6 +67,7 @@ const EXE_EXAMPLES: &str = "\
 Examples:
   whose exe 4761
   whose exe web                  the binary of a container's first process
+  whose exe --hash 4761          its SHA-256 and build id as well
   whose exe --json 4761          with how it is proven, its layer and its state
 
 A path is only printed when it is proven: by the page of the file that the process maps, by the
@@ -186,6 +187,9 @@ pub(crate) struct ExeArgs {
     /// End each path with a NUL byte instead of a newline.
     #[arg(short = '0', long)]
     pub(crate) null: bool,
+    /// SHA-256 and build id of the file that runs, before its path; - for what it has not.
+    #[arg(long)]
+    pub(crate) hash: bool,
 }
 
 /// Output formats.

@@ -26,13 +26,13 @@ pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
     let printing = settings::printing(common);
     let host = settings::host(common, TIME)?;
     let mut index = Index::new(&host);
-    let answers: Vec<Answer> = targets.iter().map(|t| exe(&mut index, t)).collect();
+    let answers: Vec<Answer> = targets.iter().map(|t| exe(&mut index, t, args.hash)).collect();
     with_stdout(|out| match printing.format {
         Format::Json => {
             write_json(out, &answer_document(&header(&index), &answers, &document_gaps(&index)))
         }
         Format::Ndjson => answers.iter().try_for_each(|a| write_line(out, &answer_line(a))),
-        Format::Table | Format::Csv => paths(out, &answers, args.null),
+        Format::Table | Format::Csv => paths(out, &answers, args),
     })?;
     for answer in &answers {
         super::target::complain(answer);
@@ -54,10 +54,16 @@ pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
 }
 
 /// One path a line, nothing else: the exact bytes, for they are to be opened.
-fn paths(out: &mut dyn Write, answers: &[Answer], null: bool) -> std::io::Result<()> {
-    for path in answers.iter().filter_map(|a| a.binary.as_ref()?.host.known()) {
+fn paths(out: &mut dyn Write, answers: &[Answer], args: &ExeArgs) -> std::io::Result<()> {
+    for file in answers.iter().filter_map(|a| a.binary.as_ref()) {
+        let Some(path) = file.host.known() else { continue };
+        if args.hash {
+            let hash = file.sha256.known().map_or("-", String::as_str);
+            let build_id = file.build_id.known().map_or("-", String::as_str);
+            write!(out, "{hash}  {build_id}  ")?;
+        }
         out.write_all(path)?;
-        out.write_all(if null { b"\0" } else { b"\n" })?;
+        out.write_all(if args.null { b"\0" } else { b"\n" })?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ const NEEDS: Needs = Needs::STAT
     .and(Needs::LIVENESS);
 
 /// The running binary of a target: of the process, or of a container's first one.
-pub fn exe(index: &mut Index<'_>, typed: &Typed) -> Answer {
+pub fn exe(index: &mut Index<'_>, typed: &Typed, hash: bool) -> Answer {
     let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: false };
     let mut answer = super::answer(index, typed, detail);
     if answer.process.is_none() && answer.exit() == 0 {
@@ -40,7 +40,7 @@ pub fn exe(index: &mut Index<'_>, typed: &Typed) -> Answer {
         answer.process = Some(first);
     }
     let Some(row) = answer.process.clone() else { return answer };
-    answer.binary = of(index, &row);
+    answer.binary = of(index, &row, hash);
     let pid = row.process.pid;
     match answer.binary.clone() {
         None => {
@@ -91,7 +91,7 @@ fn way(file: &File) -> String {
 }
 
 /// The binary of a process; `None` where it runs none.
-pub(super) fn of(index: &mut Index<'_>, row: &Row) -> Option<File> {
+pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool) -> Option<File> {
     let host = index.host();
     let process = &row.process;
     if process.is_kernel() || process.is_dead() {
@@ -119,7 +119,23 @@ pub(super) fn of(index: &mut Index<'_>, row: &Row) -> Option<File> {
         args: process.args.known().unwrap_or(&none),
         init: init.filter(|p| *p != process.pid),
     };
-    let mut file = binary::locate(host, &subject)?.file;
+    let located = binary::locate(host, &subject)?;
+    let mut file = located.file;
+    if hash {
+        match &located.running {
+            Some(running) => {
+                let hashes = binary::hash::of(host, running, None);
+                (file.sha256, file.build_id) = (hashes.sha256, hashes.build_id);
+            }
+            None => {
+                let path = host.shown(format!("proc/{}/exe", process.pid).as_bytes());
+                let why = "which file runs is not proven";
+                let gap = Gap::new(what::HASH, Class::Unsupported, path, why, None);
+                (file.sha256, file.build_id) = (Fact::Unread(gap.clone()), Fact::Unread(gap));
+            }
+        }
+    }
+    drop(located.running);
     // The engine's own words for the layer: its store, its images, its place in the stack.
     let owner = row.owner().filter(|o| o.kind.contains()).cloned();
     if let (Some(path), Some(owner)) = (file.host.known().cloned(), owner) {

@@ -59,7 +59,7 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
     answer.membership = row.membership.clone();
     // In a saved tree no process runs: `exe` says so, a card is not asked.
     if detail.binary && index.host().mode() != Mode::Saved {
-        answer.binary = super::binary::of(index, &row);
+        answer.binary = super::binary::of(index, &row, false);
     }
     answer.process = Some(row);
     answer

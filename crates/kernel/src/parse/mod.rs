@@ -4,6 +4,7 @@ pub mod auxv;
 pub mod boot;
 pub mod cgroup;
 pub mod cmdline;
+pub mod elf;
 pub mod handle;
 pub mod idmap;
 pub mod io;

@@ -112,7 +112,7 @@ impl Child<'_> {
             Op::OpenHandle => open_handle(sent, a, payload),
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),
-            Op::Release => Ok(value(u64::from(self.release()))),
+            Op::Release => self.release().map(|alive| value(u64::from(alive))),
         })
     }
 
@@ -182,11 +182,9 @@ impl Child<'_> {
         Ok(ticks)
     }
 
-    fn release(&mut self) -> bool {
-        let held = self.held.take();
-        held.is_some_and(|held| {
-            rustix::io::pread(&held.maps, &mut self.buffer[..64], 0).is_ok_and(|n| n > 0)
-        })
+    fn release(&mut self) -> Result<bool, Errno> {
+        let held = self.held.take().ok_or(Errno::BADF)?;
+        Ok(rustix::io::pread(&held.maps, &mut self.buffer[..64], 0)? > 0)
     }
 
     /// The address of the first page in the range that is in memory and a file's. Without

@@ -105,8 +105,8 @@ impl Host {
         }
     }
 
-    /// Reads from a regular file, `length` bytes from `offset` at most, part by part. The deadline
-    /// is the command's and not that of one read.
+    /// Reads from a regular file, `length` bytes from `offset` at most, part by part, within `time`;
+    /// the whole command's without.
     ///
     /// # Errors
     /// The kernel's, `ETIMEDOUT`.
@@ -115,10 +115,12 @@ impl Host {
         file: &Object,
         offset: u64,
         length: u64,
+        time: Option<Duration>,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Errno> {
         let request = Request { op: Op::Content, pid: 0, a: offset, b: length, payload: b"" };
-        let until = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        let whole = self.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+        let until = time.map_or(whole, |time| whole.min(Instant::now() + time));
         let fd = Some(std::os::fd::AsFd::as_fd(file));
         self.worker().borrow_mut().call(&request, fd, until, take).map(|_| ())
     }
@@ -225,9 +227,10 @@ impl Exam<'_> {
         all.into_iter().find(|v| *v as u64 == reply.value).ok_or(Errno::PROTO)
     }
 
-    /// Ends it; whether the program is still the one that was looked at.
+    /// Ends it. False when the process has run another program since. A worker that was lost on the
+    /// way took the answer with it: then nothing speaks against it.
     #[must_use]
     pub fn finish(self) -> bool {
-        self.request(Op::Release, 0, 0, None, &mut |_| {}).is_ok_and(|reply| reply.value == 1)
+        self.request(Op::Release, 0, 0, None, &mut |_| {}).map_or(true, |reply| reply.value == 1)
     }
 }

@@ -11,7 +11,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("14a scripts", || scripts(markers));
     cases.case("14b one program, many links", || applet(markers));
     cases.case("14c binfmt_misc with flag F", || binfmt(markers));
-    cases.case("21 run by the loader", || loader());
+    cases.case("21 run by the loader", loader);
 }
 
 fn scripts(markers: &Markers) {

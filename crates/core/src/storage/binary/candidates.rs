@@ -35,8 +35,8 @@ pub(super) struct Candidate {
     pub(super) says_copied: bool,
     /// The name the overlay knows it by, preferred among hard links.
     pub(super) better_name: Option<BString>,
-    /// A name to fall back on: the kernel tells none that is longer than a page.
-    pub(super) other_name: Option<BString>,
+    /// Names to fall back on: the kernel tells none that is longer than a page.
+    pub(super) other_names: Vec<BString>,
 }
 
 impl Candidate {
@@ -50,7 +50,7 @@ impl Candidate {
             on_host,
             says_copied: false,
             better_name: None,
-            other_name: None,
+            other_names: Vec::new(),
         }
     }
 }
@@ -67,6 +67,8 @@ pub(super) struct Candidates<'h> {
     pub(super) lower_is_shown: bool,
     /// Whether the handle is a lower's though an upper file is at its path.
     pub(super) copied: bool,
+    /// Whether the kernel gives a layer's handle that no file system here knows.
+    pub(super) handle_fits_nothing: bool,
 }
 
 /// Overlays on overlays followed at most; the kernel stacks two.
@@ -89,7 +91,7 @@ impl<'h> Candidates<'h> {
             last.is_merged = merged;
             last.is_handle = !merged;
             last.is_sure = !merged;
-            last.other_name = look.host_text();
+            last.other_names = look.host_text().into_iter().collect();
             candidates.list.push(last);
         }
         candidates
@@ -116,41 +118,76 @@ impl<'h> Look1<'h> {
 
     /// No overlay: the file's own handle, on a mount of its file system that the host has.
     fn plain(&self, file_systems: &FileSystems<'_>) -> Candidates<'h> {
-        let mut list = Vec::new();
-        if self.mounted.same_ns {
-            return Candidates { list, ..Candidates::default() }; // exe itself has the host's path
+        let mut candidates = Candidates::default();
+        if self.mounted.same_ns && self.mounted.mount.is_some() {
+            return candidates; // exe itself has the host's path
+        }
+        let Ok(handle) = self.exe.handle() else {
+            candidates.list.extend(self.by_mount_table());
+            return candidates;
+        };
+        if let Ok(Some(layer)) = handle.parse_layer() {
+            // An overlay that is mounted nowhere any more: the handle is all there is.
+            self.layer_files(&mut candidates, &layer, file_systems);
+            return candidates;
         }
         let is_it = |o: &Object| o.look().is_ok_and(|l| l.is(&self.exe_look));
         // Another subvolume may have a file of the same number: then the device differs.
         let device = self.mounted.mount.as_ref().map(|m| m.device);
-        if let Ok(handle) = self.exe.handle()
-            && let Some((object, on_host)) = file_systems.open(&handle, device, &is_it)
-        {
+        for (object, on_host) in file_systems.open(&handle, device, &is_it) {
             let mut candidate = Candidate::new(object, self.direct_role(), on_host);
-            candidate.is_handle = true;
-            candidate.is_sure = true;
-            list.push(candidate);
+            (candidate.is_handle, candidate.is_sure) = (true, true);
+            candidate.other_names = self.names_by_mount_table();
+            candidates.list.push(candidate);
         }
-        list.extend(self.by_mount_table());
-        Candidates { list, ..Candidates::default() }
+        if candidates.list.is_empty() {
+            candidates.list.extend(self.by_mount_table());
+        }
+        candidates
     }
 
-    /// Without a handle: the path in the file system, beneath a mount of it that the host has.
-    fn by_mount_table(&self) -> Vec<Candidate> {
+    /// The path in the file system, beneath each mount of it that the host has.
+    fn names_by_mount_table(&self) -> Vec<BString> {
         let Some(mount) = &self.mounted.mount else { return Vec::new() };
         let Some(inner) = self.mounted.path_in_fs(&self.text) else { return Vec::new() };
         let mounts = self.host.mounts().unwrap_or_default();
         let same = mounts.iter().filter(|m| m.device == mount.device);
-        let open = |m: &Mount| {
+        let name = |m: &Mount| {
             let rest = whose_kernel::parse::mountinfo::strip(&m.root, &inner)?;
-            let path = joined(&m.point, rest);
+            Some(joined(&m.point, rest))
+        };
+        same.filter_map(name).collect()
+    }
+
+    /// Without a handle: the file of such a name.
+    fn by_mount_table(&self) -> Option<Candidate> {
+        self.names_by_mount_table().into_iter().find_map(|path| {
             let object = self.host.lookup(self.root, path.as_ref(), Way::Plain).ok()?;
             object.look().ok().filter(|l| l.is(&self.exe_look))?;
             let mut candidate = Candidate::new(object, self.direct_role(), true);
             candidate.better_name = Some(path);
             Some(candidate)
-        };
-        same.filter_map(open).take(1).collect()
+        })
+    }
+
+    /// The files that an overlay's handle leads to. A handle that fits several file systems says
+    /// nothing for sure.
+    fn layer_files(
+        &self,
+        candidates: &mut Candidates<'_>,
+        layer: &LayerHandle,
+        file_systems: &FileSystems<'_>,
+    ) {
+        let is_file = |o: &Object| o.look().is_ok_and(|l| l.is_file());
+        let found = file_systems.open(&layer.inner, None, &is_file);
+        let only = found.len() == 1;
+        candidates.handle_fits_nothing = found.is_empty();
+        let role = if layer.upper { FileRole::Upper } else { FileRole::Lower };
+        for (object, on_host) in found {
+            let mut candidate = Candidate::new(object, role, on_host);
+            (candidate.is_handle, candidate.is_sure) = (only, only && layer.upper);
+            candidates.list.push(candidate);
+        }
     }
 
     /// FUSE: what its server holds open of the same number and size.
@@ -181,9 +218,9 @@ impl<'h> Look1<'h> {
         let list = Vec::new();
         let mut candidates = Candidates { list, ..Candidates::default() };
         let layer = self.exe.handle().ok().and_then(|h| h.parse_layer().ok().flatten());
-        match layer {
+        match &layer {
             Some(layer) => {
-                self.by_handle(&mut candidates, &layer, &stack, path.as_ref(), file_systems)
+                self.by_handle(&mut candidates, layer, &stack, path.as_ref(), file_systems)
             }
             None => {
                 self.by_mapped_inode(&mut candidates, file_systems);
@@ -197,6 +234,13 @@ impl<'h> Look1<'h> {
             .all(|c| c.role != Some(FileRole::Lower) && c.role != Some(FileRole::Upper))
         {
             self.by_walk(&mut candidates, &stack, path.as_ref(), file_systems, NESTED);
+        }
+        if !self.mounted.same_ns
+            && layer.is_none()
+            && let Some(other) = stack.as_target_sees()
+        {
+            // A text may lead somewhere in the host's root and mean another place in the target's.
+            self.by_walk(&mut candidates, &other, path.as_ref(), file_systems, NESTED);
         }
         for candidate in &mut candidates.list {
             self.prefer_own_name(candidate, &stack, path.as_ref());
@@ -214,35 +258,24 @@ impl<'h> Look1<'h> {
         path: Option<&BString>,
         file_systems: &FileSystems<'_>,
     ) {
-        let is_file = |o: &Object| o.look().is_ok_and(|l| l.is_file());
-        let found = file_systems.open(&layer.inner, None, &is_file);
+        let before = candidates.list.len();
+        self.layer_files(candidates, layer, file_systems);
         if layer.upper {
-            candidates.list.extend(found.map(|(object, on_host)| {
-                let mut upper = Candidate::new(object, FileRole::Upper, on_host);
-                (upper.is_handle, upper.is_sure) = (true, true);
-                upper
-            }));
             return;
         }
         candidates.lower_is_shown = true;
-        if let Some((object, on_host)) = found {
-            // Its content may lie in a layer further down.
-            let metadata = walk::metadata_only(&object, stack.options.userxattr);
-            if let Some(redirect) = metadata {
-                candidates.lower_is_shown = false;
-                if let Some(redirect) = redirect.filter(|r| r.starts_with(b"/")) {
-                    let data = walk::data_files(self.host, stack, redirect.as_ref());
-                    candidates.list.extend(data.into_iter().map(|f| found_in_layer(f, true)));
-                }
-                if let Some(path) = path {
-                    let below = walk::walk(self.host, stack, path.as_ref());
-                    let content = below.into_iter().filter(|f| !f.metadata_only);
-                    candidates.list.extend(content.map(|f| found_in_layer(f, true)));
-                }
-            }
-            let mut lower = Candidate::new(object, FileRole::Lower, on_host);
-            lower.is_handle = true;
-            candidates.list.push(lower);
+        // The content of such a file may lie in a layer further down.
+        let marked = candidates.list[before..]
+            .iter()
+            .find_map(|c| walk::metadata_only(&c.object, stack.options.userxattr));
+        if let Some(redirect) = marked {
+            candidates.lower_is_shown = false;
+            let absolute = redirect.filter(|r| r.starts_with(b"/"));
+            let data = absolute.map(|r| walk::data_files(self.host, stack, r.as_ref()));
+            let below = path.map(|path| walk::walk(self.host, stack, path.as_ref()));
+            let content = data.into_iter().flatten().chain(below.into_iter().flatten());
+            let content = content.filter(|f| !f.metadata_only).map(|f| found_in_layer(f, true));
+            candidates.list.splice(before..before, content);
         }
         let upper = path.and_then(|path| {
             let dir = stack.upper()?;
@@ -294,10 +327,8 @@ impl<'h> Look1<'h> {
         let is_it = |o: &Object| {
             o.look().is_ok_and(|l| (l.device, l.ino) == (mapping.device, mapping.inode))
         };
-        if let Some((object, on_host)) = file_systems.open(&handle, Some(mapping.device), &is_it) {
-            let mut candidate = Candidate::new(object, FileRole::Lower, on_host);
-            candidate.is_handle = false;
-            candidates.list.push(candidate);
+        for (object, on_host) in file_systems.open(&handle, Some(mapping.device), &is_it) {
+            candidates.list.push(Candidate::new(object, FileRole::Lower, on_host));
         }
     }
 
@@ -313,6 +344,8 @@ impl<'h> Look1<'h> {
         let Some(path) = path else { return };
         let found = walk::walk(self.host, stack, path.as_ref());
         for file in found {
+            let (found, on_host) = self.on_host(file.object, file_systems);
+            let file = Found { object: found, ..file };
             // A layer that lies on an overlay itself: its file is a merged one.
             if let Some(below) = self.below(&file.object, file_systems, nested) {
                 candidates.list.extend(below);
@@ -320,10 +353,24 @@ impl<'h> Look1<'h> {
             }
             let copied = file.place == Where::Upper
                 && walk::was_copied(&file.object, stack.options.userxattr);
-            let mut candidate = found_in_layer(file, true);
+            let mut candidate = found_in_layer(file, on_host);
             candidate.says_copied = copied;
             candidates.list.push(candidate);
         }
+    }
+
+    /// The same file through a mount that the host has, so that its path is the host's.
+    fn on_host(&self, object: Object, file_systems: &FileSystems<'_>) -> (Object, bool) {
+        let (Ok(look), Ok(handle)) = (object.look(), object.handle()) else {
+            return (object, false);
+        };
+        let mounts = self.host.mounts().unwrap_or_default();
+        if mounts.iter().any(|m| look.mount == Some(u64::from(m.id))) {
+            return (object, true);
+        }
+        let is_it = |o: &Object| o.look().is_ok_and(|l| l.is(&look));
+        let found = file_systems.open(&handle, None, &is_it).into_iter().find(|(_, host)| *host);
+        found.unwrap_or((object, false))
     }
 
     /// The files behind a file that is itself on an overlay; `None` when it is on none.

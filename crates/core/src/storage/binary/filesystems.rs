@@ -57,20 +57,26 @@ impl<'h> FileSystems<'h> {
                 }
             }
         }
-        places.sort_by_key(|p| (!p.on_host, rank(&p.mount.fs_type)));
+        places.sort_by_key(|p| (p.mount.fs_type == "tmpfs", !p.on_host, rank(&p.mount.fs_type)));
         Self { host, root, target_root, places: RefCell::new(places) }
     }
 
-    /// Opens a handle wherever it fits, the likeliest file systems first: `device` where it is
-    /// known. `good` says whether what came is what was looked for; `true` with it: on the host.
+    /// Opens a handle wherever it fits: on `device` where it is known, else on every file system,
+    /// since a handle without a generation fits many. Those in memory are only asked when nothing
+    /// else has it: there is one for each container. `good` says whether what came may be what was
+    /// looked for; `true` with it: on the host.
     pub(super) fn open(
         &self,
         handle: &Handle,
         device: Option<(u32, u32)>,
         good: &dyn Fn(&Object) -> bool,
-    ) -> Option<(Object, bool)> {
+    ) -> Vec<(Object, bool)> {
+        let mut found = Vec::new();
         let count = self.places.borrow().len();
         for at in 0..count {
+            if self.places.borrow()[at].mount.fs_type == "tmpfs" && !found.is_empty() {
+                continue;
+            }
             if device.is_some_and(|d| d != self.places.borrow()[at].mount.device) {
                 continue;
             }
@@ -80,10 +86,10 @@ impl<'h> FileSystems<'h> {
             if let Ok(object) = self.host.open_handle(dir, handle)
                 && good(&object)
             {
-                return Some((object, places[at].on_host));
+                found.push((object, places[at].on_host));
             }
         }
-        None
+        found
     }
 
     /// Opens the mount point, if it still leads to that mount.

@@ -8,6 +8,7 @@
 mod candidates;
 mod filesystems;
 mod fuse;
+pub mod hash;
 mod memory;
 mod mounted;
 mod program;
@@ -15,6 +16,7 @@ mod stack;
 mod walk;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::object::{Look, Object};
@@ -68,6 +70,8 @@ enum Problem {
     Unread(ReadError),
 }
 
+/// Time to read a file that may never answer.
+const ASIDE: Option<Duration> = Some(Duration::from_millis(500));
 /// Looks a process may take part in before it is said to be changing.
 const LOOKS: usize = 3;
 
@@ -185,14 +189,14 @@ impl Look1<'_> {
         let located = self.prove(file, candidates);
         let mut file = located.file;
         if file.state != Some(FileState::Unlinked) {
-            file.state = self.mounted.state(self, &self.text);
+            file.state = self.mounted.state(self, &self.text, file.verified == Verified::Content);
         }
         Located { file, ..located }
     }
 
     /// What is known before any candidate is looked for.
     fn describe(&self) -> File {
-        let (inside, namespace_path) = self.mounted.names(&self.text);
+        let (inside, namespace_path) = self.mounted.names(self, &self.text);
         let mount = self.mounted.mount.as_ref().map(|m| FileMount {
             kind: m.fs_type.clone(),
             source: m.source.clone(),
@@ -232,7 +236,8 @@ impl Look1<'_> {
     fn prove(&self, mut file: File, candidates: Candidates<'_>) -> Located {
         let mut undecided: Vec<(Candidate, &'static str)> = Vec::new();
         let mut disproven: Vec<Candidate> = Vec::new();
-        let Candidates { list, stack, problem, lower_is_shown, copied } = candidates;
+        let Candidates { list, stack, problem, lower_is_shown, copied, handle_fits_nothing } =
+            candidates;
         let copied = copied || list.iter().any(|c| c.says_copied);
         for candidate in list {
             match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
@@ -244,6 +249,10 @@ impl Look1<'_> {
                     let removed = self.exe_look.nlink == 0;
                     file.copied_up = copied_up(&candidate, copied, copied || removed);
                     self.tell(&mut file, &candidate, how, stack.as_ref());
+                    if handle_fits_nothing && candidate.is_merged && file.host.known().is_none() {
+                        // The kernel names the layer's file, and no file system here has it.
+                        file.host = Fact::Absent;
+                    }
                     return Located { file, running: Some(candidate.object) };
                 }
                 Compared::Other => disproven.push(candidate),
@@ -260,6 +269,20 @@ impl Look1<'_> {
             self.tell(&mut file, &candidate, Verified::Handle, stack.as_ref());
             file.why = Some(why.into());
             return of(file);
+        }
+        if self.is_fuse()
+            && let [only] = disproven.as_slice()
+            && let Some(exe) = self.again()
+        {
+            // A FUSE file system has pages of its own: only the content can be compared.
+            let (theirs, ours) =
+                (hash::of(self.host, &exe, ASIDE), hash::of(self.host, &only.object, ASIDE));
+            if ours.sha256.known().is_some() && theirs.sha256 == ours.sha256 {
+                let only = disproven.remove(0);
+                self.tell(&mut file, &only, Verified::Content, stack.as_ref());
+                file.why = Some("a FUSE file system has pages of its own".into());
+                return of(file);
+            }
         }
         let known = undecided.iter().map(|(c, _)| c);
         file.candidates = known.filter_map(|c| self.host_path(c).ok()).collect();
@@ -286,6 +309,11 @@ impl Look1<'_> {
         kind.is_none_or(|k| k == b"btrfs" || k.starts_with(b"fuse") || k == b"bcachefs")
     }
 
+    fn is_fuse(&self) -> bool {
+        let kind = self.mounted.mount.as_ref().map(|m| m.fs_type.as_bytes());
+        kind.is_some_and(|k| k == b"fuse" || k.starts_with(b"fuse."))
+    }
+
     fn memory_why(&self, candidate: &Candidate) -> Cow<'static, str> {
         match self.memory.compare(&candidate.object, true) {
             Compared::Undecided(why) => why.into(),
@@ -305,6 +333,9 @@ impl Look1<'_> {
         file.role = candidate.role;
         let look = candidate.object.look().ok();
         file.inode = look.as_ref().map(inode);
+        let device = look.as_ref().map(|l| l.device);
+        file.image_file =
+            file.image_file.take().or_else(|| self.mounted.image_of(self.host, device?));
         if look.is_some_and(|l| l.nlink == 0) {
             file.host = Fact::Absent;
             file.state = Some(FileState::Unlinked);
@@ -319,11 +350,26 @@ impl Look1<'_> {
                 file.host = Fact::Known(path);
             }
             Err(elsewhere) => {
-                file.host = Fact::Absent;
+                file.host = self.nowhere(candidate, elsewhere.is_some());
                 file.layer_path = elsewhere;
                 file.layer_ns = file.layer_path.as_ref().and(self.mounted.ns_text());
             }
         }
+    }
+
+    /// Why a file that was found has no path on the host: its file system is not mounted here, or
+    /// it is, and the path was not found.
+    fn nowhere(&self, candidate: &Candidate, elsewhere: bool) -> Fact<BString> {
+        let mounts = self.host.mounts().unwrap_or_default();
+        let device = self.mounted.mount.as_ref().map(|m| m.device);
+        let shown = device.is_none_or(|d| mounts.iter().any(|m| m.device == d));
+        if !candidate.is_merged && (elsewhere || !shown) {
+            return Fact::Absent;
+        }
+        let why =
+            if candidate.is_merged { "its layer was not found" } else { "its path was not found" };
+        let path = self.host.shown(format!("proc/{}/exe", self.subject.dir.pid()).as_bytes());
+        Fact::Unread(Gap::new(what::BINARY, Class::Unsupported, path, why, None))
     }
 
     /// The candidate's path on the host, opened and compared. Otherwise its path in the process's
@@ -335,7 +381,7 @@ impl Look1<'_> {
             there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look))
         };
         let named = candidate.object.path().ok().flatten();
-        let own = candidate.better_name.iter().chain(&named).chain(&candidate.other_name);
+        let own = candidate.better_name.iter().chain(&named).chain(&candidate.other_names);
         for path in own {
             let Some(path) = self.host.unrooted(path.as_ref()) else { continue };
             if path.starts_with(b"/") && path.len() > 1 && is_it(path) {

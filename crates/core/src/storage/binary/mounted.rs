@@ -73,8 +73,15 @@ impl Mounted {
     }
 
     /// The path from the process's own root, and from the namespace's where that is another.
-    pub(super) fn names(&self, text: &BString) -> (BString, Option<BString>) {
-        let plain = self.without_deleted(text);
+    pub(super) fn names(&self, look: &Look1<'_>, text: &BString) -> (BString, Option<BString>) {
+        // A file may also be called so: then the name is there.
+        let literal = text.ends_with(DELETED)
+            && !self.asks_elsewhere(text.as_ref())
+            && self.ns_root.as_ref().is_some_and(|root| {
+                let there = look.host.lookup(root, text.as_ref(), Way::Plain);
+                there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look.exe_look))
+            });
+        let plain = if literal { text.clone() } else { self.without_deleted(text) };
         if self.root_text == "/" {
             return (plain, None);
         }
@@ -85,7 +92,6 @@ impl Mounted {
     }
 
     fn without_deleted(&self, text: &BString) -> BString {
-        // A file may also be called so: then the name is there.
         text.strip_suffix(DELETED).map_or_else(|| text.clone(), BString::from)
     }
 
@@ -162,7 +168,16 @@ impl Mounted {
 
     /// The image file when the file system lies on a loop device.
     pub(super) fn image_file(&self, host: &Host) -> Option<BString> {
-        let mount = self.mount.as_ref()?;
+        Self::image_behind(host, self.mount.as_ref()?)
+    }
+
+    /// The same for the file system with a device number that the process or the host has mounted.
+    pub(super) fn image_of(&self, host: &Host, device: (u32, u32)) -> Option<BString> {
+        let all = host.mounts().unwrap_or_default().iter().chain(&self.target_mounts);
+        Self::image_behind(host, all.into_iter().find(|m| m.device == device)?)
+    }
+
+    fn image_behind(host: &Host, mount: &Mount) -> Option<BString> {
         let name =
             mount.source.strip_prefix(b"/dev/loop").filter(|n| n.iter().all(u8::is_ascii_digit))?;
         let path = [b"sys/block/loop", name, b"/loop/backing_file"].concat();
@@ -174,15 +189,20 @@ impl Mounted {
     }
 
     /// What became of the name in `exe`: it is looked up from the namespace's root. `None` where that
-    /// would ask a server that may never answer.
-    pub(super) fn state(&self, look: &Look1<'_>, text: &BString) -> Option<FileState> {
+    /// would ask a server that may never answer, unless it just did.
+    pub(super) fn state(
+        &self,
+        look: &Look1<'_>,
+        text: &BString,
+        answers: bool,
+    ) -> Option<FileState> {
         let root = self.ns_root.as_ref()?;
         let at = |path: &BStr| match look.host.lookup(root, path, Way::Plain) {
             Ok(object) => Ok(object.look().ok()),
             Err(e) if Class::of(e) == Class::Gone => Ok(None),
             Err(_) => Err(()),
         };
-        if self.asks_elsewhere(text.as_ref()) {
+        if !answers && self.asks_elsewhere(text.as_ref()) {
             return None;
         }
         let is_it = |l: &Look| l.is(&look.exe_look);

@@ -34,6 +34,8 @@ pub(super) struct Stack<'h> {
     top: Option<(Dir, bool)>,
     /// Where the overlay is mounted: one more base for relative texts.
     near: BString,
+    /// Whether texts are read in the target's own root before the host's.
+    target_first: bool,
 }
 
 impl<'h> Stack<'h> {
@@ -49,12 +51,40 @@ impl<'h> Stack<'h> {
         let top = overlay_root.and_then(|root| {
             let layer = root.handle().ok()?.parse_layer().ok()??;
             let is_dir = |o: &Object| o.look().is_ok_and(|l| l.is_dir());
-            let (object, _) = file_systems.open(&layer.inner, None, &is_dir)?;
-            let path = object.path().ok()??;
-            Some((Dir { object, path }, layer.upper))
+            let text = if layer.upper { options.upper.as_ref() } else { options.lowers.first() };
+            let last = |path: &BString| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
+            let mut dirs: Vec<Dir> = file_systems
+                .open(&layer.inner, None, &is_dir)
+                .into_iter()
+                .filter_map(|(object, _)| Some(Dir { path: object.path().ok()??, object }))
+                .collect();
+            // Several file systems may know the handle: the name says which is meant.
+            let at = dirs.iter().position(|d| text.is_some_and(|t| last(t) == last(&d.path)));
+            let at = at.or((dirs.len() == 1).then_some(0))?;
+            Some((dirs.swap_remove(at), layer.upper))
         });
         let (upper, lowers, data) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { host, root, target_root, options, upper, lowers, data, top, near }
+        let target_first = false;
+        Self { host, root, target_root, options, upper, lowers, data, top, near, target_first }
+    }
+
+    /// The same overlay, its texts read as the process itself would read them. `None` where that is
+    /// the host's own way.
+    pub(super) fn as_target_sees(&self) -> Option<Self> {
+        self.target_root?;
+        let top = self.top.as_ref().and_then(|(dir, upper)| Some((self.again(dir)?, *upper)));
+        Some(Self {
+            host: self.host,
+            root: self.root,
+            target_root: self.target_root,
+            options: self.options.clone(),
+            upper: OnceCell::new(),
+            lowers: OnceCell::new(),
+            data: OnceCell::new(),
+            top,
+            near: self.near.clone(),
+            target_first: true,
+        })
     }
 
     /// The upper directory.
@@ -101,6 +131,14 @@ impl<'h> Stack<'h> {
     /// exchanged as the real upper directory's is, and in the target's own root. A relative one is
     /// taken from where the upper's text is true.
     fn resolve(&self, text: &BStr) -> Option<Dir> {
+        if self.target_first {
+            let root = self.target_root?;
+            if text.starts_with(b"/") {
+                return self.open(root, text);
+            }
+            let near = self.bases().into_iter().map(|base| joined(&base, text));
+            return near.into_iter().find_map(|p| self.open(root, p.as_ref()));
+        }
         let moved = self.moved(text);
         if !text.starts_with(b"/") {
             let near = self.bases().into_iter().map(|base| joined(&base, text));
