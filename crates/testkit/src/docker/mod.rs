@@ -10,10 +10,12 @@
 //! // Dropping it removes the containers, stops the daemon and deletes its roots.
 //! ```
 
+mod build;
 mod cleanup;
 mod image;
 mod start;
 
+pub use build::Builder;
 pub use start::DockerOptions;
 
 use crate::{cases, procfs};
