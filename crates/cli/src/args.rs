@@ -11,6 +11,8 @@ Examples:
   whose 4761                     whose process is this?
   whose web                      a container, by name, id or beginning of an id
   whose 4761 web --json          the same for programs
+  whose /var/lib/docker          any path of the host, back to its owners
+  whose layer:be23faa629bf       a layer of an engine's store, by name or digest
   whose ps web -o +image         a container's processes, with one more column
   perf top -p \"$(whose pids -d, web)\"
   whose --in-container 4761 && echo contained
@@ -19,8 +21,8 @@ Examples:
 
 A target of 1 to 7 digits is a PID; container:4761 is a container of that name.
 
-Exit status: 0 answered, 1 no such process or container, 2 usage, 3 could not be read in full,
-4 ambiguous, 5 with --in-container: a host process, 6 internal error.";
+Exit status: 0 answered, 1 no such process, container or path, 2 usage,
+3 could not be read in full, 4 ambiguous, 5 with --in-container: a host process, 6 internal error.";
 
 /// Whose process is this? Maps host processes to containers and back.
 #[derive(Debug, Parser)]
@@ -112,7 +114,7 @@ pub(crate) struct Common {
 /// Options for bare targets.
 #[derive(Debug, Args)]
 pub(crate) struct Ask {
-    /// A PID, a container's name or id; - reads targets from stdin, a line each.
+    /// A PID, a container's name or id, a path, layer:ID; - reads targets from stdin, a line each.
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     /// Every piece of evidence on a line of its own.
