@@ -343,7 +343,10 @@ impl Work<'_> {
     fn run(&mut self, container: Option<&BStr>) {
         let (root, name) = (&self.state.root, BStr::new(&self.found.name));
         // The container's own layers are two small files away.
-        let own = container.and_then(|c| self.db.in_mount(root, c, name).ok().flatten());
+        let own = container.and_then(|of| match self.db.in_mount(root, of, name) {
+            Ok(Some(entry)) => Some(entry),
+            _ => self.db.in_stack(root, of, name).ok().flatten(),
+        });
         let (entry, problems) = match own {
             Some(entry) => (Some(entry), Vec::new()),
             None => self.db.entry(root, name),

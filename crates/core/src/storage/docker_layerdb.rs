@@ -81,6 +81,7 @@ pub struct LayerDb {
     /// `image/<driver>`.
     image: BString,
     chains: HashMap<BString, Result<Chain, ReadError>>,
+    parents: HashMap<BString, Result<Option<BString>, ReadError>>,
     names: Option<Result<BTreeMap<BString, Vec<BString>>, ReadError>>,
 }
 
@@ -90,7 +91,7 @@ impl LayerDb {
     pub fn open(root: &Root, driver: &dyn Driver) -> Option<Self> {
         let image: BString = format!("image/{}", driver.name()).into();
         let there = root.has_dir(&[&image[..], b"/layerdb"].concat());
-        there.then(|| Self { image, chains: HashMap::new(), names: None })
+        there.then(|| Self { image, chains: HashMap::new(), parents: HashMap::new(), names: None })
     }
 
     fn mount_file(&self, container: &BStr, file: &str) -> Vec<u8> {
@@ -250,6 +251,23 @@ impl LayerDb {
         (problems.is_empty().then_some(Entry::Unknown), problems)
     }
 
+    /// The image layer of a container that has this directory, if one has: fewer reads than
+    /// [`LayerDb::entry`].
+    ///
+    /// # Errors
+    /// When the container's stack can't be read.
+    pub fn in_stack(
+        &mut self,
+        root: &Root,
+        container: &BStr,
+        name: &BStr,
+    ) -> Result<Option<Entry>, ReadError> {
+        let top = self.top(root, container)?;
+        let stack = self.stack(root, top)?;
+        let found = stack.into_iter().find(|(_, chain)| chain.cache == name);
+        Ok(found.map(|(id, _)| Entry::Chain(id)))
+    }
+
     /// A layer that was removed while its files were read is no problem; a file missing in one that
     /// is there is.
     fn unless_gone(&self, root: &Root, chain: &BString, e: ReadError) -> Option<ReadError> {
@@ -316,6 +334,21 @@ impl LayerDb {
         users
     }
 
+    /// The chain below, one small read a chain: what tells of many containers.
+    fn parent(&mut self, root: &Root, chain: &BStr) -> Result<Option<BString>, ReadError> {
+        if let Some(known) = self.parents.get(chain) {
+            return known.clone();
+        }
+        let rel = self.chain_file(chain, "parent");
+        let mut read = files::optional(root, &rel, files::parse_digest);
+        if read == Ok(None) {
+            // A lowest layer has none, one that is not there neither.
+            read = root.look(&self.chain_file(chain, "diff")).map(|_| None);
+        }
+        self.parents.insert(chain.into(), read.clone());
+        read
+    }
+
     fn holds(
         &mut self,
         root: &Root,
@@ -327,7 +360,7 @@ impl LayerDb {
             match next {
                 None => return Ok(false),
                 Some(id) if id == chain => return Ok(true),
-                Some(id) => next = self.chain(root, id.as_ref())?.parent,
+                Some(id) => next = self.parent(root, id.as_ref())?,
             }
         }
         let path = root.join(&self.chain_file(chain, "parent"));
