@@ -7,9 +7,10 @@
 use crate::hostile::{Compiled, Helper};
 use crate::procfs;
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use std::io::Read;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -96,10 +97,11 @@ impl Markers {
         &self.program.path
     }
 
-    /// A copy of the program with a marker of its own, made with its directories.
+    /// A new file, with its directories: a copy of the program with a marker of its own.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// When there is something of that name, or it can't be written. A link is never followed:
+    /// those of a root file system for a container lead to the host's own programs.
     pub fn write(&self, path: &Path) -> Marker {
         let marker = Marker::fresh();
         let mut code = self.code.clone();
@@ -107,19 +109,25 @@ impl Markers {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         }
-        std::fs::write(path, code).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(path);
+        let mut file = file.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        file.write_all(&code).expect("writing a copy");
+        file.set_permissions(Permissions::from_mode(0o755)).expect("chmod");
         marker
     }
 
     /// Writes another marker into a copy, in place.
     ///
     /// # Panics
-    /// When it can't be written.
+    /// When it can't be written, or is a link, or no copy.
     pub fn patch(&self, path: &Path) -> Marker {
         let marker = Marker::fresh();
-        let file = std::fs::OpenOptions::new().write(true).open(path);
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(no_link).open(path);
         let file = file.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut old = [0; 13];
+        file.read_exact_at(&mut old, self.at as u64).expect("reading a marker");
+        assert!(PLACE.starts_with(&old), "{} is no copy", path.display());
         file.write_all_at(marker.0.as_bytes(), self.at as u64).expect("writing a marker");
         marker
     }
@@ -186,6 +194,26 @@ impl Running {
             }
             (pid != helper.pid()).then_some(())
         });
+        Running { helper, pid, marker }
+    }
+
+    /// As [`Running::start`], for a client that has a container run the copy. It is the process
+    /// with the PID it says, in the innermost namespace, whose cgroup file has the word `cgroup`.
+    ///
+    /// # Panics
+    /// When it says nothing, or there is no such process.
+    #[must_use]
+    #[track_caller]
+    pub fn start_contained(command: Command, cgroup: &str) -> Running {
+        let helper = Helper::spawn(command);
+        let (marker, inside) = told(&helper);
+        let fits = |pid: &u32| {
+            procfs::nspid(*pid).is_some_and(|pids| pids.len() > 1 && pids.last() == Some(&inside))
+                && procfs::cgroup(*pid).is_some_and(|text| text.contains(cgroup))
+        };
+        let deepest = |pid: &u32| procfs::nspid(*pid).map_or(0, |pids| pids.len());
+        let pid = procfs::pids().into_iter().filter(fits).max_by_key(deepest);
+        let pid = pid.unwrap_or_else(|| panic!("no process {inside} in {cgroup}"));
         Running { helper, pid, marker }
     }
 
@@ -275,8 +303,7 @@ impl Lab {
     #[must_use]
     pub fn new(markers: &Markers) -> Lab {
         let dir = tempfile::Builder::new().prefix("whose-lab-").tempdir().expect("a directory");
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
-            .expect("chmod");
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("chmod");
         let mut command = Command::new("unshare");
         command.args(["-m", "--propagation", "private", "cat"]);
         let mut holder = Helper::spawn(command);
@@ -364,6 +391,12 @@ mod tests {
         let running = super::Running::start(std::process::Command::new(&two));
         assert_eq!(running.marker(), &second);
         drop(running);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        for write in [Markers::write, Markers::patch] {
+            let followed = std::panic::catch_unwind(|| write(&markers, &link));
+            assert!(followed.is_err() && first.is_in(&std::fs::read(&one).unwrap()));
+        }
         let third = markers.patch(&one);
         assert!(third.is_in(&std::fs::read(&one).unwrap()) && third != first);
     }

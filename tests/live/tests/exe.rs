@@ -13,13 +13,14 @@
 mod exe_cases;
 
 use exe_cases::{
-    anonymous, binds, chroot_and_mounts, copy_up, deleted, hostile, interpreters, layers, names,
-    nested, privileges,
+    anonymous, binds, chroot_and_mounts, copy_up, deleted, docker, drivers, hostile, interpreters,
+    layers, names, nested, privileges,
 };
 use whose_live_tests::alone;
 use whose_testkit::cases::Cases;
+use whose_testkit::docker::{Docker, DockerOptions, View};
 use whose_testkit::marker::Markers;
-use whose_testkit::require;
+use whose_testkit::{Needs, require};
 
 const NEEDS: &[&str] =
     &["root", "cc", "mount-namespace", "overlay", "nsenter", "busybox", "setpriv"];
@@ -88,4 +89,52 @@ fn exe_of_hostile_processes() {
 #[test]
 fn exe_with_fewer_rights() {
     suite("privileges", privileges::cases);
+}
+
+/// The machine's own cgroups.
+fn options() -> DockerOptions {
+    let hybrid = Needs("cgroup-hybrid").missing().is_none();
+    Docker::options(if hybrid { View::Hybrid } else { View::V2 })
+}
+
+#[test]
+fn exe_in_docker() {
+    if !require(&["docker", "cgroup-v2", "sha256sum"]) {
+        return;
+    }
+    suite("docker", |cases, markers| {
+        let docker = options().start().unwrap_or_else(|e| panic!("{e}"));
+        docker::cases(cases, &docker, markers);
+    });
+}
+
+/// Another storage driver, and what it needs.
+fn with_driver(
+    name: &str,
+    needs: &[&str],
+    cases_of: impl FnOnce(&mut Cases, &Markers, DockerOptions),
+) {
+    if require(&["docker", "cgroup-v2", "sha256sum"]) && require(needs) {
+        suite(name, |cases, markers| cases_of(cases, markers, options()));
+    }
+}
+
+#[test]
+fn exe_in_docker_with_vfs() {
+    with_driver("docker-vfs", &[], drivers::vfs);
+}
+
+#[test]
+fn exe_in_docker_with_btrfs() {
+    with_driver("docker-btrfs", &["btrfs", "loop", "mkfs.btrfs"], drivers::btrfs);
+}
+
+#[test]
+fn exe_in_docker_with_fuse_overlayfs() {
+    with_driver("docker-fuse", &["fuse", "fuse-overlayfs"], drivers::fuse);
+}
+
+#[test]
+fn exe_in_docker_with_remapped_ids() {
+    with_driver("docker-remapped", &[], drivers::remapped);
 }

@@ -29,8 +29,14 @@ pub(super) fn tar(dir: &Path, to: &Path) {
     said(Command::new("tar").arg("-C").arg(dir).arg("-cf").arg(to).arg("."));
 }
 
-/// An archive for `docker load` with that many layers: busybox, then one small file each.
-pub(super) fn layered_archive(work: &Path, name: &str, layers: usize) -> PathBuf {
+/// An archive for `docker load` with that many layers: busybox, then one small file each, and what
+/// `fill` puts into the directory of each.
+pub(super) fn layered_archive(
+    work: &Path,
+    name: &str,
+    layers: usize,
+    fill: &mut dyn FnMut(usize, &Path),
+) -> PathBuf {
     let out = work.join("archive");
     std::fs::create_dir_all(&out).expect("a directory for the archive");
     let mut files = Vec::new();
@@ -44,6 +50,7 @@ pub(super) fn layered_archive(work: &Path, name: &str, layers: usize) -> PathBuf
                 .expect("a file");
             dir
         };
+        fill(n, &dir);
         let file = format!("layer{n}.tar");
         tar(&dir, &out.join(&file));
         files.push(file);

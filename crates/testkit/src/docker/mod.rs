@@ -60,6 +60,7 @@ impl View {
 pub struct Docker {
     view: View,
     dir: Option<tempfile::TempDir>,
+    data_root: PathBuf,
     client: PathBuf,
     daemon: Child,
     containerd: u32,
@@ -104,7 +105,7 @@ impl Docker {
     /// Its data root.
     #[must_use]
     pub fn data_root(&self) -> PathBuf {
-        self.dir().join("data")
+        self.data_root.clone()
     }
 
     /// Its exec root.
@@ -151,8 +152,7 @@ impl Docker {
     /// # Errors
     /// What it said on stderr, when it fails.
     pub fn try_cli<S: AsRef<OsStr>>(&self, args: &[S]) -> Result<String, String> {
-        let mut command = client(&self.client, &self.socket());
-        command.env("DOCKER_CONFIG", self.dir().join("client")).args(args);
+        let mut command = self.command(args);
         let out = output(&mut command, CALL)?;
         let text = String::from_utf8_lossy(&out.stdout).trim_end().to_owned();
         if out.status.success() {
@@ -165,6 +165,14 @@ impl Docker {
             out.status,
             String::from_utf8_lossy(&out.stderr).trim_end()
         ))
+    }
+
+    /// A call of the client, not yet started.
+    #[must_use]
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = client(&self.client, &self.socket());
+        command.env("DOCKER_CONFIG", self.dir().join("client")).args(args);
+        command
     }
 
     /// Makes [`IMAGE`].
@@ -186,8 +194,21 @@ impl Docker {
     /// # Panics
     /// When it can't.
     pub fn layered_image(&self, name: &str, layers: usize) {
+        self.layered_image_with(name, layers, |_, _| ());
+    }
+
+    /// The same, with more in each layer: `fill` is given its number, 0 the lowest, and directory.
+    ///
+    /// # Panics
+    /// When it can't.
+    pub fn layered_image_with(
+        &self,
+        name: &str,
+        layers: usize,
+        mut fill: impl FnMut(usize, &Path),
+    ) {
         let work = self.dir().join("image");
-        let archive = image::layered_archive(&work, name, layers);
+        let archive = image::layered_archive(&work, name, layers, &mut fill);
         self.cli(&["load", "-q", "-i", archive.to_str().expect("text")]);
         drop(std::fs::remove_dir_all(&work));
     }

@@ -3,6 +3,8 @@
 use super::{Docker, View, client, output, tail, waited};
 use crate::procfs;
 use crate::require::which;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +12,9 @@ use std::time::Duration;
 
 /// How long a daemon may take until its socket answers.
 const START: Duration = Duration::from_secs(30);
+
+/// The host's id of a remapped daemon's root.
+const REMAPPED: u32 = 3_000_000;
 
 /// Runs in the daemon's own namespaces, then becomes the daemon.
 const SCRIPT: &str = r#"
@@ -20,6 +25,10 @@ if [ "$VIEW" = v2 ] && ! [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 fi
 if [ "$VIEW" = v1 ] && [ -e /sys/fs/cgroup/unified/cgroup.procs ]; then
     umount -l /sys/fs/cgroup/unified
+fi
+if [ -n "$SUBIDS" ]; then
+    mount --bind "$SUBIDS" /etc/subuid
+    mount --bind "$SUBIDS" /etc/subgid
 fi
 # A running system containerd would be used instead of one of its own.
 if [ -e /run/containerd/containerd.sock ]; then
@@ -37,6 +46,8 @@ pub struct DockerOptions {
     cgroup_parent: Option<String>,
     runtimes: Vec<(String, PathBuf)>,
     storage_driver: Option<String>,
+    data_root: Option<PathBuf>,
+    remapped: bool,
     extra: Vec<String>,
 }
 
@@ -49,6 +60,8 @@ impl DockerOptions {
             cgroup_parent: None,
             runtimes: Vec::new(),
             storage_driver: None,
+            data_root: None,
+            remapped: false,
             extra: Vec::new(),
         }
     }
@@ -77,6 +90,19 @@ impl DockerOptions {
         self
     }
 
+    /// `--data-root`, a directory that stays.
+    pub fn data_root(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_root = Some(dir.into());
+        self
+    }
+
+    /// `--userns-remap`: root in a container is uid 3000000 on the host. The range is written into
+    /// files that only this daemon sees.
+    pub fn remapped(mut self) -> Self {
+        self.remapped = true;
+        self
+    }
+
     /// Any other word for dockerd's command line.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.extra.push(arg.into());
@@ -93,7 +119,8 @@ impl DockerOptions {
             .tempdir()
             .map_err(|e| format!("a directory for dockerd: {e}"))?;
         let old_cgroups = crate::cgroup::tops().into_iter().collect();
-        let daemon = self.spawn(dir.path())?;
+        let data_root = self.data_root.clone().unwrap_or_else(|| dir.path().join("data"));
+        let daemon = self.spawn(dir.path(), &data_root)?;
         // From here on dropping it cleans up.
         let mut docker = Docker {
             view: self.view,
@@ -103,24 +130,30 @@ impl DockerOptions {
             cgroup_parent: self.cgroup_parent,
             old_cgroups,
             dir: Some(dir),
+            data_root,
         };
+        if self.remapped {
+            // The daemon appends the ids itself.
+            docker.data_root.push(format!("{REMAPPED}.{REMAPPED}"));
+        }
         docker.wait_for_socket()?;
         Ok(docker)
     }
 
-    fn spawn(&self, dir: &Path) -> Result<std::process::Child, String> {
+    fn spawn(&self, dir: &Path, data_root: &Path) -> Result<std::process::Child, String> {
         let dockerd = which("dockerd").ok_or("dockerd is not installed")?;
         let config = dir.join("daemon.json");
         std::fs::write(&config, "{}").map_err(|e| format!("{}: {e}", config.display()))?;
         let log = std::fs::File::create(dir.join("log")).map_err(|e| format!("log: {e}"))?;
         let mut command = Command::new("unshare");
         command
+            .env_clear()
             .args(["-n", "-m", "--propagation", "private", "sh", "-c", SCRIPT, "sh"])
             .arg(dockerd)
             .arg("--config-file")
             .arg(config)
             .arg("--data-root")
-            .arg(dir.join("data"))
+            .arg(data_root)
             .arg("--exec-root")
             .arg(dir.join("exec"))
             .arg("--pidfile")
@@ -138,12 +171,18 @@ impl DockerOptions {
         if let Some(driver) = &self.storage_driver {
             command.arg("--storage-driver").arg(driver);
         }
+        if self.remapped {
+            let ids = dir.join("subids");
+            std::fs::write(&ids, format!("nobody:{REMAPPED}:65536\nnogroup:{REMAPPED}:65536\n"))
+                .and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o711)))
+                .map_err(|e| format!("{}: {e}", ids.display()))?;
+            command.args(["--userns-remap", "nobody:nogroup"]).env("SUBIDS", ids);
+        }
         for (name, path) in &self.runtimes {
             command.arg("--add-runtime").arg(format!("{name}={}", path.display()));
         }
         command
             .args(&self.extra)
-            .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("VIEW", self.view.name())
             .current_dir("/")

@@ -6,6 +6,8 @@ pub(crate) mod binds;
 pub(crate) mod chroot_and_mounts;
 pub(crate) mod copy_up;
 pub(crate) mod deleted;
+pub(crate) mod docker;
+pub(crate) mod drivers;
 pub(crate) mod hostile;
 pub(crate) mod interpreters;
 pub(crate) mod layers;
