@@ -226,6 +226,28 @@ pub fn not_read_only(calls: &[Call]) -> Vec<String> {
     wrong
 }
 
+/// What a tool that examines a process's files must not do: as [`not_read_only`], but it may open
+/// by handle, and must not open the memory of a process, nor anything below `fuse` for more than
+/// its path.
+#[must_use]
+pub fn not_examining(calls: &[Call], fuse: Option<&Path>) -> Vec<String> {
+    let mut wrong = not_read_only(calls);
+    wrong.retain(|line| !calls.iter().any(|c| c.line == *line && c.name == "open_by_handle_at"));
+    let flags = |call: &Call, word| call.args.iter().any(|arg| has_word(arg, word));
+    for call in calls.iter().filter(|call| call.name.starts_with("open")) {
+        let paths = || call.path().into_iter().chain(call.opened.clone());
+        let memory =
+            paths().any(|p| p.starts_with("/proc") && p.file_name() == Some("mem".as_ref()));
+        let opens = call.name == "open_by_handle_at" || !flags(call, "O_PATH");
+        let on_fuse = paths().any(|p| fuse.is_some_and(|dir| p.starts_with(dir)));
+        let writes = ["O_WRONLY", "O_RDWR", "O_TRUNC", "O_CREAT"].iter().any(|w| flags(call, w));
+        if memory || opens && on_fuse || writes && call.name == "open_by_handle_at" {
+            wrong.push(call.line.clone());
+        }
+    }
+    wrong
+}
+
 fn has_word(text: &str, word: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == word)
 }
@@ -269,7 +291,7 @@ fn normal(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{leaves, not_read_only, parse};
+    use super::{leaves, not_examining, not_read_only, parse};
     use std::path::Path;
 
     const START: &str = "7 execve(\"/x/whose\", [\"whose\"], 0x7ffd /* 1 var */) = 0\n";
@@ -292,6 +314,23 @@ mod tests {
         assert_eq!(wrong.len(), 3, "{wrong:#?}");
         assert!(wrong[0].contains("\"new\"") && wrong[1].contains("kill"));
         assert_eq!(not_read_only(&[]).len(), 1);
+    }
+
+    #[test]
+    fn examining_is_not_touching() {
+        let trace = format!(
+            "{START}7 open_by_handle_at(5</>, {{handle_bytes=8, handle_type=1}}, O_PATH|O_CLOEXEC) = 6</l/x>\n\
+             7 openat(AT_FDCWD</x>, \"/proc/self/fd/6\", O_RDONLY|O_NONBLOCK) = 7</l/x>\n\
+             7 openat(3</proc/12>, \"exe\", O_PATH|O_CLOEXEC) = 8</fuse/x>\n\
+             7 openat(3</proc/12>, \"exe\", O_RDONLY|O_CLOEXEC) = 8</fuse/x>\n\
+             7 openat(AT_FDCWD</x>, \"/proc/12/mem\", O_RDONLY) = 9</proc/12/mem>\n\
+             7 open_by_handle_at(5</>, {{handle_bytes=8, handle_type=1}}, O_RDWR) = 6</l/x>\n\
+             7 setns(9, 0) = 0\n"
+        );
+        let wrong = not_examining(&parse(&trace), Some(Path::new("/fuse")));
+        assert_eq!(wrong.len(), 4, "{wrong:#?}");
+        assert!(wrong[0].contains("setns") && wrong[1].contains("fuse/x"));
+        assert_eq!(not_examining(&parse(&trace), None).len(), 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::whose;
 use std::path::Path;
-use whose_testkit::trace::{Call, leaves, not_read_only, parse};
+use whose_testkit::trace::{Call, leaves, not_examining, not_read_only, parse};
 
 /// Runs `whose ARGS` under strace and returns all its system calls.
 ///
@@ -11,6 +11,11 @@ use whose_testkit::trace::{Call, leaves, not_read_only, parse};
 #[must_use]
 #[track_caller]
 pub fn calls(args: &[&str], code: i32) -> Vec<Call> {
+    calls_with(args, &[code])
+}
+
+#[track_caller]
+fn calls_with(args: &[&str], codes: &[i32]) -> Vec<Call> {
     let dir = tempfile::tempdir().expect("a directory for the trace");
     let file = dir.path().join("trace");
     let run = whose()
@@ -18,7 +23,8 @@ pub fn calls(args: &[&str], code: i32) -> Vec<Call> {
         .via([&file])
         .args(args)
         .run();
-    let run = run.expect_code(code);
+    let expected = run.code.is_some_and(|code| codes.contains(&code));
+    assert!(expected, "expected one of the exit codes {codes:?}\n{}", run.story());
     let text = std::fs::read(&file).unwrap_or_default();
     let calls = parse(&String::from_utf8_lossy(&text));
     assert!(!calls.is_empty(), "strace wrote nothing\n{}", run.story());
@@ -35,6 +41,21 @@ pub fn only_reads(args: &[&str], code: i32) {
     assert!(
         wrong.is_empty(),
         "whose {} does more than read:\n{}",
+        args.join(" "),
+        wrong.join("\n")
+    );
+}
+
+/// `whose ARGS` must only examine files, and open none below `fuse` for more than its path.
+///
+/// # Panics
+/// When it does more, naming each system call.
+#[track_caller]
+pub fn only_examines(args: &[&str], codes: &[i32], fuse: Option<&Path>) {
+    let wrong = not_examining(&calls_with(args, codes), fuse);
+    assert!(
+        wrong.is_empty(),
+        "whose {} does more than examine:\n{}",
         args.join(" "),
         wrong.join("\n")
     );

@@ -14,7 +14,7 @@ mod exe_cases;
 
 use exe_cases::{
     anonymous, binds, chroot_and_mounts, copy_up, deleted, docker, drivers, hostile, interpreters,
-    layers, names, nested, privileges,
+    layers, names, nested, privileges, traces,
 };
 use whose_live_tests::alone;
 use whose_testkit::cases::Cases;
@@ -89,6 +89,13 @@ fn exe_of_hostile_processes() {
 #[test]
 fn exe_with_fewer_rights() {
     suite("privileges", privileges::cases);
+}
+
+#[test]
+fn exe_under_strace() {
+    if require(&["strace"]) {
+        suite("strace", traces::cases);
+    }
 }
 
 /// The machine's own cgroups.

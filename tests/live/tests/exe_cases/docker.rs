@@ -177,8 +177,9 @@ fn volumes(docker: &Docker, markers: &Markers) {
     {
         let running = exec(docker, &name, &[inside]);
         let claim = about(&running).at(&outside).role(&["volume"]).state(&["present"]);
-        let told = claim.copied_up("no").is_proven();
+        let told = claim.is_proven();
         assert_eq!(told["inside"], inside, "{told:#}");
+        assert!(told["copied_up"].is_null(), "it is in no stack: {told:#}");
     }
     docker.cli(&["exec", &name, "cp", "/dir/x", "/t/x"]);
     drop(std::fs::remove_file(at("dir/x")));

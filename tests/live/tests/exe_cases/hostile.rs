@@ -211,10 +211,10 @@ const FUSE: &str = "mkdir -p u w m; fuse-overlayfs -f -o \
                     test $i -lt 200; sleep 0.05; done; echo $!";
 
 /// A daemon that is killed when this is dropped, stopped or not.
-struct Daemon(u32);
+pub(crate) struct Daemon(u32);
 
 impl Daemon {
-    fn start(lab: &Lab) -> Daemon {
+    pub(crate) fn start(lab: &Lab) -> Daemon {
         let daemon = Daemon(lab.sh(FUSE).parse().unwrap());
         assert_eq!(procfs::comm(daemon.0).as_deref(), Some("fuse-overlayfs"));
         daemon

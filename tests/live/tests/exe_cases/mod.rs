@@ -14,6 +14,7 @@ pub(crate) mod layers;
 pub(crate) mod names;
 pub(crate) mod nested;
 pub(crate) mod privileges;
+pub(crate) mod traces;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
