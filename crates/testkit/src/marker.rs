@@ -63,7 +63,7 @@ impl Markers {
     /// When the compiler fails.
     #[must_use]
     pub fn new() -> Markers {
-        Markers::compiled(&["-static"])
+        Markers::compiled(&["-static", "-Wl,--build-id"])
     }
 
     /// As [`Markers::new`], but linked to libraries: run by a loader.
@@ -72,7 +72,7 @@ impl Markers {
     /// When the compiler fails.
     #[must_use]
     pub fn dynamic() -> Markers {
-        Markers::compiled(&[])
+        Markers::compiled(&["-Wl,--build-id"])
     }
 
     fn compiled(words: &[&str]) -> Markers {

@@ -25,6 +25,7 @@ pub struct Claim {
     copied_up: Option<&'static str>,
     layer: Option<(u64, u64)>,
     via: Vec<String>,
+    root: PathBuf,
     facts: Vec<(&'static str, Value)>,
 }
 
@@ -46,6 +47,7 @@ pub fn about_pid(pid: u32) -> Claim {
         copied_up: None,
         layer: None,
         via: Vec::new(),
+        root: PathBuf::from("/"),
         facts: Vec::new(),
     }
 }
@@ -104,6 +106,12 @@ impl Claim {
         self
     }
 
+    /// Asked in the mount namespace of this process, so that paths are of that one.
+    pub fn seen_from(mut self, pid: u32) -> Claim {
+        self.root = PathBuf::from(format!("/proc/{pid}/root"));
+        self.via(&["nsenter", "-m", "-t", &pid.to_string(), "--"])
+    }
+
     /// Any other field of FILE.
     pub fn fact(mut self, name: &'static str, value: impl Into<Value>) -> Claim {
         self.facts.push((name, value.into()));
@@ -156,10 +164,6 @@ impl Claim {
         assert!(run.code.is_some_and(|c| codes.contains(&c)), "{codes:?}\n{}", run.story());
         let (told, run) = self.json(run.code.unwrap_or_default());
         assert!(told["host"].is_null(), "{}", run.story());
-        if let (Some(path), Some(marker)) = (told["via_proc"].as_str(), &self.marker) {
-            let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}"));
-            assert!(marker.is_in(&bytes), "via_proc is another file\n{}", run.story());
-        }
         self.rest(&told, &run);
         told
     }
@@ -193,6 +197,14 @@ impl Claim {
         true
     }
 
+    /// Reads a file by its path in the namespace of the question.
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        if self.root == Path::new("/") {
+            return read_by_parts(path);
+        }
+        std::fs::read(self.root.join(path.strip_prefix("/").unwrap_or(path)))
+    }
+
     fn ask(&self, words: &[&str]) -> Whose {
         exe(words).arg(self.pid.to_string()).via(&self.via)
     }
@@ -200,7 +212,8 @@ impl Claim {
     #[track_caller]
     fn holds_for(&self, path: &Path, run: &Run) {
         if let Some(marker) = &self.marker {
-            let bytes = read_by_parts(path)
+            let bytes = self
+                .read(path)
                 .unwrap_or_else(|e| panic!("the path can't be read: {e}\n{}", run.story()));
             assert!(
                 marker.is_in(&bytes),
@@ -222,6 +235,19 @@ impl Claim {
 
     #[track_caller]
     fn rest(&self, told: &Value, run: &Run) {
+        // Other ways to the file that runs must lead to it as well.
+        for name in ["via_proc", "merged"] {
+            // What can't be opened by one string, or is no text, is left to the host path.
+            let text = told[name].as_str().filter(|path| path.len() < 4096);
+            let exact = told[format!("{name}_base64")].is_null();
+            if let (Some(path), Some(marker), true) = (text, &self.marker, exact) {
+                let path = Path::new(path);
+                // Links of /proc are to be followed.
+                let bytes = if name == "merged" { self.read(path) } else { std::fs::read(path) };
+                let bytes = bytes.unwrap_or_else(|e| panic!("{name}: {e}\n{}", run.story()));
+                assert!(marker.is_in(&bytes), "{name} is another file\n{}", run.story());
+            }
+        }
         let one_of = |name: &str, words: &[&str]| {
             let word = told[name].as_str().unwrap_or_default();
             let fits = words.is_empty() || words.contains(&word);

@@ -13,8 +13,8 @@
 mod exe_cases;
 
 use exe_cases::{
-    anonymous, binds, chroot_and_mounts, copy_up, deleted, docker, drivers, hostile, interpreters,
-    layers, names, nested, privileges, traces,
+    anonymous, binds, chroot_and_mounts, containerd, copy_up, deleted, docker, drivers, hostile,
+    interpreters, layers, names, nested, privileges, traces,
 };
 use whose_live_tests::alone;
 use whose_testkit::cases::Cases;
@@ -144,4 +144,11 @@ fn exe_in_docker_with_fuse_overlayfs() {
 #[test]
 fn exe_in_docker_with_remapped_ids() {
     with_driver("docker-remapped", &[], drivers::remapped);
+}
+
+#[test]
+fn exe_in_containerd() {
+    if require(&["containerd", "ctr", "runc", "sha256sum"]) {
+        suite("containerd", containerd::cases);
+    }
 }

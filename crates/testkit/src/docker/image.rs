@@ -30,8 +30,11 @@ pub(super) fn tar(dir: &Path, to: &Path) {
 }
 
 /// An archive for `docker load` with that many layers: busybox, then one small file each, and what
-/// `fill` puts into the directory of each.
-pub(super) fn layered_archive(
+/// `fill` puts into the directory of each. Everything is made below `work`.
+///
+/// # Panics
+/// When it can't be made.
+pub fn layered_archive(
     work: &Path,
     name: &str,
     layers: usize,

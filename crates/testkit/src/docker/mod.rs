@@ -16,6 +16,7 @@ mod image;
 mod start;
 
 pub use build::Builder;
+pub use image::layered_archive;
 pub use start::DockerOptions;
 
 use crate::{cases, procfs};

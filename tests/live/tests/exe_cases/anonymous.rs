@@ -2,13 +2,15 @@
 
 use super::{exe_link, overlay};
 use std::process::Command;
-use whose_live_tests::judge::about;
+use whose_live_tests::judge::{about, about_pid};
 use whose_testkit::cases::Cases;
+use whose_testkit::hostile::Zombie;
 use whose_testkit::marker::{Lab, Markers, Running};
-use whose_testkit::{require, which};
+use whose_testkit::{procfs, require, which};
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("13a memfd", || memfd(markers));
+    cases.case("no program at all", no_program);
     cases.case("13b O_TMPFILE", || tmpfile(markers));
     cases.case("13b O_TMPFILE in a stack", || tmpfile_in_stack(markers));
     if require(&["loop", "mkfs.ext4"]) {
@@ -35,6 +37,17 @@ fn memfd(markers: &Markers) {
     lab.sh("mkdir m; mount -t tmpfs t m; cp x 'm/memfd:plain (deleted)'");
     let running = lab.run("exec ./x memfd plain");
     about(&running).state(&["anonymous"]).has_none();
+}
+
+/// A zombie, and a thread of the kernel.
+fn no_program() {
+    let zombie = Zombie::start(&[], false).expect("a zombie");
+    let kernel = procfs::pids().into_iter().find(|pid| {
+        procfs::ppid(*pid) == Some(2) || *pid == 2 && procfs::comm(2).as_deref() == Some("kthreadd")
+    });
+    for pid in [Some(zombie.pid()), kernel].into_iter().flatten() {
+        about_pid(pid).says_nothing(&[1]);
+    }
 }
 
 fn tmpfile(markers: &Markers) {

@@ -15,6 +15,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("17b over-mounted stack", || over_mounted_stack(markers));
     cases.case("17c, T9 the source of a file bind replaced", || file_bind(markers));
     cases.case("T22 a mount point removed elsewhere", || dropped(markers));
+    cases.case("asked from the namespace of the stack", || from_inside(markers));
     cases.case("the host's own view over-mounted", || host_view(markers));
 }
 
@@ -44,6 +45,8 @@ fn private(markers: &Markers) {
     let told = about(&running).role(&["direct", "volume"]).state(&["present"]).has_none();
     let through = format!("/proc/{}/root{}", running.pid(), lab.path("t/x").display());
     assert_eq!(told["via_proc"], through, "{told:#}");
+    // Asked from where it is mounted, it has a path.
+    about(&running).seen_from(lab.pid()).at(lab.path("t/x")).is_proven();
 }
 
 fn of_a_stack(markers: &Markers) {
@@ -135,6 +138,24 @@ fn dropped(markers: &Markers) {
     let running = lab.run("exec point/x");
     std::fs::remove_dir(lab.path("point")).unwrap();
     about(&running).at(lab.path("src/x")).state(&["detached", "deleted"]).is_proven();
+}
+
+fn from_inside(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    lab.sh(&overlay(&["l"], ""));
+    let before = lab.run("exec m/x");
+    let claim = || about(&before).seen_from(lab.pid()).at(lab.path("l/x")).lower(0, 1);
+    let told = claim().copied_up("no").is_proven();
+    assert_eq!(told["merged"], lab.path("m/x").to_str().unwrap(), "{told:#}");
+    lab.sh("touch m/x");
+    markers.patch(&lab.path("u/x"));
+    // The merged view shows another file now.
+    let told = claim().copied_up("after-start").is_proven();
+    assert!(told["merged"].is_null() && told["via_proc"].is_null(), "{told:#}");
+    let after = lab.run("exec m/x");
+    let told = about(&after).seen_from(lab.pid()).at(lab.path("u/x")).upper().is_proven();
+    assert_eq!(told["merged"], lab.path("m/x").to_str().unwrap(), "{told:#}");
 }
 
 /// Where the host has another mount over the layer, there is no path to it.

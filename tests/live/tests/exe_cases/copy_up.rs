@@ -2,13 +2,14 @@
 
 use super::{HostMount, overlay};
 use std::os::unix::fs::MetadataExt;
-use whose_live_tests::judge::about;
+use whose_live_tests::judge::{about, exe};
 use whose_testkit::cases::Cases;
 use whose_testkit::marker::{Lab, Markers};
 use whose_testkit::require;
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("5a, 5b, T2 copied up behind a running process", || behind(markers));
+    cases.case("hashes are those of the file that runs", || hashes(markers));
     cases.case("5c and then removed", || then_removed(markers));
     cases.case("5d opened for writing", || busy(markers));
     cases.case("T3 modified, then run", || modified(markers));
@@ -36,6 +37,27 @@ fn behind(markers: &Markers) {
     expected.state(&["present"]).copied_up("after-start").is_proven();
     let expected = about(&after).at(lab.path("u/bin/x")).upper();
     expected.state(&["present"]).copied_up("before-start").is_proven();
+}
+
+fn hashes(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    lab.sh(&overlay(&["l"], ""));
+    let before = lab.run("exec m/x");
+    lab.sh("touch m/x");
+    markers.patch(&lab.path("u/x"));
+    let after = lab.run("exec m/x");
+    let notes = lab.sh("readelf -n l/x");
+    let build_id = notes.lines().find_map(|l| l.trim().strip_prefix("Build ID: ")).unwrap();
+    for (running, file) in [(&before, "l/x"), (&after, "u/x")] {
+        let run = exe(&["--json", "--hash", &running.pid().to_string()]).run().expect_code(0);
+        let told = run.json()["answers"][0]["binary"].clone();
+        let sum = lab.sh(&format!("sha256sum {file}"));
+        let sum = sum.split_ascii_whitespace().next().unwrap();
+        assert_eq!(told["host"], lab.path(file).to_str().unwrap(), "{told:#}");
+        assert_eq!(told["sha256"], sum, "{told:#}");
+        assert_eq!(told["build_id"], build_id, "{told:#}");
+    }
 }
 
 fn then_removed(markers: &Markers) {

@@ -4,6 +4,7 @@
 pub(crate) mod anonymous;
 pub(crate) mod binds;
 pub(crate) mod chroot_and_mounts;
+pub(crate) mod containerd;
 pub(crate) mod copy_up;
 pub(crate) mod deleted;
 pub(crate) mod docker;
