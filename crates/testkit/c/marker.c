@@ -8,6 +8,8 @@
 //   marker chroot DIR FILE [ARG...]     runs FILE with DIR as root
 //   marker false FILE            moves its code to anonymous memory and gives FILE out as its exe
 //   marker false-mapped FILE     the same, with FILE mapped for reading as well
+//   marker copied                gives every page of its file a private copy of its own
+//   marker leaderless            goes on in a thread whose leader has ended
 //   marker exec FILE [ARG...]    says its marker first, then runs FILE at the first byte on stdin
 //
 // While it waits, each byte on stdin makes it say its marker again; it ends with stdin, or, when
@@ -16,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -99,13 +102,15 @@ static void deep(const char *dir, const char *name, int count) {
     die("running the deep copy");
 }
 
-// Replaces every mapping of the running file by anonymous memory with the same bytes. The pages
-// change below the running code, which finds the same instructions there.
-static void leave_file(void) {
-    struct part {
-        uintptr_t start, end;
-        int protection;
-    } parts[32];
+struct part {
+    uintptr_t start, end;
+    int protection;
+};
+
+enum { PARTS = 32 };
+
+// The mappings of the running file.
+static int own_parts(struct part *parts) {
     int count = 0;
     char line[4352], own[4096], name[4096];
     ssize_t len = readlink("/proc/self/exe", own, sizeof own - 1);
@@ -118,7 +123,7 @@ static void leave_file(void) {
         char flags[5];
         name[0] = 0;
         sscanf(line, "%lx-%lx %4s %*s %*s %*s %4095[^\n]", &start, &end, flags, name);
-        if (strcmp(name, own) || count == 32)
+        if (strcmp(name, own) || count == PARTS)
             continue;
         parts[count].start = start;
         parts[count].end = end;
@@ -127,6 +132,14 @@ static void leave_file(void) {
                                     (flags[2] == 'x' ? PROT_EXEC : 0);
     }
     fclose(maps);
+    return count;
+}
+
+// Replaces every mapping of the running file by anonymous memory with the same bytes. The pages
+// change below the running code, which finds the same instructions there.
+static void leave_file(void) {
+    struct part parts[PARTS];
+    int count = own_parts(parts);
     for (int n = 0; n < count; n++) {
         size_t size = parts[n].end - parts[n].start;
         char *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -139,6 +152,48 @@ static void leave_file(void) {
             MAP_FAILED)
             die("mremap");
     }
+}
+
+// Writes to every page of the file's mappings: they stay mappings of the file, with other pages.
+static void copy_pages(void) {
+    struct part parts[PARTS];
+    int count = own_parts(parts);
+    for (int n = 0; n < count; n++) {
+        size_t size = parts[n].end - parts[n].start;
+        if (mprotect((void *)parts[n].start, size, PROT_READ | PROT_WRITE | PROT_EXEC))
+            die("mprotect");
+        for (volatile char *at = (char *)parts[n].start; (uintptr_t)at < parts[n].end; at += 4096)
+            *at = *at;
+        mprotect((void *)parts[n].start, size, parts[n].protection);
+    }
+}
+
+static void hold(void);
+
+static void *hold_in_thread(void *leader) {
+    while (syscall(SYS_tgkill, getpid(), *(pid_t *)leader, 0) == 0) {
+        char path[64], text[512];
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", *(pid_t *)leader);
+        int file = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t got = file < 0 ? -1 : read(file, text, sizeof text - 1);
+        close(file);
+        text[got > 0 ? got : 0] = 0;
+        char *end = strrchr(text, ')');
+        if (end && end[2] == 'Z')
+            break;
+        usleep(1000);
+    }
+    hold();
+    _exit(0);
+}
+
+static void leaderless(void) {
+    static pid_t leader;
+    pthread_t thread;
+    leader = getpid();
+    if (pthread_create(&thread, NULL, hold_in_thread, &leader))
+        die("thread");
+    syscall(SYS_exit, 0);
 }
 
 static void false_exe(const char *path, int mapped) {
@@ -185,6 +240,10 @@ int main(int argc, char **argv) {
         execv(argv[3], argv + 3);
         die(argv[3]);
     }
+    if (!strcmp(what, "copied"))
+        copy_pages();
+    if (!strcmp(what, "leaderless"))
+        leaderless();
     if (!strcmp(what, "exec") && argc > 2) {
         tell();
         char byte;

@@ -14,7 +14,7 @@ mod exe_cases;
 
 use exe_cases::{
     anonymous, binds, chroot_and_mounts, containerd, copy_up, deleted, docker, drivers, hostile,
-    interpreters, layers, names, nested, privileges, traces,
+    interpreters, layers, names, nested, odd_stacks, privileges, traces,
 };
 use whose_live_tests::alone;
 use whose_testkit::cases::Cases;
@@ -64,6 +64,11 @@ fn exe_in_other_roots() {
 #[test]
 fn exe_of_nested_stacks() {
     suite("nested", nested::cases);
+}
+
+#[test]
+fn exe_of_odd_stacks() {
+    suite("odd-stacks", odd_stacks::cases);
 }
 
 #[test]

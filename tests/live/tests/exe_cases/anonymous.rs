@@ -6,7 +6,7 @@ use whose_live_tests::judge::{about, about_pid};
 use whose_testkit::cases::Cases;
 use whose_testkit::hostile::Zombie;
 use whose_testkit::marker::{Lab, Markers, Running};
-use whose_testkit::{procfs, require, which};
+use whose_testkit::{procfs, require};
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("13a memfd", || memfd(markers));
@@ -17,10 +17,10 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
         cases.case("an image mounted in private", || image(markers));
         cases.case("a layer in an image mounted in private", || layer_in_image(markers));
     }
-    if which("firejail").is_some() {
+    if require(&["firejail"]) {
         cases.case("T18 firejail --private-bin", || firejail(markers));
     }
-    if which("bwrap").is_some() {
+    if require(&["bwrap"]) {
         cases.case("bwrap", || bwrap(markers));
     }
 }

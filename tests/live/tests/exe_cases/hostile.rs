@@ -23,6 +23,9 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("cut short for good", || cut_short(markers));
     cases.case("a layer swapped with another", || layer_swapped(markers));
     cases.case("no regular file where the layer's was", || odd_kinds(markers));
+    cases.case("a name replaced again and again", || restless(markers));
+    cases.case("every page a private copy", || copied(markers));
+    cases.case("a leader that has ended", || leaderless(markers));
     cases.case("exec while asked", || exec_while_asked(markers));
     if require(&["fuse", "fuse-overlayfs"]) {
         cases.case("fuse-overlayfs", || fuse(markers));
@@ -122,13 +125,15 @@ fn swapped(markers: &Markers) {
     lab.sh(&overlay(&["l"], ""));
     let running = lab.run("exec m/x");
     let names = [lab.path("l/x"), lab.path("l/y")];
-    either(running.pid(), &names, lab.keep("exchange l/x l/y"));
+    let going = lab.keep("exchange l/x l/y");
+    either(running.pid(), &names);
+    drop(going);
     about(&running).is_proven();
 }
 
 /// Asks again and again while something goes on: one of these paths, or none.
 #[track_caller]
-fn either(pid: u32, names: &[std::path::PathBuf], going: Going) {
+fn either(pid: u32, names: &[std::path::PathBuf]) {
     for _ in 0..15 {
         let run = exe(&[&pid.to_string()]).run();
         assert!(matches!(run.code, Some(0 | 1 | 3)), "{}", run.story());
@@ -137,7 +142,6 @@ fn either(pid: u32, names: &[std::path::PathBuf], going: Going) {
         assert!(path.is_empty() || named, "{}", run.story());
         assert_eq!(run.code == Some(0), named, "{}", run.story());
     }
-    drop(going);
 }
 
 fn cut(markers: &Markers) {
@@ -145,7 +149,9 @@ fn cut(markers: &Markers) {
     markers.write(&lab.path("l/x"));
     lab.sh(&overlay(&["l"], ""));
     let running = lab.run("exec m/x");
-    either(running.pid(), &[lab.path("l/x")], lab.keep("cut l/x"));
+    let going = lab.keep("cut l/x");
+    either(running.pid(), &[lab.path("l/x")]);
+    drop(going);
     about(&running).at(lab.path("l/x")).is_right_or_silent();
 }
 
@@ -170,7 +176,9 @@ fn layer_swapped(markers: &Markers) {
     lab.sh(&overlay(&["l"], ""));
     let running = lab.run("exec m/d/x");
     let names = [lab.path("l/d/x"), lab.path("other/d/x")];
-    either(running.pid(), &names, lab.keep("exchange l other"));
+    let going = lab.keep("exchange l other");
+    either(running.pid(), &names);
+    drop(going);
     about(&running).is_proven();
 }
 
@@ -190,6 +198,49 @@ fn odd_kinds(markers: &Markers) {
         about(&running).at(lab.path("l/real")).is_right_or_silent();
         lab.sh("rm -r l/x");
     }
+}
+
+/// The name in the stack is removed, replaced and renamed all the time; what runs stays.
+fn restless(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/d/x"));
+    markers.write(&lab.path("new"));
+    lab.sh(&overlay(&["l"], ",redirect_dir=on"));
+    let running = lab.run("exec m/d/x");
+    let script = "echo ready; while test -e go; do cp new m/d/n; mv m/d/n m/d/x; touch m/d/x; \
+                  mv m/d m/e; rm m/e/x; mv m/e m/d; done <&-";
+    lab.sh("touch go");
+    let going = Going::start(lab.command(script));
+    let names = [lab.path("l/d/x")];
+    let seen = std::panic::catch_unwind(|| either(running.pid(), &names));
+    lab.sh("rm go");
+    drop(going);
+    if let Err(panic) = seen {
+        std::panic::resume_unwind(panic);
+    }
+    about(&running).at(lab.path("l/d/x")).lower(0, 1).is_proven();
+}
+
+/// No page is the file's, so that can't be the proof.
+fn copied(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    lab.sh(&overlay(&["l"], ""));
+    let running = lab.run("exec m/x copied");
+    about(&running).at(lab.path("l/x")).is_right_or_silent();
+    lab.sh("touch m/x");
+    markers.patch(&lab.path("u/x"));
+    // The mapping is the lower file's still; nothing shows that but its pages.
+    about(&running).is_right_or_silent();
+}
+
+fn leaderless(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    lab.sh(&overlay(&["l"], ""));
+    let running = lab.run("exec m/x leaderless");
+    assert_eq!(procfs::state(running.pid()), Some('Z'));
+    about(&running).at(lab.path("l/x")).is_right_or_silent();
 }
 
 fn exec_while_asked(markers: &Markers) {

@@ -14,6 +14,7 @@ pub(crate) mod interpreters;
 pub(crate) mod layers;
 pub(crate) mod names;
 pub(crate) mod nested;
+pub(crate) mod odd_stacks;
 pub(crate) mod privileges;
 pub(crate) mod traces;
 
@@ -53,6 +54,17 @@ impl HostMount {
         let image = mount.dir.path().join("image");
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
         run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(mount.point()));
+        mount
+    }
+
+    /// A file system in an image that holds what is in a directory; `words` make it, with the
+    /// directory and the image named by `DIR` and `IMAGE`.
+    pub(crate) fn of(tree: &Path, words: &str) -> HostMount {
+        let dir = tempfile::Builder::new().prefix("whose-fs-").tempdir().unwrap();
+        let mount = HostMount { dir };
+        let image = mount.dir.path().join("image");
+        run(Command::new("sh").args(["-ec", words]).env("DIR", tree).env("IMAGE", &image));
         run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(mount.point()));
         mount
     }
