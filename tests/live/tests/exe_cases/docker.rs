@@ -94,9 +94,10 @@ fn layers(docker: &Docker) {
 
 fn init(docker: &Docker) {
     let name = unique("init");
-    let words = ["run", "-i", "--rm", "--network", "none", "--name", &name, IMAGE, "/bin/low"];
-    let command = docker.command(&words);
-    let running = Running::start_contained(command, "docker");
+    let words = ["create", "-i", "--rm", "--network", "none", "--name", &name, IMAGE, "/bin/low"];
+    let id = docker.cli(&words);
+    let command = docker.command(&["start", "-a", "-i", &name]);
+    let running = Running::start_contained(command, &id);
     assert_eq!(running.pid(), docker.init_pid(&name));
     about(&running).lower(3, 4).copied_up("no").is_proven();
     // By the container's name as well: its init.

@@ -248,6 +248,10 @@ impl Look1<'_> {
                     }
                     let removed = self.exe_look.nlink == 0;
                     file.copied_up = copied_up(&candidate, copied, copied || removed);
+                    if file.copied_up == Some(CopiedUp::AfterStart) {
+                        // Both open the copy, and it does not run.
+                        (file.via_proc, file.merged) = (None, None);
+                    }
                     self.tell(&mut file, &candidate, how, stack.as_ref());
                     if handle_fits_nothing && candidate.is_merged && file.host.known().is_none() {
                         // The kernel names the layer's file, and no file system here has it.

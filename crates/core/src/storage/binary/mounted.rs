@@ -199,7 +199,8 @@ impl Mounted {
         let root = self.ns_root.as_ref()?;
         let at = |path: &BStr| match look.host.lookup(root, path, Way::Plain) {
             Ok(object) => Ok(object.look().ok()),
-            Err(e) if Class::of(e) == Class::Gone => Ok(None),
+            // A link on the way: the directory that was there is gone.
+            Err(e) if matches!(Class::of(e), Class::Gone | Class::Malformed) => Ok(None),
             Err(_) => Err(()),
         };
         if !answers && self.asks_elsewhere(text.as_ref()) {
