@@ -18,6 +18,12 @@ live docker docker.io
 live containerd containerd
 live runc runc
 live crun crun
+live fuse-overlayfs fuse-overlayfs
+live mkfs.btrfs btrfs-progs
+live mkfs.ext4 e2fsprogs
+live mksquashfs squashfs-tools
+live firejail firejail
+live bwrap bubblewrap
 live docker-compose docker-compose
 live iptables iptables
 deep gcc gcc
