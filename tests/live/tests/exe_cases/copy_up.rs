@@ -9,6 +9,7 @@ use whose_testkit::require;
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("5a, 5b, T2 copied up behind a running process", || behind(markers));
+    cases.case("the other one is not in memory", || cold(markers));
     cases.case("hashes are those of the file that runs", || hashes(markers));
     cases.case("5c and then removed", || then_removed(markers));
     cases.case("5d opened for writing", || busy(markers));
@@ -37,6 +38,24 @@ fn behind(markers: &Markers) {
     expected.state(&["present"]).copied_up("after-start").is_proven();
     let expected = about(&after).at(lab.path("u/bin/x")).upper();
     expected.state(&["present"]).copied_up("before-start").is_proven();
+}
+
+/// What can't be compared is not thereby absent.
+fn cold(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    lab.sh(&overlay(&["l"], ""));
+    let evict = |file: &str| lab.sh(&format!("sync {file}; dd if={file} iflag=nocache count=0"));
+    let before = lab.run("exec m/x");
+    lab.sh("touch m/x");
+    evict("u/x");
+    let claim = about(&before).at(lab.path("l/x")).lower(0, 1);
+    claim.copied_up("after-start").is_proven();
+    drop(before);
+    markers.patch(&lab.path("u/x"));
+    let after = lab.run("exec m/x");
+    evict("l/x");
+    about(&after).at(lab.path("u/x")).upper().copied_up("before-start").is_proven();
 }
 
 fn hashes(markers: &Markers) {
