@@ -233,15 +233,18 @@ pub fn not_read_only(calls: &[Call]) -> Vec<String> {
 pub fn not_examining(calls: &[Call], fuse: Option<&Path>) -> Vec<String> {
     let mut wrong = not_read_only(calls);
     wrong.retain(|line| !calls.iter().any(|c| c.line == *line && c.name == "open_by_handle_at"));
-    let flags = |call: &Call, word| call.args.iter().any(|arg| has_word(arg, word));
-    for call in calls.iter().filter(|call| call.name.starts_with("open")) {
+    for (n, call) in calls.iter().enumerate().filter(|(_, call)| call.name.starts_with("open")) {
+        // The second half of a line has the result, the first the flags.
+        let begun = call.line.contains(" resumed>").then(|| {
+            calls[..n].iter().rfind(|c| c.tid == call.tid && c.name == call.name).unwrap_or(call)
+        });
+        let flag = |word| begun.unwrap_or(call).args.iter().any(|arg| has_word(arg, word));
         let paths = || call.path().into_iter().chain(call.opened.clone());
         let memory =
             paths().any(|p| p.starts_with("/proc") && p.file_name() == Some("mem".as_ref()));
-        let opens = call.name == "open_by_handle_at" || !flags(call, "O_PATH");
         let on_fuse = paths().any(|p| fuse.is_some_and(|dir| p.starts_with(dir)));
-        let writes = ["O_WRONLY", "O_RDWR", "O_TRUNC", "O_CREAT"].iter().any(|w| flags(call, w));
-        if memory || opens && on_fuse || writes && call.name == "open_by_handle_at" {
+        let writes = WRITING.iter().any(|word| flag(word)) && call.name == "open_by_handle_at";
+        if memory || on_fuse && !flag("O_PATH") || writes {
             wrong.push(call.line.clone());
         }
     }
@@ -325,7 +328,9 @@ mod tests {
              7 openat(3</proc/12>, \"exe\", O_RDONLY|O_CLOEXEC) = 8</fuse/x>\n\
              7 openat(AT_FDCWD</x>, \"/proc/12/mem\", O_RDONLY) = 9</proc/12/mem>\n\
              7 open_by_handle_at(5</>, {{handle_bytes=8, handle_type=1}}, O_RDWR) = 6</l/x>\n\
-             7 setns(9, 0) = 0\n"
+             7 setns(9, 0) = 0\n\
+             8 openat(3</proc/12>, \"exe\", O_PATH|O_CLOEXEC <unfinished ...>\n\
+             8 <... openat resumed>) = 5</fuse/x>\n"
         );
         let wrong = not_examining(&parse(&trace), Some(Path::new("/fuse")));
         assert_eq!(wrong.len(), 4, "{wrong:#?}");
