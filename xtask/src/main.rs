@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask tidy` and `cargo xtask fuzz`.
+//! Chores of the project: `cargo xtask tidy`, `cargo xtask fuzz` and `cargo xtask hostpath`.
 
 #![allow(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
 )]
 
 mod fuzz;
+mod hostpath;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -17,10 +18,14 @@ use anyhow::{Context, Result};
 const USAGE: &str = "\
 usage: cargo xtask tidy
        cargo xtask fuzz [TARGET...] [--seconds N] [--jobs N]
+       cargo xtask hostpath [--count N] [--seed S] [--only K] [--stop-at-first]
+                            [--keep] [--self-check] [--whose PROGRAM]
 
-tidy  checks the house rules that neither rustc nor clippy know
-fuzz  builds the fuzz targets with coverage on stable Rust and runs them,
-      10 seconds each unless told; crashes go to fuzz/crashes/TARGET/";
+tidy      checks the house rules that neither rustc nor clippy know
+fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
+          10 seconds each unless told; crashes go to fuzz/crashes/TARGET/
+hostpath  builds random overlay stacks with running programs and judges what
+          `whose exe` says of each, by what the program finds in its memory";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
     let done = match command {
         "tidy" if rest.is_empty() => project().and_then(|root| tidy::run(&root)),
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
+        "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(true)

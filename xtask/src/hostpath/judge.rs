@@ -1,0 +1,152 @@
+//! Whether an answer is right, by the memory of the process.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::answer::Answer;
+use super::plan::Program;
+use super::scene::Scene;
+use super::stage::{MARK, Said};
+use super::world::World;
+
+/// What overlayfs is called by statfs(2).
+const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
+/// What counts as a proof.
+pub(super) const PROOFS: &[&str] = &["page", "mapped-inode"];
+
+/// What an answer is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The path of the file that runs, or none where none was to be.
+    Right {
+        /// A field beside the path that is not what the plan knows.
+        mismatch: Option<String>,
+    },
+    /// A path of another file, or of none.
+    Wrong(String),
+    /// No path where there is one, or one without a proof.
+    Unproven(String),
+}
+
+/// The answer that the plan knows: it checks the generator and this judge.
+pub(super) fn planned(world: &World, program: &Program) -> Answer {
+    let text = |text: &'static str| Some(text.to_owned());
+    Answer {
+        host: program.file.as_ref().map(|file| world.resolve(file)),
+        verified: text("page"),
+        state: program.state.and_then(text),
+        copied_up: program.copied_up.and_then(text),
+        ..Answer::default()
+    }
+}
+
+/// Judges the answer for a program that said this when it started.
+pub(super) fn judge(
+    world: &mut World,
+    scene: &mut Scene,
+    index: usize,
+    said: &Said,
+    answer: &Answer,
+) -> Result<Verdict> {
+    let program = scene.plan.programs[index].clone();
+    if said.mark != program.mark {
+        let why = format!("the plan is wrong: mark {} runs, not {}", said.mark, program.mark);
+        return Ok(Verdict::Wrong(why));
+    }
+    let Some(host) = &answer.host else {
+        return Ok(match program.none {
+            Some(_) => Verdict::Right { mismatch: mismatch(&program, answer) },
+            None => Verdict::Unproven("no path".to_owned()),
+        });
+    };
+    if let Err(why) = same_file(world, scene, said, Path::new(OsStr::from_bytes(host)))? {
+        return Ok(Verdict::Wrong(why));
+    }
+    let verified = answer.verified.as_deref().unwrap_or("nothing");
+    if program.none.is_none() && !PROOFS.contains(&verified) {
+        return Ok(Verdict::Unproven(format!("verified by {verified}")));
+    }
+    Ok(Verdict::Right { mismatch: mismatch(&program, answer) })
+}
+
+fn mismatch(program: &Program, answer: &Answer) -> Option<String> {
+    let fields = [
+        ("state", program.state, &answer.state),
+        ("copied_up", program.copied_up, &answer.copied_up),
+    ];
+    fields.into_iter().find_map(|(name, expected, found)| {
+        let expected = expected?;
+        let found = found.as_deref().unwrap_or("absent");
+        (expected != found).then(|| format!("{name} is {found}, the plan says {expected}"))
+    })
+}
+
+/// Whether the process runs the file at `path`: it has the same text, and a note written into it
+/// shows in the memory of the process. That tells even files apart that are the same byte for
+/// byte.
+fn same_file(
+    world: &mut World,
+    scene: &mut Scene,
+    said: &Said,
+    path: &Path,
+) -> Result<Result<(), String>> {
+    if !path.starts_with(world.dir()) {
+        return Ok(Err("the path is none of the stack's".to_owned()));
+    }
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(format!("the path does not open: {error}"))),
+    };
+    match read_mark(&file, world.programs.at) {
+        Ok(mark) if mark == said.mark.as_bytes() => {}
+        Ok(mark) => return Ok(Err(format!("it has the mark {}", String::from_utf8_lossy(&mark)))),
+        Err(error) => return Ok(Err(format!("it has no mark: {error}"))),
+    }
+    // An overlay's own view is not the file of a layer, and writing would copy it up.
+    match rustix::fs::fstatfs(&file) {
+        Ok(found) if found.f_type == OVERLAYFS => {
+            return Ok(Err("it is the overlay's view, not a layer's file".to_owned()));
+        }
+        Ok(_) => {}
+        Err(error) => return Ok(Err(format!("fstatfs: {error}"))),
+    }
+    match options.write(true).open(path) {
+        Ok(file) => write_note(world, scene, said, &file),
+        // What runs as it is, past any overlay: the text is its own, no copy has it.
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Ok(Ok(())),
+        Err(error) => Ok(Err(format!("the path cannot be written: {error}"))),
+    }
+}
+
+fn read_mark(file: &File, at: u64) -> std::io::Result<Vec<u8>> {
+    let mut mark = vec![0; MARK];
+    file.read_exact_at(&mut mark, at)?;
+    Ok(mark)
+}
+
+fn write_note(
+    world: &mut World,
+    scene: &mut Scene,
+    said: &Said,
+    file: &File,
+) -> Result<Result<(), String>> {
+    let note = format!("n{:015}", said.pid);
+    let at = world.programs.at + u64::try_from(MARK)?;
+    if let Err(error) = file.write_all_at(note.as_bytes(), at) {
+        return Ok(Err(format!("writing a note: {error}")));
+    }
+    let now = scene.ask(world, said.pid)?;
+    if now.note == note && now.mark == said.mark {
+        return Ok(Ok(()));
+    }
+    Ok(Err("it is a twin: a note written into it does not show in the process".to_owned()))
+}

@@ -1,0 +1,217 @@
+//! `cargo xtask hostpath`: random overlay stacks, and what `whose exe` says of programs in them.
+//!
+//! Truth is what a program finds in its own memory, never an interface that `whose` may ask too:
+//! each file carries a text of its own, and a note that is written into the file which `whose`
+//! names has to appear in the memory of the process it was asked about.
+
+mod answer;
+mod judge;
+mod plan;
+mod scene;
+mod stage;
+mod table;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use answer::Answer;
+use judge::Verdict;
+use scene::Scene;
+use table::Table;
+use world::World;
+
+/// Stacks that stand at the same time.
+const BATCH: u64 = 40;
+/// Plans printed in full.
+const PLANS: usize = 5;
+
+/// What was typed.
+#[derive(Debug)]
+struct Options {
+    count: u64,
+    seed: u64,
+    only: Option<u64>,
+    stop_at_first: bool,
+    keep: bool,
+    self_check: bool,
+    whose: Option<PathBuf>,
+}
+
+/// Runs it; says whether every answer was right and enough of them were proven.
+pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
+    let options = options(words)?;
+    let whose = if options.self_check { None } else { Some(program(root, &options)?) };
+    world::apart()?;
+    let began = Instant::now();
+    let mut world = World::make()?;
+    println!("hostpath: seed {}, stacks on {}", options.seed, world.disks().join(", "));
+    for why in &world.missing {
+        println!("hostpath: none on {why}");
+    }
+    let mut table = Table::default();
+    let numbers: Vec<u64> = match options.only {
+        Some(number) => vec![number],
+        None => (0..options.count).collect(),
+    };
+    let size = usize::try_from(BATCH)?;
+    for batch in numbers.chunks(size) {
+        let clean = play(&mut world, &options, whose.as_deref(), batch, &mut table)?;
+        if !clean && options.stop_at_first {
+            break;
+        }
+    }
+    table.print();
+    let seconds = began.elapsed().as_secs_f64();
+    println!("hostpath: seed {}, {seconds:.1} s: {}", options.seed, table.summary());
+    Ok(table.passed())
+}
+
+fn options(words: &[String]) -> Result<Options> {
+    let mut options = Options {
+        count: 500,
+        seed: std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.as_secs()),
+        only: None,
+        stop_at_first: false,
+        keep: false,
+        self_check: false,
+        whose: None,
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--count" => options.count = value()?.parse().context("--count")?,
+            "--seed" => options.seed = value()?.parse().context("--seed")?,
+            "--only" => options.only = Some(value()?.parse().context("--only")?),
+            "--whose" => options.whose = Some(PathBuf::from(value()?)),
+            "--stop-at-first" => options.stop_at_first = true,
+            "--keep" => options.keep = true,
+            "--self-check" => options.self_check = true,
+            other => bail!("hostpath has no option {other}"),
+        }
+    }
+    Ok(options)
+}
+
+/// The program to judge: the one named, that of `WHOSE_BIN`, or a fresh release build.
+fn program(root: &Path, options: &Options) -> Result<PathBuf> {
+    let named = options.whose.clone().or_else(|| std::env::var_os("WHOSE_BIN").map(PathBuf::from));
+    let path = match named {
+        Some(path) => path,
+        None => {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .current_dir(root)
+                .args(["build", "--quiet", "--locked", "--release", "--package", "whose"])
+                .stdin(Stdio::null())
+                .status()
+                .context("running cargo")?;
+            ensure!(status.success(), "whose does not build");
+            std::env::var_os("CARGO_TARGET_DIR")
+                .map_or_else(|| root.join("target"), PathBuf::from)
+                .join("release/whose")
+        }
+    };
+    ensure!(path.is_file(), "there is no program {}", path.display());
+    path.canonicalize().context("the program to judge")
+}
+
+/// Builds a batch of stacks, has them judged, and clears them away; says whether all is well.
+fn play(
+    world: &mut World,
+    options: &Options,
+    whose: Option<&Path>,
+    numbers: &[u64],
+    table: &mut Table,
+) -> Result<bool> {
+    let disks = world.disks();
+    let mut scenes = Vec::new();
+    for number in numbers {
+        scenes.push(Scene::build(world, plan::plan(options.seed, *number, &disks))?);
+    }
+    let pids: Vec<u32> = scenes.iter().flat_map(Scene::pids).collect();
+    let mut answers = match whose {
+        Some(whose) => answer::ask(whose, &pids)?,
+        None => Vec::new(),
+    }
+    .into_iter();
+    let mut clean = true;
+    for scene in &mut scenes {
+        let bad = judge_scene(world, whose.is_some(), scene, &mut answers, table)?;
+        if bad.is_empty() {
+            continue;
+        }
+        clean = false;
+        table.complaints += 1;
+        println!("--- stack {} (--seed {} --only {0})", scene.plan.number, options.seed);
+        for line in &bad {
+            println!("{line}");
+        }
+        if table.complaints <= PLANS {
+            print!("{}", scene.plan);
+        }
+        if options.keep {
+            keep(scene, world);
+        }
+    }
+    for scene in scenes {
+        scene.clear(world)?;
+    }
+    Ok(clean)
+}
+
+/// Counts the verdicts on one stack; returns a line for each thing that is wrong.
+fn judge_scene(
+    world: &mut World,
+    asked: bool,
+    scene: &mut Scene,
+    answers: &mut impl Iterator<Item = Answer>,
+    table: &mut Table,
+) -> Result<Vec<String>> {
+    let mut bad: Vec<String> = scene.broken.iter().map(|why| format!("not built: {why}")).collect();
+    table.broken += usize::from(!bad.is_empty());
+    table.stacks += 1;
+    for index in 0..scene.plan.programs.len() {
+        let Some(said) = scene.said[index].clone() else { continue };
+        let answer = if asked {
+            answers.next().unwrap_or_default()
+        } else {
+            judge::planned(world, &scene.plan.programs[index])
+        };
+        let verdict = judge::judge(world, scene, index, &said, &answer)?;
+        let program = &scene.plan.programs[index];
+        table.count(program.label, &scene.plan.traits, &answer, &verdict, program.none);
+        let heard = || format!("program {index}, PID {}, {}: {answer}", said.pid, program.label);
+        match verdict {
+            Verdict::Wrong(why) => bad.push(format!("WRONG: {why}; {}", heard())),
+            Verdict::Unproven(why) => bad.push(format!("unproven: {why}; {}", heard())),
+            Verdict::Right { mismatch: Some(what) } => {
+                println!("label: stack {}: {what}; {}", scene.plan.number, heard());
+            }
+            Verdict::Right { mismatch: None } => {}
+        }
+    }
+    Ok(bad)
+}
+
+/// Lets a stack stand until somebody has looked at it.
+fn keep(scene: &Scene, world: &World) {
+    println!(
+        "kept: `nsenter --mount --target {}` leads to it, below {}; Enter goes on",
+        scene.stage_pid(world),
+        world.dir().display()
+    );
+    let mut line = String::new();
+    if !matches!(std::io::stdin().read_line(&mut line), Ok(1..)) {
+        // Nobody is there to press Enter: stay until ended.
+        loop {
+            std::thread::park();
+        }
+    }
+}
