@@ -65,8 +65,10 @@ pub(super) fn judge(
             None => Verdict::Unproven("no path".to_owned()),
         });
     };
-    if let Err(why) = same_file(world, scene, said, Path::new(OsStr::from_bytes(host)))? {
-        return Ok(Verdict::Wrong(why));
+    match same_file(world, scene, said, Path::new(OsStr::from_bytes(host)))? {
+        Found::Same => {}
+        Found::View => return Ok(Verdict::Unproven("it is the overlay's view".to_owned())),
+        Found::Other(why) => return Ok(Verdict::Wrong(why)),
     }
     let verified = answer.verified.as_deref().unwrap_or("nothing");
     if program.none.is_none() && !PROOFS.contains(&verified) {
@@ -87,43 +89,51 @@ fn mismatch(program: &Program, answer: &Answer) -> Option<String> {
     })
 }
 
+/// What is at a path.
+#[derive(Debug)]
+enum Found {
+    /// The file that the process runs.
+    Same,
+    /// A file with its text in an overlay: true today, but no layer's file.
+    View,
+    /// Another one, or none.
+    Other(String),
+}
+
 /// Whether the process runs the file at `path`: it has the same text, and a note written into it
 /// shows in the memory of the process. That tells even files apart that are the same byte for
 /// byte.
-fn same_file(
-    world: &mut World,
-    scene: &mut Scene,
-    said: &Said,
-    path: &Path,
-) -> Result<Result<(), String>> {
+fn same_file(world: &mut World, scene: &mut Scene, said: &Said, path: &Path) -> Result<Found> {
     if !path.starts_with(world.dir()) {
-        return Ok(Err("the path is none of the stack's".to_owned()));
+        return Ok(Found::Other("the path is none of the stack's".to_owned()));
     }
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(flags.bits().cast_signed());
     let file = match options.open(path) {
         Ok(file) => file,
-        Err(error) => return Ok(Err(format!("the path does not open: {error}"))),
+        Err(error) => return Ok(Found::Other(format!("the path does not open: {error}"))),
     };
     match read_mark(&file, world.programs.at) {
         Ok(mark) if mark == said.mark.as_bytes() => {}
-        Ok(mark) => return Ok(Err(format!("it has the mark {}", String::from_utf8_lossy(&mark)))),
-        Err(error) => return Ok(Err(format!("it has no mark: {error}"))),
+        Ok(mark) => {
+            return Ok(Found::Other(format!("it has the mark {}", String::from_utf8_lossy(&mark))));
+        }
+        Err(error) => return Ok(Found::Other(format!("it has no mark: {error}"))),
     }
     // An overlay's own view is not the file of a layer, and writing would copy it up.
     match rustix::fs::fstatfs(&file) {
         Ok(found) if found.f_type == OVERLAYFS => {
-            return Ok(Err("it is the overlay's view, not a layer's file".to_owned()));
+            return Ok(Found::View);
         }
         Ok(_) => {}
-        Err(error) => return Ok(Err(format!("fstatfs: {error}"))),
+        Err(error) => return Ok(Found::Other(format!("fstatfs: {error}"))),
     }
     match options.write(true).open(path) {
         Ok(file) => write_note(world, scene, said, &file),
         // What runs as it is, past any overlay: the text is its own, no copy has it.
-        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Ok(Ok(())),
-        Err(error) => Ok(Err(format!("the path cannot be written: {error}"))),
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Ok(Found::Same),
+        Err(error) => Ok(Found::Other(format!("the path cannot be written: {error}"))),
     }
 }
 
@@ -133,20 +143,15 @@ fn read_mark(file: &File, at: u64) -> std::io::Result<Vec<u8>> {
     Ok(mark)
 }
 
-fn write_note(
-    world: &mut World,
-    scene: &mut Scene,
-    said: &Said,
-    file: &File,
-) -> Result<Result<(), String>> {
+fn write_note(world: &mut World, scene: &mut Scene, said: &Said, file: &File) -> Result<Found> {
     let note = format!("n{:015}", said.pid);
     let at = world.programs.at + u64::try_from(MARK)?;
     if let Err(error) = file.write_all_at(note.as_bytes(), at) {
-        return Ok(Err(format!("writing a note: {error}")));
+        return Ok(Found::Other(format!("writing a note: {error}")));
     }
     let now = scene.ask(world, said.pid)?;
     if now.note == note && now.mark == said.mark {
-        return Ok(Ok(()));
+        return Ok(Found::Same);
     }
-    Ok(Err("it is a twin: a note written into it does not show in the process".to_owned()))
+    Ok(Found::Other("it is a twin: a note written into it does not show in the process".to_owned()))
 }

@@ -149,7 +149,8 @@ fn play(
         }
         clean = false;
         table.complaints += 1;
-        println!("--- stack {} (--seed {} --only {0})", scene.plan.number, options.seed);
+        let (number, traits) = (scene.plan.number, scene.plan.traits.join(", "));
+        println!("--- stack {number} (--seed {} --only {number}): {traits}", options.seed);
         for line in &bad {
             println!("{line}");
         }

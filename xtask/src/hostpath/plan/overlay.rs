@@ -26,12 +26,24 @@ pub(super) struct File {
     pub(super) linked: bool,
     /// Whether it is what it is because of an earlier mount.
     pub(super) aged: bool,
+    /// Whether it was made in the overlay as it is mounted now.
+    pub(super) born: bool,
+    /// Whether a file of metadata alone stands before its data.
+    pub(super) meta: bool,
 }
 
 impl File {
     /// A file made in the overlay.
     pub(super) fn new(mark: String) -> Self {
-        Self { data: Data::Upper, mark, shadows: false, linked: false, aged: false }
+        Self {
+            data: Data::Upper,
+            mark,
+            shadows: false,
+            linked: false,
+            aged: false,
+            born: true,
+            meta: false,
+        }
     }
 }
 
@@ -42,6 +54,17 @@ pub(super) struct Run {
     /// Its present name in the overlay; the last one when it is removed.
     pub(super) path: Vec<u8>,
     pub(super) data: Data,
+    /// Why a detached overlay tells nothing of it: the handle names another file.
+    pub(super) bound_to_mount: bool,
+    /// Whether it was run through a bind mount, and whether that is gone.
+    pub(super) bind: Option<Bind>,
+}
+
+/// The bind mount of an overlay that a program was run through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bind {
+    Stays,
+    Detached,
 }
 
 /// An overlay as it is at some moment.
@@ -65,6 +88,11 @@ impl Stack {
     pub(super) fn entangled(&self, path: &[u8]) -> bool {
         self.index && self.files.get(path).is_some_and(|file| file.linked)
     }
+
+    /// Whether the overlay gives no handles of layer files.
+    fn mute(&self, draft: &Draft) -> bool {
+        self.nested || draft.plan.space == Space::User
+    }
 }
 
 /// Draws an overlay with its programs.
@@ -82,7 +110,8 @@ pub(super) fn draw(draft: &mut Draft) {
     let files = shown.into_iter().map(|(path, file)| {
         let data = Data::Lower(file.layer, file.real);
         let (mark, shadows, linked) = (file.mark, file.shadows, file.linked);
-        (path, File { data, mark, shadows, linked, aged: false })
+        let meta = file.layer.is_none();
+        (path, File { data, mark, shadows, linked, aged: false, born: false, meta })
     });
     let disk = draft.disk();
     let home = draft.home(&disk);
@@ -157,8 +186,13 @@ fn options(
     match draft.rng.below(100) {
         0..20 => {
             draft.note("relative layers");
-            let first = stack.lowers.first().map_or(b"".as_slice(), |dir| split(dir).0);
-            overlay.from = Some(first.to_vec());
+            let from = stack.lowers.first().map_or(b"".as_slice(), |dir| split(dir).0).to_vec();
+            // Nothing records where the caller stood. Without handles and where metadata leads to
+            // data, only a place near the mount point can be found.
+            if stack.mute(draft) || stack.metacopy || draft.rng.chance(70) {
+                stack.point = join(&from, &draft.name("m"));
+            }
+            overlay.from = Some(from);
         }
         20..40 => {
             draft.note("new mount calls");
@@ -212,6 +246,7 @@ fn age(draft: &mut Draft, stack: &mut Stack, overlay: &mut Overlay, base: &[u8])
     // Numbers of lowers move on by one.
     for (path, file) in &mut stack.files {
         file.aged = true;
+        file.born = false;
         file.data = match std::mem::replace(&mut file.data, Data::Upper) {
             Data::Lower(number, real) => Data::Lower(number.map(|number| number + 1), real),
             Data::Upper => Data::Lower(Some(0), join(&old, path)),
@@ -287,12 +322,16 @@ fn move_layer(draft: &mut Draft, stack: &mut Stack) {
     draft.note("layer directory renamed");
     let to = [dir.as_slice(), b".moved"].concat();
     draft.at(&[b"rename", &dir, &to]);
+    let mute = stack.mute(draft);
     for run in &mut stack.runs {
         if let Data::Lower(Some(n), real) = &mut run.data
             && *n == number
             && let Some(rest) = below(&dir, real)
         {
             *real = join(&to, rest);
+            if mute && let Some(program) = draft.program(run.program) {
+                program.none = program.none.or(Some("renamed layer without a handle"));
+            }
         }
     }
 }
@@ -315,21 +354,21 @@ fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
 fn detach(draft: &mut Draft, stack: &mut Stack) {
     draft.note("overlay detached");
     draft.inside(&[b"detach", &stack.point.clone()]);
-    for run in &stack.runs {
+    for run in stack.runs.iter().filter(|run| run.bind != Some(Bind::Stays)) {
         let Some(program) = draft.program(run.program) else { continue };
         program.state = match program.state {
             Some("present" | "detached") => Some("detached"),
             _ => None,
         };
-        if run.data == Data::Upper && program.copied_up.is_some() {
-            // The handle names the lower file, and no mount is left that names the upper.
-            program.none = program.none.or(Some("upper of a detached overlay"));
+        if run.bound_to_mount {
+            program.none = program.none.or(Some("the handle names another file, no mount is left"));
         }
     }
 }
 
 /// Writes down where each program's file is in the end.
 fn settle(draft: &mut Draft, stack: &Stack) {
+    let mute = stack.mute(draft);
     for run in &stack.runs {
         let file = match (&run.data, &stack.upper) {
             (Data::Lower(_, real), _) => real.clone(),
@@ -338,6 +377,9 @@ fn settle(draft: &mut Draft, stack: &Stack) {
         };
         let hidden = Draft::side(&file) == super::Place::Inside;
         let Some(program) = draft.program(run.program) else { continue };
+        if mute && run.bind == Some(Bind::Detached) {
+            program.none = program.none.or(Some("detached bind without a handle"));
+        }
         if hidden {
             program.none = program.none.or(Some("tmpfs of a private namespace"));
         }

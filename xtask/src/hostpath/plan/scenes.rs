@@ -1,7 +1,7 @@
 //! What befalls one file before and after a program is started from it.
 
 use super::names::{join, split};
-use super::overlay::{Data, File, Run, Stack};
+use super::overlay::{Bind, Data, File, Run, Stack};
 use super::{Draft, Place, Program};
 
 /// One case, if the file and the overlay allow it.
@@ -163,8 +163,11 @@ pub(super) fn copy_up(draft: &mut Draft, stack: &mut Stack, path: &[u8], until: 
         }
     }
     let Some(mut file) = entry else { return now };
-    if file.data != Data::Upper && (way == 0 || !stack.metacopy) {
+    if file.data != Data::Upper && way != 0 && stack.metacopy {
+        file.meta = true;
+    } else if file.data != Data::Upper {
         file.data = Data::Upper;
+        file.meta = false;
         if draft.rng.chance(60) {
             file.mark = remark(draft, stack, &now);
         }
@@ -196,9 +199,10 @@ fn start(
         program.copied_up = Some("no");
     }
     let data = file.data.clone();
+    let bound_to_mount = (data == Data::Upper && !file.born) || file.meta;
     let merged = join(&stack.point, path);
     let index = draft.start(words.unwrap_or(&[b"start", &merged]), program);
-    stack.runs.push(Run { program: index, path: path.to_vec(), data });
+    stack.runs.push(Run { program: index, path: path.to_vec(), data, bound_to_mount, bind: None });
     index
 }
 
@@ -337,7 +341,11 @@ fn elsewhere(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
             let label =
                 if scene == Scene::Bind { "bind of the overlay" } else { "bind, then detached" };
             let index = start(draft, stack, path, label, Some(&[b"start", &bound]));
-            if scene == Scene::BindDetach {
+            let detached = scene == Scene::BindDetach;
+            if let Some(run) = stack.runs.last_mut() {
+                run.bind = Some(if detached { Bind::Detached } else { Bind::Stays });
+            }
+            if detached {
                 draft.inside(&[b"detach", &point]);
                 if let Some(program) = draft.program(index) {
                     program.state = Some("detached");
@@ -388,7 +396,7 @@ fn new_file(draft: &mut Draft, stack: &mut Stack, scene: Scene, number: usize) {
         }
         Scene::NewTwoNames => {
             draft.inside(&[b"unlink", &merged]);
-            set(draft, index, Some("no"), "deleted");
+            set(draft, index, None, "deleted");
             no_path(draft, index, "the name left is not the one run");
         }
         _ => {}
@@ -436,5 +444,6 @@ fn two_names(draft: &mut Draft, stack: &mut Stack, path: &[u8], other: &[u8], sc
     if let Some(run) = stack.runs.last_mut() {
         run.data = Data::Upper;
         run.path = other.to_vec();
+        run.bound_to_mount = true;
     }
 }
