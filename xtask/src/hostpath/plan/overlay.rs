@@ -54,8 +54,11 @@ pub(super) struct Run {
     /// Its present name in the overlay; the last one when it is removed.
     pub(super) path: Vec<u8>,
     pub(super) data: Data,
-    /// Why a detached overlay tells nothing of it: the handle names another file.
-    pub(super) bound_to_mount: bool,
+    /// Whether a handle from the overlay names another file: the lower one of a copy, or one of
+    /// metadata alone.
+    pub(super) apart: bool,
+    /// Whether its data is found through the metadata of another layer.
+    pub(super) meta: bool,
     /// Whether it was run through a bind mount, and whether that is gone.
     pub(super) bind: Option<Bind>,
 }
@@ -323,6 +326,7 @@ fn move_layer(draft: &mut Draft, stack: &mut Stack) {
     let to = [dir.as_slice(), b".moved"].concat();
     draft.at(&[b"rename", &dir, &to]);
     let mute = stack.mute(draft);
+    break_chains(draft, stack);
     for run in &mut stack.runs {
         if let Data::Lower(Some(n), real) = &mut run.data
             && *n == number
@@ -336,17 +340,30 @@ fn move_layer(draft: &mut Draft, stack: &mut Stack) {
     }
 }
 
+/// Without one of its layers the overlay's options no longer lead from metadata to data.
+fn break_chains(draft: &mut Draft, stack: &Stack) {
+    for run in stack.runs.iter().filter(|run| run.meta) {
+        if let Some(program) = draft.program(run.program) {
+            program.none = program.none.or(Some("metadata of a layer that was moved"));
+        }
+    }
+}
+
 fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
     let Some((number, dir)) = used_layer(draft, stack) else { return };
     draft.note("layer directory removed");
     draft.at(&[b"rmtree", &dir]);
+    break_chains(draft, stack);
     for run in &stack.runs {
         if matches!(run.data, Data::Lower(Some(n), _) if n == number)
             && let Some(program) = draft.program(run.program)
         {
             program.none = Some("layer removed");
+            // Of a name that is there and leads to a copy, or that was deleted before, either
+            // word is true.
+            let plain = program.state == Some("present") && program.copied_up == Some("no");
+            program.state = plain.then_some("unlinked");
             program.copied_up = None;
-            program.state = Some("unlinked");
         }
     }
 }
@@ -360,7 +377,7 @@ fn detach(draft: &mut Draft, stack: &mut Stack) {
             Some("present" | "detached") => Some("detached"),
             _ => None,
         };
-        if run.bound_to_mount {
+        if run.apart {
             program.none = program.none.or(Some("the handle names another file, no mount is left"));
         }
     }

@@ -199,10 +199,11 @@ fn start(
         program.copied_up = Some("no");
     }
     let data = file.data.clone();
-    let bound_to_mount = (data == Data::Upper && !file.born) || file.meta;
+    let meta = file.meta;
+    let apart = (data == Data::Upper && !file.born) || meta;
     let merged = join(&stack.point, path);
     let index = draft.start(words.unwrap_or(&[b"start", &merged]), program);
-    stack.runs.push(Run { program: index, path: path.to_vec(), data, bound_to_mount, bind: None });
+    stack.runs.push(Run { program: index, path: path.to_vec(), data, apart, meta, bind: None });
     index
 }
 
@@ -240,7 +241,8 @@ fn one_file(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
 }
 
 fn copied(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
-    let aged = stack.files.get(path).is_some_and(|file| file.aged);
+    // Of a file with two names the copy does not tell that it is one.
+    let unsure = stack.files.get(path).is_some_and(|file| file.aged || file.linked);
     let until = if scene == Scene::CopyRemove { Until::Whole } else { Until::Any };
     let path = copy_up(draft, stack, path, until);
     let whole = stack.files.get(&path).is_some_and(|file| file.data == Data::Upper);
@@ -250,7 +252,7 @@ fn copied(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
         (_, false) => "metadata copied up, then run",
     };
     let index = start(draft, stack, &path, label, None);
-    set(draft, index, (whole && !aged).then_some("before-start"), "present");
+    set(draft, index, (whole && !unsure).then_some("before-start"), "present");
     if scene == Scene::CopyRemove {
         draft.inside(&[b"unlink", &join(&stack.point, &path)]);
         set(draft, index, None, "unlinked");
@@ -430,7 +432,8 @@ fn two_names(draft: &mut Draft, stack: &mut Stack, path: &[u8], other: &[u8], sc
             file.mark = mark;
         }
         let index = start(draft, stack, other, "one of two names copied up, then run", None);
-        set(draft, index, Some("before-start"), "present");
+        // Nothing in the copy tells that it is one.
+        set(draft, index, None, "present");
         start(draft, stack, path, "other of two names copied up, then run", None);
         return;
     }
@@ -444,6 +447,6 @@ fn two_names(draft: &mut Draft, stack: &mut Stack, path: &[u8], other: &[u8], sc
     if let Some(run) = stack.runs.last_mut() {
         run.data = Data::Upper;
         run.path = other.to_vec();
-        run.bound_to_mount = true;
+        run.apart = true;
     }
 }
