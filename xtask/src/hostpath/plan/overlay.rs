@@ -374,6 +374,8 @@ fn detach(draft: &mut Draft, stack: &mut Stack) {
     for run in stack.runs.iter().filter(|run| run.bind != Some(Bind::Stays)) {
         let Some(program) = draft.program(run.program) else { continue };
         program.state = match program.state {
+            // From its own root a chrooted program's name still leads to its file.
+            _ if program.label == "chroot" => None,
             Some("present" | "detached") => Some("detached"),
             _ => None,
         };
