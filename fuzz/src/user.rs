@@ -11,6 +11,9 @@ pub(crate) fn passwd(bytes: &[u8]) {
         text.extend(format!(":x:{uid}:{uid}::/:/bin/sh\n").bytes());
     }
     assert_eq!(passwd_file::parse(&text), entries);
+    for (uid, home) in passwd_file::homes(bytes) {
+        assert!(home.starts_with(b"/") && entries.iter().any(|(known, _)| *known == uid));
+    }
 }
 
 pub(crate) fn idmap(bytes: &[u8]) {

@@ -273,6 +273,14 @@ impl Host {
         found.map(|(_, name)| name.as_bstr())
     }
 
+    /// The home directory of a user, from `etc/passwd` beneath the root.
+    #[must_use]
+    pub fn home_of(&self, uid: u32) -> Option<BString> {
+        let bytes = self.root.read(b"etc/passwd", 16 << 20).ok()?;
+        let mut homes = parse::passwd::homes(&bytes).into_iter();
+        homes.find(|(id, _)| *id == uid).map(|(_, home)| home)
+    }
+
     /// The uid of a user name.
     #[must_use]
     pub fn uid_of(&self, name: &[u8]) -> Option<u32> {

@@ -79,6 +79,11 @@ impl Object {
         Self { fd }
     }
 
+    /// The descriptor.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Looks at it without asking a network or FUSE server.
     ///
     /// # Errors

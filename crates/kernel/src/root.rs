@@ -30,6 +30,8 @@ pub struct Root {
     links: Links,
     /// The only uid whose files are trusted; `None` trusts any (a saved tree keeps no owners).
     owner: Option<u32>,
+    /// Nothing mounted beneath it is entered: what it lies on is known, what is mounted there is not.
+    one_mount: bool,
 }
 
 /// What a directory entry is, as `getdents64` says (no further call).
@@ -50,7 +52,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path.as_bytes(), flags, Mode::empty())
             .map_err(|e| ReadError::from_errno(path, e))?;
-        Ok(Self { dir, shown: path.into(), links, owner: None })
+        Ok(Self { dir, shown: path.into(), links, owner: None, one_mount: false })
     }
 
     /// The directory `rel` beneath this one as a root of its own. `owner` restricts trust.
@@ -60,7 +62,12 @@ impl Root {
     pub fn descend(&self, rel: &[u8], links: Links, owner: Option<u32>) -> Result<Self, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = self.openat(rel, flags)?;
-        Ok(Self { dir, shown: self.join(rel), links, owner })
+        Ok(Self { dir, shown: self.join(rel), links, owner, one_mount: self.one_mount })
+    }
+
+    /// A directory that is open already, of which no link and no mount beneath is followed.
+    pub(crate) fn confined(dir: OwnedFd, shown: BString, owner: u32) -> Self {
+        Self { dir, shown, links: Links::Never, owner: Some(owner), one_mount: true }
     }
 
     /// The path to show people.
@@ -86,7 +93,8 @@ impl Root {
             | match self.links {
                 Links::Within => ResolveFlags::IN_ROOT,
                 Links::Never => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-            };
+            }
+            | if self.one_mount { ResolveFlags::NO_XDEV } else { ResolveFlags::empty() };
         let name = rel.strip_prefix(b"/").unwrap_or(rel);
         let name = if name.is_empty() { &b"."[..] } else { name };
         // EAGAIN: a rename raced with the walk; the manual says to try again.

@@ -165,6 +165,10 @@ fn chain_of(line: &Line, levels: &[Level]) -> Vec<Owner> {
                 continue;
             }
             contained = true;
+            // What a container runs has its state inside that container.
+            if let Some(outer) = chain.iter().rfind(|o| o.kind.has_root()) {
+                owner.within.clone_from(&outer.id);
+            }
             if owner.pod_uid.is_none() {
                 owner.pod_uid = pod_uid.take();
             }

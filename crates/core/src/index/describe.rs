@@ -67,7 +67,8 @@ impl Index<'_> {
     /// The owner with its description, and its state when that is asked for.
     pub(super) fn described(&mut self, owner: &Owner, members: Members, needs: Needs) -> Rc<Owner> {
         let live = needs.has(Needs::LIVENESS);
-        let key = (owner.runtime, owner.id.clone(), owner.cgroup.clone(), live);
+        let user = owner.description().and_then(|d| d.user.clone());
+        let key = (owner.runtime, owner.id.clone(), owner.cgroup.clone(), user, live);
         if let Some(known) = self.owners.get(&key) {
             return Rc::clone(known);
         }
@@ -76,11 +77,13 @@ impl Index<'_> {
             Members::Has(pid) => Some(pid),
             Members::None | Members::Unread => None,
         };
-        owner.described = match self.description_of(owner.runtime, owner.id.as_ref(), hint) {
-            None => Described::No,
-            Some(Ok(description)) => Described::Yes(Box::new(description)),
-            Some(Err(gap)) => Described::Unread(gap),
-        };
+        if owner.description().is_none() {
+            owner.described = match self.description_for(&owner, hint) {
+                None => Described::No,
+                Some(Ok(description)) => Described::Yes(Box::new(description)),
+                Some(Err(gap)) => Described::Unread(gap),
+            };
+        }
         if needs.has(Needs::LIVENESS) {
             owner.state = self.state(&owner, members);
             owner.init_pid = self.init_pid(&owner, members);
@@ -176,6 +179,8 @@ impl Index<'_> {
         let is_member = self.host.process(pid).and_then(|p| p.cgroup()).is_ok_and(|lines| {
             lines.iter().any(|l| l.segments().any(|s| s.contains_str(&owner.id)))
         });
+        // Without a cgroup of its own a container's processes are those below its monitor.
+        let is_member = is_member || (owner.cgroup.is_empty() && self.is_watched(pid, owner));
         is_member.then_some(pid).into()
     }
 }

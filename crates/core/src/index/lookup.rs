@@ -89,7 +89,8 @@ impl Index<'_> {
     /// One container with its processes. Nothing but its own cgroup and state is read.
     pub fn container(&mut self, engine: Engine, id: &BStr, needs: Needs) -> Container {
         let mut owner = Owner::new(OwnerKind::Container, engine, id);
-        let description = self.description_of(engine, id, None).and_then(Result::ok);
+        owner.within = self.found_within(engine, id);
+        let description = self.description_for(&owner, None).and_then(Result::ok);
         let believed_pid = description.as_ref().and_then(|d| d.pid);
         let running = description
             .as_ref()
@@ -111,7 +112,11 @@ impl Index<'_> {
                     Err(e) => Err(Gap::from_read(what::PIDS, &e)),
                 }
             }
-            Ok(None) => Ok(Vec::new()),
+            // A user's engine may have no cgroups to give: then its monitor shows what runs.
+            Ok(None) => {
+                let below = believed_pid.and_then(|pid| self.watched_pids(id, pid));
+                Ok(below.unwrap_or_default())
+            }
             Err(e) => Err(Gap::from_read(what::PIDS, e)),
         };
         let members = match &pids {
@@ -133,7 +138,22 @@ impl Index<'_> {
             owner.kind = seed.kind;
             owner.name = seed.name;
             owner.pod_uid = seed.pod_uid;
+            owner.within = seed.within;
         }
+    }
+
+    /// The processes in a container's cgroup and below; none where that can't be told.
+    pub(super) fn pids_of(&self, owner: &Owner) -> Vec<u32> {
+        let line = Line {
+            hierarchy: u32::from(!owner.hierarchy.is_empty()),
+            controllers: owner.hierarchy.clone(),
+            path: owner.cgroup.clone(),
+            deleted: false,
+        };
+        let hierarchies = self.hierarchies().unwrap_or_default();
+        let dir = hierarchies.iter().find(|h| h.holds(&line)).and_then(|h| h.dir(&owner.cgroup));
+        let members = dir.filter(|_| !owner.cgroup.is_empty()).map(|d| self.members_below(&d));
+        members.and_then(Result::ok).map(|(_, pids)| pids).unwrap_or_default()
     }
 
     /// The levels around a container, outermost first and without itself, from its cgroup path.

@@ -106,7 +106,12 @@ impl Index<'_> {
             }
         } else {
             self.place_outside(dir, p, &mut chain, &mut evidence)?;
-            p.role = decision.role.or(outside_role(&chain)).into();
+            p.role = match chain.last() {
+                Some(owner) if owner.description().is_some() => {
+                    Fact::Known(self.role_inside(p, &chain))
+                }
+                _ => decision.role.or(outside_role(&chain)).into(),
+            };
         }
         Ok(Membership { chain: chain.into_iter().map(Rc::new).collect(), evidence })
     }
@@ -235,6 +240,11 @@ impl Index<'_> {
             // Services may have a root directory of their own and are no containers.
             Place::OtherRoot(seen) if service => evidence.push(seen),
             Place::Inside(seen) | Place::OtherRoot(seen) => {
+                if let Some((owner, above)) = self.watched(p) {
+                    chain.push(owner);
+                    evidence.extend([above, seen]);
+                    return Ok(());
+                }
                 let id = p.cgroup_path.known().cloned().unwrap_or_default();
                 chain.push(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id));
                 evidence.push(seen);

@@ -9,13 +9,15 @@ mod facts;
 pub mod layers;
 pub mod lookup;
 mod membership;
+mod nested;
 pub mod paths;
 pub mod plan;
 mod roots;
 pub mod scan;
+mod users;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bstr::BString;
@@ -30,14 +32,17 @@ use membership::{Decision, HostReference};
 use roots::Roots;
 
 /// What identifies an owner on this host: two engines may know the same id.
-/// The last part: whether its live state was asked for.
-type OwnerKey = (Engine, BString, BString, bool);
+/// The last parts: the user who says so, and whether its live state was asked for.
+type OwnerKey = (Engine, BString, BString, Option<BString>, bool);
 
 /// Everything found out about a host during one command.
 #[derive(Debug)]
 pub struct Index<'h> {
     host: &'h Host,
     roots: Roots,
+    nested: nested::NestedRoots,
+    users_seen: HashSet<(u32, bool)>,
+    watchers: HashMap<u32, Option<users::Watcher>>,
     decisions: HashMap<membership::Key, Rc<Decision>>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
     reference: OnceCell<HostReference>,
@@ -52,6 +57,9 @@ impl<'h> Index<'h> {
         Self {
             host,
             roots: Roots::default(),
+            nested: nested::NestedRoots::default(),
+            users_seen: HashSet::new(),
+            watchers: HashMap::new(),
             decisions: HashMap::new(),
             owners: HashMap::new(),
             reference: OnceCell::new(),

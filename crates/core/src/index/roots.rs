@@ -12,8 +12,9 @@ use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::Index;
 use super::arbitrate::Confirmed;
+use super::users::{live_users, manager_of};
 use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap};
+use crate::model::{Description, Engine, Gap, Owner};
 use crate::runtime::{
     FoundRoots, Hints, Level, Matches, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
 };
@@ -26,6 +27,7 @@ enum Step {
     Default,
     Configured,
     Running,
+    Users,
 }
 
 impl Step {
@@ -34,7 +36,8 @@ impl Step {
             Self::Nothing => Some((Self::Default, Hints::Default)),
             Self::Default => Some((Self::Configured, Hints::Configured)),
             Self::Configured => Some((Self::Running, Hints::Running)),
-            Self::Running => None,
+            // Users' own: see `advance`.
+            Self::Running | Self::Users => None,
         }
     }
 }
@@ -55,6 +58,16 @@ pub(super) struct Roots {
 impl Roots {
     /// Takes the next step; false when there is none.
     fn advance(&mut self, host: &Host) -> bool {
+        if self.step == Step::Running {
+            self.step = Step::Users;
+            for user in live_users(host) {
+                for runtime in REGISTRY {
+                    let found = runtime.roots(host, Hints::User(&user));
+                    self.add(*runtime, found);
+                }
+            }
+            return true;
+        }
         let Some((step, hints)) = self.step.next() else {
             return false;
         };
@@ -144,8 +157,25 @@ impl Index<'_> {
         }
     }
 
-    /// What the runtime's state says of a container; `hint` is one of its processes. `None` for a
+    /// What the state of whoever runs the container says of it: the engine inside the container
+    /// around it, a user's own, else the host's. `hint` is one of its processes. `None` for a
     /// runtime that keeps no state.
+    pub(super) fn description_for(
+        &mut self,
+        owner: &Owner,
+        hint: Option<u32>,
+    ) -> Option<Result<Description, Gap>> {
+        let (engine, id) = (owner.runtime, owner.id.as_ref());
+        if !owner.within.is_empty() {
+            return self.nested_description(owner, hint);
+        }
+        match manager_of(&owner.cgroup) {
+            Some(uid) if uid != 0 => self.users_description(engine, id, uid, hint),
+            _ => self.description_of(engine, id, hint),
+        }
+    }
+
+    /// What the host's engines say of a container.
     pub(super) fn description_of(
         &mut self,
         engine: Engine,
@@ -260,6 +290,33 @@ impl Index<'_> {
         (None, self.roots.gaps.iter().map(|(_, gap)| gap.clone()).collect())
     }
 
+    /// Learns of engines by the binds of a container's process.
+    pub(super) fn learn_from_mounts(&mut self, runtime: &dyn Runtime, pid: u32) {
+        self.roots_from_mounts(runtime, pid);
+    }
+
+    /// Adds roots that were found.
+    pub(super) fn add_roots(&mut self, runtime: &dyn Runtime, found: FoundRoots) {
+        self.roots.add(runtime, found);
+    }
+
+    /// The roots of an engine that are known by now.
+    pub(super) fn roots_of(&self, engine: Engine) -> impl Iterator<Item = &StateRoot> {
+        self.roots.of(engine)
+    }
+
+    /// What stood in the way of looking at an engine's roots.
+    pub(super) fn gap_of(&self, engine: Engine) -> Option<Gap> {
+        self.roots.gaps.iter().find(|(e, _)| *e == engine).map(|(_, gap)| gap.clone())
+    }
+
+    /// Takes all steps; the gaps met so far, and every root with its engine.
+    pub(super) fn all_roots(&mut self) -> (Vec<Gap>, &[(Engine, StateRoot)]) {
+        while self.roots.advance(self.host) {}
+        let gaps = self.roots.gaps.iter().map(|(_, gap)| gap.clone()).collect();
+        (gaps, &self.roots.known)
+    }
+
     /// Learns of engines from the arguments of daemons seen in a scan.
     pub(super) fn roots_from_daemon(&mut self, pid: u32, start_ticks: u64) {
         let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
@@ -311,6 +368,9 @@ impl Index<'_> {
             }
             self.roots_from_cgroups();
         }
+        if search.found.is_empty() {
+            self.search_nested(query, &mut search);
+        }
         search.gaps.extend(self.roots.gaps.iter().map(|(_, gap)| gap.clone()));
         search.found.sort();
         search.found.dedup();
@@ -342,6 +402,10 @@ impl Index<'_> {
                     let Some(runtime) = by_engine(engine) else {
                         continue;
                     };
+                    let members = cgroup_tree::members(host, &dir).unwrap_or_default();
+                    if let Some(pid) = members.first() {
+                        self.roots_inside(id.as_ref(), *pid, Vec::new());
+                    }
                     let knows = |root: &StateRoot| {
                         runtime
                             .find(host, root, Query::Id(id.as_ref()))
@@ -350,7 +414,6 @@ impl Index<'_> {
                     if self.roots.of(engine).any(knows) {
                         continue;
                     }
-                    let members = cgroup_tree::members(host, &dir).unwrap_or_default();
                     if let Some(pid) = members.first() {
                         self.roots_from_mounts(runtime, *pid);
                     }

@@ -104,6 +104,9 @@ impl Index<'_> {
         if needs.has(Needs::DESCRIPTION) && daemon {
             self.roots_from_daemon(row.process.pid, row.process.start_ticks());
         }
+        if needs.has(Needs::DESCRIPTION) {
+            self.notice_engine(&row);
+        }
         match plan.filter(Stage::Owner, &row) {
             Says::No => {}
             Says::Undecided => listing.undecided += 1,

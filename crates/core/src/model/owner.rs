@@ -56,6 +56,14 @@ impl OwnerKind {
     }
 }
 
+impl OwnerKind {
+    /// Whether an engine may run inside it, with its state in a root directory of its own.
+    #[must_use]
+    pub fn has_root(self) -> bool {
+        matches!(self, Self::Container | Self::Machine)
+    }
+}
+
 /// The engine or manager, if proven; the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Engine(pub &'static str);
@@ -190,6 +198,8 @@ pub struct Owner {
     pub cgroup: BString,
     /// Whether `cgroup` is a cgroup v2 path, and the line's v1 controllers.
     pub hierarchy: BString,
+    /// Id of the container whose own engine runs it; empty for what the host's engines run.
+    pub within: BString,
 }
 
 impl Owner {
@@ -207,6 +217,7 @@ impl Owner {
             init_pid: Fact::Unasked,
             cgroup: BString::default(),
             hierarchy: BString::default(),
+            within: BString::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::claim::{Claim, Mine, Proof, Serves, Subject, each_segment};
-use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
+use super::{FoundRoots, Hints, Inside, Matches, Query, Runtime, StateRoot, User, segment};
 use crate::model::gap::what;
 use crate::model::{
     Compose, ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod, Role,
@@ -27,6 +27,8 @@ const ENGINE: Engine = Engine("docker");
 
 /// Data roots of the system's engine when nothing moves them: moby's, and the snap package's.
 const DATA_ROOTS: [&str; 2] = ["var/lib/docker", "var/snap/docker/common/var-lib-docker"];
+/// The data root of a user's own engine, in his home unless `$XDG_DATA_HOME` moves it.
+const USERS_ROOT: &str = ".local/share/docker";
 /// Where `daemon.json` lies, for both.
 const DAEMON_JSON: [&str; 2] =
     ["etc/docker/daemon.json", "var/snap/docker/current/config/daemon.json"];
@@ -79,7 +81,19 @@ impl Runtime for Docker {
             },
             Hints::At(path) => open_all(host, [path.into()]),
             Hints::Args(args) => open_all(host, data_root_arg(args)),
+            Hints::User(user) => of_user(host, user),
+            Hints::Inside(inside) => inner_roots(inside),
         }
+    }
+
+    fn monitor(&self) -> Option<&'static str> {
+        Some("containerd-shim")
+    }
+
+    fn watched(&self, args: &[BString]) -> Option<BString> {
+        let namespace = Subject::flag(args, "namespace")?;
+        let id = Subject::flag(args, "id").filter(|id| segment::is_hex64(id))?;
+        namespace.starts_with(b"moby").then_some(id)
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
@@ -252,8 +266,52 @@ fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
     }
     let uid = host.root().look(path)?.st_uid;
     let root = host.root().descend(path, Links::Never, Some(uid))?;
-    let name = || host.user_name(uid).map_or_else(|| uid.to_string().into(), BString::from);
-    Ok(StateRoot { root, user: (uid != 0).then(name) })
+    Ok(StateRoot { root, user: (uid != 0).then(|| name_of(host, uid)) })
+}
+
+/// The data root of a user's own engine: where its arguments say, else in his home
+/// (moby pkg/homedir). What is not his does not count.
+fn of_user(host: &Host, user: &User) -> FoundRoots {
+    let named = data_root_arg(&user.args);
+    let open = match &named {
+        Some(path) => host.owned_dir(BStr::new("/"), path.as_ref(), user.uid),
+        None => host.owned_dir(user.home.as_ref(), BStr::new(USERS_ROOT), user.uid),
+    };
+    let mut found = FoundRoots::default();
+    match open {
+        Ok(root) => found.roots.push(StateRoot { root, user: Some(name_of(host, user.uid)) }),
+        Err(e) if e.class == Class::Gone => {}
+        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+    }
+    found
+}
+
+fn name_of(host: &Host, uid: u32) -> BString {
+    host.user_name(uid).map_or_else(|| uid.to_string().into(), BString::from)
+}
+
+/// The data root of an engine in a container: where its arguments say, else the usual place there,
+/// else where its own containers' binds come from.
+fn inner_roots(inside: &Inside<'_>) -> FoundRoots {
+    let mut found = FoundRoots::default();
+    let mut paths: Vec<BString> = data_root_arg(&inside.args).into_iter().collect();
+    if paths.is_empty() {
+        if let Ok(table) = inside.process.mountinfo() {
+            paths = from_binds(&table, &inside.mounts);
+        }
+        paths.push(DATA_ROOTS[0].into());
+    }
+    for path in paths {
+        match inside.process.directory(path.as_ref()) {
+            Ok(root) => {
+                found.roots.push(StateRoot { root, user: None });
+                break;
+            }
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+        }
+    }
+    found
 }
 
 /// The data root that `--data-root` (or `-g`, `--graph` of old) names.

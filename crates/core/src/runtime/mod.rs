@@ -34,6 +34,7 @@ mod youki;
 
 use bstr::{BStr, BString};
 use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
@@ -84,6 +85,32 @@ pub enum Hints<'h> {
     At(&'h BStr),
     /// The arguments of a daemon.
     Args(&'h [BString]),
+    /// A user who may have an engine of his own, and its arguments if it was seen running.
+    User(&'h User),
+    /// An engine inside a container.
+    Inside(&'h Inside<'h>),
+}
+
+/// A user as `etc/passwd` has him.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// His uid.
+    pub uid: u32,
+    /// His home directory.
+    pub home: BString,
+    /// Arguments of his engine; empty when it was not seen.
+    pub args: Vec<BString>,
+}
+
+/// What is known of an engine in a container, by one process there.
+#[derive(Debug)]
+pub struct Inside<'h> {
+    /// The process: the engine, or one that it started.
+    pub process: ProcDir<'h>,
+    /// Its arguments.
+    pub args: Vec<BString>,
+    /// Mounts of one of the engine's own containers; empty when there is none.
+    pub mounts: Vec<Mount>,
 }
 
 /// One directory tree of an engine's state.
@@ -133,6 +160,17 @@ pub trait Runtime: Sync {
 
     /// What it makes of the evidence. Pure.
     fn claim(&self, subject: &Subject<'_>) -> Claim;
+
+    /// How the name of its containers' monitors begins, if users run some of their own.
+    fn monitor(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The container that a monitor of these arguments says it watches. Anyone can say so: it counts
+    /// for a user's own containers only. Pure.
+    fn watched(&self, _args: &[BString]) -> Option<BString> {
+        None
+    }
 
     /// Roots of its state, by one kind of hint.
     fn roots(&self, _host: &Host, _hints: Hints<'_>) -> FoundRoots {

@@ -87,6 +87,25 @@ impl<'h> ProcDir<'h> {
         Self { host, pid, dir: Dir::Saved(root) }
     }
 
+    /// The host it is of.
+    pub(crate) fn host(&self) -> &'h Host {
+        self.host
+    }
+
+    /// The path of a file of it, for messages.
+    pub(crate) fn shown(&self, name: &[u8]) -> BString {
+        self.host.shown(&[format!("proc/{}/", self.pid).as_bytes(), name].concat())
+    }
+
+    /// In a saved tree, what was saved of the process's own root: a directory in the place of the
+    /// link.
+    pub(crate) fn saved_root(&self) -> Option<Result<Root, ReadError>> {
+        let Dir::Saved(dir) = &self.dir else { return None };
+        let why = "the saved tree does not have the process's own root";
+        let none = || ReadError::new(self.path("root"), Class::Unsupported, why);
+        Some(dir.descend(b"root", Links::Never, None).map_err(|_| none()))
+    }
+
     /// The PID it was opened by.
     #[must_use]
     pub fn pid(&self) -> u32 {

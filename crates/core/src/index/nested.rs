@@ -1,0 +1,182 @@
+//! Engines inside containers: their state lies beneath the outer container's own root, and is
+//! believed about what that container runs and about nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, parse};
+
+use super::Index;
+use super::roots::Search;
+use crate::model::gap::what;
+use crate::model::{Description, Engine, Gap, Owner};
+use crate::runtime::{Hints, Inside, Query, REGISTRY, StateRoot, by_engine};
+
+/// Ancestors looked at for one that is in the outer container.
+const MOST_ANCESTORS: usize = 32;
+
+/// One engine's root in a container.
+#[derive(Debug)]
+pub(super) struct Nested {
+    /// Id of the container.
+    pub(super) outer: BString,
+    /// The engine.
+    pub(super) engine: Engine,
+    /// Its state.
+    pub(super) root: StateRoot,
+    /// PID namespaces down to the engine's, the host's counted: its PIDs are those of the last.
+    depth: usize,
+}
+
+/// What is known of engines inside containers.
+#[derive(Debug, Default)]
+pub(super) struct NestedRoots {
+    pub(super) known: Vec<Nested>,
+    /// What stood in the way, by outer container.
+    gaps: Vec<(BString, Gap)>,
+    tried: HashSet<(BString, u32)>,
+    /// Containers that a search found in them, and the outer container of each.
+    hits: HashMap<(Engine, BString), BString>,
+}
+
+impl Index<'_> {
+    /// Learns of engines in the container `outer` by one of its processes; `mounts` are those of a
+    /// container that they run.
+    pub(super) fn roots_inside(&mut self, outer: &BStr, pid: u32, mounts: Vec<Mount>) {
+        if !self.nested.tried.insert((outer.into(), pid)) {
+            return;
+        }
+        let host = self.host;
+        let Ok(process) = host.process(pid) else { return };
+        let Ok(stat) = process.stat() else { return };
+        let depth = process.status().ok().and_then(|s| s.nspid).map_or(1, |n| n.len());
+        let mut args = Vec::new();
+        if stat.comm == "dockerd" {
+            let ask = Ask { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
+            let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
+            args = parse::cmdline::parse(&bytes);
+        }
+        let inside = Inside { process, args, mounts };
+        for runtime in REGISTRY {
+            let engine = runtime.engine();
+            let found = runtime.roots(host, Hints::Inside(&inside));
+            self.nested.gaps.extend(found.gaps.into_iter().map(|g| (outer.into(), g)));
+            for root in found.roots {
+                let place = |r: &StateRoot| r.root.look(b"").map(|s| (s.st_dev, s.st_ino)).ok();
+                let new = place(&root);
+                let same = |n: &Nested| n.engine == engine && n.outer == outer;
+                if !self.nested.known.iter().any(|n| same(n) && place(&n.root) == new) {
+                    self.nested.known.push(Nested { outer: outer.into(), engine, root, depth });
+                }
+            }
+        }
+    }
+
+    /// Learns of them by a process of a container that `outer` runs: its monitor is in `outer`.
+    fn roots_above(&mut self, outer: &BStr, pid: u32) {
+        let host = self.host;
+        let mounts = host.process(pid).and_then(|p| p.mountinfo()).unwrap_or_default();
+        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
+        let mut at = pid;
+        for _ in 0..MOST_ANCESTORS {
+            let Ok(stat) = host.process(at).and_then(|p| p.stat()) else { return };
+            at = stat.ppid;
+            let Ok(Some(row)) = self.row(at, needs) else { return };
+            match row.owner() {
+                Some(owner) if owner.id == outer => {
+                    return self.roots_inside(outer, at, mounts);
+                }
+                Some(owner) if owner.kind.contains() => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// What the engine inside the outer container says of the owner; `hint` is one of its processes.
+    pub(super) fn nested_description(
+        &mut self,
+        owner: &Owner,
+        hint: Option<u32>,
+    ) -> Option<Result<Description, Gap>> {
+        let runtime = by_engine(owner.runtime)?;
+        let outer = BStr::new(&owner.within);
+        let knows = |n: &Nested| n.outer == outer && n.engine == owner.runtime;
+        if let Some(pid) = hint
+            && !self.nested.known.iter().any(knows)
+        {
+            self.roots_above(outer, pid);
+        }
+        let mut problem = None;
+        for nested in self.nested.known.iter().filter(|n| knows(n)) {
+            match runtime.describe(&nested.root, owner.id.as_ref())? {
+                Ok(mut description) => {
+                    let believed = description.pid;
+                    description.pid =
+                        believed.and_then(|pid| self.outside(pid, nested.depth, owner, hint));
+                    return Some(Ok(description));
+                }
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+        let told = || self.nested.gaps.iter().find(|(o, _)| o == outer).map(|(_, g)| g.clone());
+        let gap = problem.or_else(told).map(|g| Gap { what: what::DESCRIPTION, ..g });
+        let unknown = || {
+            let why = format!("no {} state in the container around it knows it", owner.runtime.0);
+            Gap::new(what::DESCRIPTION, Class::Gone, self.host.shown(b""), why, None)
+        };
+        Some(Err(gap.unwrap_or_else(unknown)))
+    }
+
+    /// The PID here of the owner's process that an engine `depth` PID namespaces deep calls `pid`.
+    fn outside(&self, pid: u32, depth: usize, owner: &Owner, hint: Option<u32>) -> Option<u32> {
+        let is_it = |host_pid: &u32| {
+            let status = self.host.process(*host_pid).and_then(|p| p.status());
+            let pids = status.ok().and_then(|s| s.nspid).unwrap_or_else(|| vec![*host_pid]);
+            depth.checked_sub(1).and_then(|at| pids.get(at)) == Some(&pid)
+        };
+        let mut found = hint.filter(is_it);
+        if found.is_none() {
+            found = self.pids_of(owner).iter().copied().find(is_it);
+        }
+        found
+    }
+
+    /// Every root of an engine in a container, with that container's id.
+    pub(super) fn nested_roots(&self) -> impl Iterator<Item = (&BString, Engine, &StateRoot)> {
+        self.nested.known.iter().map(|n| (&n.outer, n.engine, &n.root))
+    }
+
+    /// What stood in the way of looking into containers.
+    pub(super) fn nested_gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.nested.gaps.iter().map(|(_, gap)| gap)
+    }
+
+    /// Searches the engines inside containers, once the host's own know nothing.
+    pub(super) fn search_nested(&mut self, query: Query<'_>, search: &mut Search) {
+        let host = self.host;
+        for nested in &self.nested.known {
+            let Some(runtime) = by_engine(nested.engine) else { continue };
+            match runtime.find(host, &nested.root, query) {
+                Ok(matches) => {
+                    for id in matches.ids {
+                        let hit = (nested.engine, id);
+                        self.nested.hits.insert(hit.clone(), nested.outer.clone());
+                        search.found.push(hit);
+                    }
+                    search.gaps.extend(matches.gaps);
+                }
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => search.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+            }
+        }
+    }
+
+    /// The container around one that a search found inside it.
+    pub(super) fn found_within(&self, engine: Engine, id: &BStr) -> BString {
+        self.nested.hits.get(&(engine, id.into())).cloned().unwrap_or_default()
+    }
+}

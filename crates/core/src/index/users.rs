@@ -1,0 +1,252 @@
+//! Users' own engines: found by what runs of them, never by walking through homes.
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::read::cgroup_tree;
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, Host, parse, scan};
+
+use super::Index;
+use crate::model::gap::what;
+use crate::model::{
+    Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Row, Source,
+};
+use crate::runtime::{Hints, REGISTRY, Runtime, StateRoot, User, by_engine};
+
+/// Ancestors looked at for a container's monitor.
+const MOST_ANCESTORS: usize = 32;
+/// Users that a directory of running users' names may list.
+const MOST_USERS: usize = 100_000;
+
+/// A process that watches over a container, by its own word: engine, id, its uid and its PID.
+pub(super) type Watcher = (Engine, BString, u32, u32);
+
+/// Users who have something running by which an engine of theirs can be told: a user manager's
+/// cgroup, or a PID file in their runtime directory.
+pub(super) fn live_users(host: &Host) -> Vec<User> {
+    let mut uids: Vec<u32> = Vec::new();
+    for hierarchy in cgroup_tree::hierarchies(host).unwrap_or_default() {
+        let slices = [hierarchy.point.as_slice(), b"/user.slice"].concat();
+        for slice in host.root().list(&slices, MOST_USERS).unwrap_or_default() {
+            let uid = slice.name.strip_prefix(b"user-").and_then(|n| n.strip_suffix(b".slice"));
+            let Some(uid) = uid.and_then(parse::decimal32) else { continue };
+            let manager = format!("/{}/user@{uid}.service", slice.name);
+            if host.root().has_dir(&[slices.as_slice(), manager.as_bytes()].concat()) {
+                uids.push(uid);
+            }
+        }
+    }
+    for entry in host.root().list(b"run/user", MOST_USERS).unwrap_or_default() {
+        let Some(uid) = parse::decimal32(&entry.name) else { continue };
+        let dir = host.owned_dir(BStr::new("/run/user"), entry.name.as_ref(), uid);
+        if dir.is_ok_and(|d| d.look(b"docker.pid").is_ok()) {
+            uids.push(uid);
+        }
+    }
+    uids.sort_unstable();
+    uids.dedup();
+    uids.retain(|uid| *uid != 0);
+    uids.into_iter().filter_map(|uid| user(host, uid, Vec::new())).collect()
+}
+
+fn user(host: &Host, uid: u32, args: Vec<BString>) -> Option<User> {
+    Some(User { uid, home: host.home_of(uid)?, args })
+}
+
+/// The user whose manager runs a cgroup: the uid in `user@UID.service`.
+#[must_use]
+pub(super) fn manager_of(cgroup: &[u8]) -> Option<u32> {
+    let uid = |segment: &[u8]| {
+        parse::decimal32(segment.strip_prefix(b"user@")?.strip_suffix(b".service")?)
+    };
+    cgroup.split_str("/").find_map(uid)
+}
+
+impl Index<'_> {
+    /// Learns of a user's own engines, at his home or where the arguments of a daemon of his say.
+    pub(super) fn roots_of_user(&mut self, uid: u32, args: Vec<BString>) {
+        let daemon = !args.is_empty();
+        if uid == 0 || !self.users_seen.insert((uid, daemon)) {
+            return;
+        }
+        let host = self.host;
+        let Some(user) = user(host, uid, args) else { return };
+        for runtime in REGISTRY {
+            self.add_roots(*runtime, runtime.roots(host, Hints::User(&user)));
+        }
+    }
+
+    /// Learns of engines from a process that a scan came by: a user's own, or one in a container. Any
+    /// process may call itself so; that only tells where to look.
+    pub(super) fn notice_engine(&mut self, row: &Row) {
+        let p = &row.process;
+        let uid = p.uid().filter(|uid| *uid != 0);
+        let Some(owner) = row.owner() else { return };
+        if p.comm() == b"dockerd" {
+            if owner.kind.has_root() {
+                let outer = owner.id.clone();
+                return self.roots_inside(outer.as_ref(), p.pid, Vec::new());
+            }
+            if let Some(uid) = uid {
+                let ask = Ask { file: Slow::Cmdline, pid: p.pid, start_ticks: p.start_ticks() };
+                let bytes = self.host.slow_reads(&[ask]).pop().and_then(Result::ok);
+                let args = parse::cmdline::parse(&bytes.unwrap_or_default());
+                return self.roots_of_user(uid, args);
+            }
+        }
+        let rootless = p.comm() == b"rootlesskit" || p.comm().starts_with(b"containerd-shim");
+        if let Some(uid) = uid.filter(|_| rootless) {
+            self.roots_of_user(uid, Vec::new());
+        }
+        let manager = p.cgroup_path.known().and_then(|path| manager_of(path));
+        if let Some(uid) = manager.filter(|_| !owner.kind.contains()) {
+            self.roots_of_user(uid, Vec::new());
+        }
+    }
+
+    fn name_of_user(&self, uid: u32) -> BString {
+        let host = self.host;
+        host.user_name(uid).map_or_else(|| uid.to_string().into(), BString::from)
+    }
+
+    /// What the user's own engine says of a container of his; never what another's says, since he can
+    /// name his cgroups and processes as he likes.
+    pub(super) fn users_description(
+        &mut self,
+        engine: Engine,
+        id: &BStr,
+        uid: u32,
+        hint: Option<u32>,
+    ) -> Option<Result<Description, Gap>> {
+        let runtime = by_engine(engine)?;
+        let name = self.name_of_user(uid);
+        self.roots_of_user(uid, Vec::new());
+        let mut answer = self.ask_user(runtime, id, &name)?;
+        if let (Err(_), Some(pid)) = (&answer, hint) {
+            self.learn_from_mounts(runtime, pid);
+            answer = self.ask_user(runtime, id, &name)?;
+        }
+        Some(answer)
+    }
+
+    fn ask_user(
+        &self,
+        runtime: &dyn Runtime,
+        id: &BStr,
+        user: &BString,
+    ) -> Option<Result<Description, Gap>> {
+        let mut problem = None;
+        let is_his = |r: &&StateRoot| r.user.as_ref() == Some(user);
+        for root in self.roots_of(runtime.engine()).filter(is_his) {
+            match runtime.describe(root, id)? {
+                Ok(description) => return Some(Ok(description)),
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+        let engine = runtime.engine();
+        let told = || self.gap_of(engine).map(|g| Gap { what: what::DESCRIPTION, ..g });
+        let unknown = || {
+            let why = format!("no {} state of {user} here knows it", engine.0);
+            Gap::new(what::DESCRIPTION, Class::Gone, self.host.shown(b""), why, None)
+        };
+        // A runtime without state has no answer rather than a gap.
+        let stateless = runtime.monitor().is_none();
+        (!stateless).then(|| Err(problem.or_else(told).unwrap_or_else(unknown)))
+    }
+
+    /// A user's container that no cgroup names, told by the monitor above the process: an engine
+    /// without a cgroup of its own makes none for its containers. The monitor's user must have
+    /// the container in an engine of his own.
+    pub(super) fn watched(&mut self, p: &Process) -> Option<(Owner, Evidence)> {
+        let (engine, id, uid, pid) = self.watcher_above(p.stat.known()?.ppid)?;
+        let described = self.users_description(engine, id.as_ref(), uid, Some(p.pid))?;
+        let mut owner = Owner::new(OwnerKind::Container, engine, id);
+        owner.described = Described::Yes(Box::new(described.ok()?));
+        let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
+        let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
+        Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
+    }
+
+    fn watcher_above(&mut self, pid: u32) -> Option<Watcher> {
+        let host = self.host;
+        let mut way = Vec::new();
+        let mut at = pid;
+        let mut found = None;
+        for _ in 0..MOST_ANCESTORS {
+            if at <= 1 {
+                break;
+            }
+            if let Some(known) = self.watchers.get(&at) {
+                found.clone_from(known);
+                break;
+            }
+            way.push(at);
+            let Ok(dir) = host.process(at) else { break };
+            let Ok(stat) = dir.stat() else { break };
+            let monitors = |r: &&&dyn Runtime| {
+                r.monitor().is_some_and(|m| stat.comm.starts_with(m.as_bytes()))
+            };
+            if let Some(runtime) = REGISTRY.iter().find(monitors) {
+                let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: stat.start_ticks };
+                let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
+                let id = runtime.watched(&parse::cmdline::parse(&bytes));
+                let uid = dir.status().ok().map(|s| s.euid).filter(|uid| *uid != 0);
+                if let (Some(id), Some(uid)) = (id, uid) {
+                    found = Some((runtime.engine(), id, uid, at));
+                }
+                break;
+            }
+            at = stat.ppid;
+        }
+        for pid in way {
+            self.watchers.insert(pid, found.clone());
+        }
+        found
+    }
+
+    /// Whether a process is below the monitor of the container.
+    pub(super) fn is_watched(&mut self, pid: u32, owner: &Owner) -> bool {
+        let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { return false };
+        self.watcher_above(stat.ppid).is_some_and(|(_, id, ..)| id == owner.id)
+    }
+
+    /// The processes of a container that no cgroup names, given the PID that its engine wrote down:
+    /// all below its monitor. There is no list of them to be read, so all of /proc is.
+    pub(super) fn watched_pids(&mut self, id: &BStr, init: u32) -> Option<Vec<u32>> {
+        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
+        let row = self.row(init, needs).ok()??;
+        let owner = row.owner()?;
+        if owner.id != id || !owner.cgroup.is_empty() {
+            return None;
+        }
+        let mut all: Vec<u32> = Vec::new();
+        scan::each_process(self.host, &mut |pid, _| all.push(pid)).ok()?;
+        let mut pids = Vec::new();
+        for pid in all {
+            let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { continue };
+            if stat.is_dead() || stat.is_kernel_thread() {
+                continue;
+            }
+            let above = self.watcher_above(stat.ppid);
+            if above.is_some_and(|(_, watched, ..)| watched == id) {
+                pids.push(pid);
+            }
+        }
+        Some(pids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::manager_of;
+
+    #[test]
+    fn a_manager_is_a_whole_segment() {
+        let path = b"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-x.scope";
+        assert_eq!(manager_of(path), Some(1000));
+        for none in ["/user.slice/user-1000.slice/session-1.scope", "/xuser@1.service", "/user@a.service"] {
+            assert_eq!(manager_of(none.as_bytes()), None);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Directories that belong to someone who may wish this program harm: beneath a process's own root,
+//! or a user's home.
+//!
+//! Whoever has a mount namespace or a home of his own may mount there what never answers. Such a
+//! directory is opened by the worker, which may get stuck; then the mount that it really lies on is
+//! looked at, and nothing that is mounted beneath it is entered.
+
+use bstr::{BStr, BString, ByteSlice};
+use rustix::io::Errno;
+
+use crate::error::{Class, ReadError};
+use crate::host::{Host, Mode};
+use crate::object::Object;
+use crate::parse::mountinfo::Mount;
+use crate::read::process::ProcDir;
+use crate::remote::is_local_type;
+use crate::root::{Links, Root};
+use crate::worker::exam::Way;
+
+/// Inode of the initial user namespace (`PROC_USER_INIT_INO` of include/linux/proc_ns.h).
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+impl Host {
+    /// The directory `rel` beneath `base`, if it is `uid`'s and on a local file system: links lead on
+    /// to `base`, which is the administrator's, and none beyond.
+    ///
+    /// # Errors
+    /// The kernel's; `malformed` when it is someone else's, `unsupported` for where it lies.
+    pub fn owned_dir(&self, base: &BStr, rel: &BStr, uid: u32) -> Result<Root, ReadError> {
+        let shown = BString::from([base.as_bytes(), b"/", rel.as_bytes()].concat());
+        let shown = self.shown(&shown);
+        if self.mode() == Mode::Saved {
+            return self.root().descend(base, Links::Never, None)?.descend(rel, Links::Never, None);
+        }
+        let error = |e| failed(&shown, e);
+        let base = self.lookup(&self.root_object()?, base, Way::Links).map_err(error)?;
+        let found = self.lookup(&base, rel, Way::Plain).map_err(error)?;
+        let mounts = self.mounts()?;
+        let root = confine(found, mounts, shown, |_| true)?;
+        if root.1 == uid {
+            return Ok(root.0);
+        }
+        let why = format!("owned by uid {}, not {uid}", root.1);
+        Err(ReadError::new(root.0.shown(), Class::Malformed, why))
+    }
+}
+
+impl ProcDir<'_> {
+    /// The directory `rel` beneath the process's own root, no link followed. Only files of its owner
+    /// are read in it. Needs ptrace read access.
+    ///
+    /// # Errors
+    /// The kernel's; `unsupported` in a saved tree without it, and for where it lies.
+    pub fn directory(&self, rel: &BStr) -> Result<Root, ReadError> {
+        let rel = BStr::new(rel.trim_start_with(|c| c == '/'));
+        if let Some(saved) = self.saved_root() {
+            return saved?.descend(rel, Links::Never, None);
+        }
+        let shown = self.shown(&[b"root/", rel.as_bytes()].concat());
+        let error = |e| failed(&shown, e);
+        let found = self.host().lookup(&self.object("root")?, rel, Way::Plain).map_err(error)?;
+        let mounts = self.mountinfo()?;
+        // An overlay may lie on anything. One that an engine mounted does not: a user cannot mount in
+        // the initial user namespace, and the host's own mounts are the administrator's.
+        let trusted = |overlay: &Mount| {
+            let hosts = self.host().mounts().unwrap_or_default();
+            hosts.iter().any(|m| m.device == overlay.device && m.fs_type == overlay.fs_type)
+                || self.namespace("user") == Ok(INITIAL_USER_NAMESPACE)
+        };
+        confine(found, &mounts, shown, trusted).map(|(root, _)| root)
+    }
+}
+
+/// The directory as a root and its owner, if what it is mounted from answers by itself.
+fn confine(
+    found: Object,
+    mounts: &[Mount],
+    shown: BString,
+    trusted: impl Fn(&Mount) -> bool,
+) -> Result<(Root, u32), ReadError> {
+    let look = found.look().map_err(|e| failed(&shown, e))?;
+    if !look.is_dir() {
+        return Err(ReadError::new(shown, Class::Malformed, "not a directory"));
+    }
+    let mount = mounts.iter().find(|m| Some(u64::from(m.id)) == look.mount);
+    let refuse = |why: String| Err(ReadError::new(shown.clone(), Class::Unsupported, why));
+    match mount {
+        Some(mount) if !is_local_type(&mount.fs_type) => {
+            refuse(format!("on a {} file system, which may not answer", mount.fs_type))
+        }
+        Some(mount) if mount.fs_type == "overlay" && !trusted(mount) => {
+            refuse("on an overlay of unknown make, which may not answer".into())
+        }
+        Some(_) => Ok((Root::confined(found.into_fd(), shown, look.uid), look.uid)),
+        None => refuse("what it is mounted from can't be told".into()),
+    }
+}
+
+fn failed(shown: &BString, errno: Errno) -> ReadError {
+    ReadError::from_errno(shown.clone(), errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::{BStr, ByteSlice};
+
+    use crate::error::Class;
+    use crate::host::{Host, Options};
+
+    #[test]
+    fn a_directory_of_ones_own_is_read_and_anothers_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/c"), "yes").unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let host = Host::open(Options::default()).unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        let base = BStr::new(dir.path().as_os_str().as_encoded_bytes());
+        let open = |rel: &str, uid| host.owned_dir(base, BStr::new(rel), uid);
+        assert_eq!(open("a/b", uid).unwrap().read(b"c", 9).unwrap(), b"yes");
+        assert_eq!(open("a/b", uid + 1).unwrap_err().class, Class::Malformed);
+        assert_eq!(open("link/b", uid).unwrap_err().class, Class::Malformed);
+        assert_eq!(open("a/b/c", uid).unwrap_err().class, Class::Malformed);
+        assert_eq!(open("a/none", uid).unwrap_err().class, Class::Gone);
+        let own = host.process(std::process::id()).unwrap();
+        let seen = own.directory(BStr::new(&[base.as_bytes(), b"/a/b"].concat()));
+        // The root of this very process may be an overlay that nobody vouches for.
+        assert!(seen.is_ok_and(|r| r.read(b"c", 9).unwrap() == b"yes")
+            || own.namespace("user").is_ok());
+    }
+}
