@@ -13,6 +13,7 @@ Examples:
   whose 4761 web --json          the same for programs
   whose /var/lib/docker          any path of the host, back to its owners
   whose layer:be23faa629bf       a layer of an engine's store, by name or digest
+  whose ls                       containers of every runtime and user
   whose ps web -o +image         a container's processes, with one more column
   perf top -p \"$(whose pids -d, web)\"
   whose --in-container 4761 && echo contained
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// List processes with their owners.
     #[command(after_help = PS_EXAMPLES)]
     Ps(Ps),
+    /// List containers of every runtime and user.
+    #[command(after_help = LS_EXAMPLES)]
+    Ls(Ls),
     /// Print just the host PIDs of a target, for scripts: all of them or none.
     #[command(after_help = PIDS_EXAMPLES)]
     Pids(PidsArgs),
@@ -58,6 +62,19 @@ Examples:
   whose ps -u www-data --sort -rss
   whose ps --containers-only -o pid,owner,image,comm
   whose ps --format csv -o pid,owner,rss > processes.csv";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  whose ls                       running containers, paused and restarting ones too
+  whose ls -a                    all of them; also sandboxes and applications
+  whose ls -q                    full ids, one a line
+  whose ls web 4761              a container by name, and the one that a process is in
+  whose ls -o +user,pid,project --sort -processes
+  whose ls -a --json
+
+alice@web is a container of alice's own engine, outer/inner one inside another. Build steps and other
+jobs are no containers: whose ps shows their processes. Columns of a process are those of the
+container's first one.";
 
 const PIDS_EXAMPLES: &str = "\
 Examples:
@@ -160,6 +177,23 @@ pub(crate) struct Ps {
     pub(crate) every: u8,
 }
 
+/// Options of ls.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Only these containers, by name, id or a PID in them.
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// Those that do not run too, and sandboxes and applications.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Order, such as -processes,chain; a minus puts the largest first.
+    #[arg(long, value_name = "COLUMNS", allow_hyphen_values = true, value_delimiter = ',')]
+    pub(crate) sort: Vec<String>,
+    /// Print only full ids.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
 /// Options of pids.
 #[derive(Debug, Args)]
 pub(crate) struct PidsArgs {
@@ -255,8 +289,10 @@ fn command() -> clap::Command {
             format!("  {:<12} {}{aliases}", f.name, f.doc)
         })
         .collect();
-    let help = format!("{PS_EXAMPLES}\n\nColumns:\n{}", columns.join("\n"));
-    Typed::command().mut_subcommand("ps", |ps| ps.after_long_help(help))
+    let help = |examples| format!("{examples}\n\nColumns:\n{}", columns.join("\n"));
+    Typed::command()
+        .mut_subcommand("ps", |ps| ps.after_long_help(help(PS_EXAMPLES)))
+        .mut_subcommand("ls", |ls| ls.after_long_help(help(LS_EXAMPLES)))
 }
 
 fn bare_command() -> clap::Command {

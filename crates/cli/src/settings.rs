@@ -9,6 +9,8 @@ use anyhow::Result;
 use bstr::{BStr, BString, ByteSlice};
 use whose_core::target::{self, Typed as Target};
 use whose_fields::{Field, FieldId, closest, find};
+use whose_core::index::plan::SortKey;
+use whose_kernel::host::Probe;
 use whose_kernel::{Host, Options};
 use whose_render::{Shown, Style, TableOptions};
 
@@ -64,11 +66,20 @@ pub(crate) fn printing(common: &Common) -> Printing {
 /// # Errors
 /// When the tree or its /proc can't be used.
 pub(crate) fn host(common: &Common, usual: f64) -> Result<Host> {
+    host_with(common, usual, None)
+}
+
+/// As [`host`], with something to be called before each read of a process.
+///
+/// # Errors
+/// As [`host`].
+pub(crate) fn host_with(common: &Common, usual: f64, probe: Option<Probe>) -> Result<Host> {
     let time = Duration::from_secs_f64(common.timeout.unwrap_or(usual));
     let options = Options {
         root: common.root.as_ref().map(|r| BString::from(r.as_os_str().as_bytes())),
         deadline: Instant::now().checked_add(time),
         patience: Some(PATIENCE.min(time / 4)),
+        probe,
         ..Options::default()
     };
     Ok(Host::open(options)?)
@@ -126,6 +137,21 @@ pub(crate) fn field(name: &str) -> Result<&'static Field> {
         let names: Vec<&str> = whose_fields::FIELDS.iter().map(|f| f.name).collect();
         Usage(format!("no column {name}{hint} (columns: {})", names.join(", "))).into()
     })
+}
+
+/// Sort keys; a minus puts the largest first.
+///
+/// # Errors
+/// [`Usage`] for a column there is not.
+pub(crate) fn sort_keys(words: &[String]) -> Result<Vec<SortKey>> {
+    let key = |word: &String| {
+        let (name, descending) = match word.strip_prefix('-') {
+            Some(name) => (name, true),
+            None => (word.strip_prefix('+').unwrap_or(word), false),
+        };
+        Ok(SortKey { field: field(name)?.id, descending })
+    };
+    words.iter().map(key).collect()
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ fields! {
     Serves "serves" [] "SERVES" Text None (STAT STATUS OWNER) "process.serves" "id of the container that plumbing works for";
     Comm "comm" ["ucmd", "ucomm"] "COMM" Text None (STAT) "process.comm" "command name, at most 15 bytes";
     Owner "owner" ["whose"] "OWNER" Text None (STAT STATUS OWNER DESCRIPTION) "owner" "container, unit or session it belongs to; - the host, ? unknown";
+    Chain "chain" [] "CONTAINER" Text None (STAT STATUS OWNER DESCRIPTION) "owner" "the owner after the containers around it: outer/inner";
     Kind "kind" [] "KIND" Text None (STAT STATUS OWNER) "owner.kind" "what kind of owner";
     Runtime "runtime" [] "RUNTIME" Text None (STAT STATUS OWNER DESCRIPTION) "owner.runtime" "engine of the owner";
     Id "id" ["container_id"] "CONTAINER ID" Text None (STAT STATUS OWNER) "owner.id" "owner's full id";
@@ -116,6 +117,9 @@ fields! {
     EngineState "engine_state" [] "ENGINE STATE" Text None (STAT STATUS OWNER DESCRIPTION) "owner.engine_state" "container's state in the engine's own word";
     Created "created" ["createdat"] "CREATED" Time None (STAT STATUS OWNER DESCRIPTION) "owner.created" "when the container was made";
     Started "started" ["startedat"] "STARTED" Time None (STAT STATUS OWNER DESCRIPTION) "owner.started" "when the container was started";
+    Up "up" ["uptime", "runningfor"] "UP" Uint Seconds (STAT) "owner.up" "ls: time since the container's first process started";
+    Processes "processes" ["procs", "nprocs"] "PROCS" Uint None (STAT) "owner.processes" "ls: number of its processes, nested containers' included";
+    Pids "pids" [] "PIDS" List None (STAT) "owner.pids" "ls: its processes on the host";
     InitPid "init_pid" [] "INIT" Uint None (STAT STATUS OWNER DESCRIPTION LIVENESS) "owner.init_pid" "container's first process";
     Log "log" ["logpath"] "LOG" Text None (STAT STATUS OWNER DESCRIPTION) "owner.log" "container's log file";
     Project "project" ["compose"] "PROJECT" Text None (STAT STATUS OWNER DESCRIPTION) "owner.compose.project" "compose project";

@@ -56,12 +56,18 @@ pub struct Header {
 }
 
 impl Header {
-    fn object(&self) -> Map<String, Value> {
+    pub(crate) fn object(&self) -> Map<String, Value> {
         let mut object = Map::new();
         object.insert("schema".into(), SCHEMA.into());
         object.insert("source".into(), self.source.into());
         object.insert("boot_id".into(), self.boot_id.clone().into());
         object
+    }
+
+    /// NDJSON's first line, without columns.
+    #[must_use]
+    pub fn line(&self) -> Value {
+        Value::Object(self.object())
     }
 }
 
@@ -273,7 +279,7 @@ fn put_membership(object: &mut Map<String, Value>, membership: &Fact<Membership>
 }
 
 /// One OWNER.
-fn owner(owner: &Owner, labels: bool) -> Value {
+pub(crate) fn owner(owner: &Owner, labels: bool) -> Value {
     let mut object = Map::new();
     object.insert("kind".into(), owner.kind.name().into());
     if owner.kind != OwnerKind::Host {
@@ -355,7 +361,7 @@ fn evidence(evidence: &Evidence) -> Value {
     Value::Object(object)
 }
 
-fn gap(gap: &Gap) -> Value {
+pub(crate) fn gap(gap: &Gap) -> Value {
     let mut object = Map::new();
     object.insert("what".into(), gap.what.into());
     object.insert("class".into(), gap.class.name().into());

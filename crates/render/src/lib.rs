@@ -5,6 +5,7 @@
 mod card;
 mod card_binary;
 mod card_layer;
+mod containers;
 mod csv;
 mod json;
 mod json_file;
@@ -14,6 +15,7 @@ mod table;
 pub mod text;
 
 pub use card::card;
+pub use containers::{container_line, containers_document, gaps_line};
 pub use csv::csv;
 pub use json::{
     Header, answer_document, answer_line, listing_document, listing_header, listing_row,

@@ -1,6 +1,7 @@
 //! The subcommands: one file each.
 
 mod exe;
+mod ls;
 mod pids;
 mod ps;
 mod target;
@@ -20,6 +21,7 @@ use crate::args::{Command, Ps, Typed};
 pub(crate) fn run(typed: Typed) -> Result<u8> {
     match typed.command {
         Some(Command::Ps(args)) => ps::run(&typed.common, &args),
+        Some(Command::Ls(args)) => ls::run(&typed.common, &args),
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),
         None if typed.ask.targets.is_empty() && !typed.ask.in_container => {

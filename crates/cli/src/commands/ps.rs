@@ -59,7 +59,7 @@ pub(crate) fn run(common: &Common, args: &Ps) -> Result<u8> {
     let fields = settings::columns(&common.columns, &USUAL)?;
     let mut targets = settings::targets(&args.targets)?;
     targets.extend(args.container.iter().map(forced_container));
-    let sort = sort_keys(&args.sort)?;
+    let sort = settings::sort_keys(&args.sort)?;
     let host = settings::host(common, TIME)?;
     let fields = if args.quiet { vec![FieldId::Pid.field()] } else { fields };
     let plan = plan(&host, args, &fields, sort, !targets.is_empty())?;
@@ -77,17 +77,6 @@ fn forced_container(word: &std::ffi::OsString) -> Typed {
     use std::os::unix::ffi::OsStrExt;
     let text = bstr::BStr::new(word.as_bytes());
     Typed { text: text.into(), target: Target::Container(container::short(text)) }
-}
-
-fn sort_keys(words: &[String]) -> Result<Vec<SortKey>> {
-    let key = |word: &String| {
-        let (name, descending) = match word.strip_prefix('-') {
-            Some(name) => (name, true),
-            None => (word.strip_prefix('+').unwrap_or(word), false),
-        };
-        Ok(SortKey { field: settings::field(name)?.id, descending })
-    };
-    words.iter().map(key).collect()
 }
 
 fn plan(

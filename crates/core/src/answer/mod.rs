@@ -2,6 +2,7 @@
 
 mod binary;
 mod container;
+mod containers;
 mod listing;
 mod path;
 mod pids;
@@ -17,6 +18,7 @@ use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row}
 use crate::target::{Target, Typed};
 
 pub use binary::exe;
+pub use containers::containers;
 pub use listing::list;
 pub use path::Place;
 pub use pids::{Pids, PidsOptions, pids};

@@ -4,6 +4,7 @@
 //! once a cgroup and a state file read once a container.
 
 pub mod arbitrate;
+pub mod containers;
 mod describe;
 mod facts;
 pub mod layers;

@@ -1,7 +1,7 @@
 //! What a command will read, decided once from its columns, sort keys and filters.
 
 use bstr::BString;
-use whose_fields::{Cell, FieldId, Needs, Record, Stage};
+use whose_fields::{FieldId, Needs, Record, Stage};
 
 use crate::model::{OwnerKind, Row};
 
@@ -135,16 +135,22 @@ impl Plan {
 
     /// Sorts rows: by the keys, then by PID.
     pub fn order(&self, rows: &mut [Row]) {
-        let missing = |r: &Row, f| -> bool { Cell::is_missing(&r.get(f)) };
-        rows.sort_by(|a, b| {
-            let mut order = std::cmp::Ordering::Equal;
-            for key in &self.sort {
-                let next = a.get(key.field).order(&b.get(key.field));
-                // What is missing stays last either way.
-                let flip = key.descending && !missing(a, key.field) && !missing(b, key.field);
-                order = order.then(if flip { next.reverse() } else { next });
-            }
-            order.then(a.process.pid.cmp(&b.process.pid))
-        });
+        rows.sort_by_key(|r| r.process.pid);
+        sort_records(rows, &self.sort);
     }
+}
+
+/// Sorts records by the keys; those alike keep their order.
+pub fn sort_records(records: &mut [impl Record], keys: &[SortKey]) {
+    records.sort_by(|a, b| {
+        let mut order = std::cmp::Ordering::Equal;
+        for key in keys {
+            let (a, b) = (a.get(key.field), b.get(key.field));
+            let next = a.order(&b);
+            // What is missing stays last either way.
+            let flip = key.descending && !a.is_missing() && !b.is_missing();
+            order = order.then(if flip { next.reverse() } else { next });
+        }
+        order
+    });
 }

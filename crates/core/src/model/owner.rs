@@ -163,6 +163,14 @@ pub struct Description {
     pub path: BString,
 }
 
+impl Description {
+    /// Whether the engine believes that it has processes.
+    #[must_use]
+    pub fn is_believed_up(&self) -> bool {
+        matches!(self.believed, Some(ContainerState::Running | ContainerState::Paused))
+    }
+}
+
 /// Whether an owner was described.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Described {

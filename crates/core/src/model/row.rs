@@ -145,6 +145,10 @@ impl Record for Row {
         let text = |value: &'static str| Cell::text(value);
         match field {
             FieldId::Owner => self.owner_cell(|o| Cell::Bytes(Cow::Owned(o.label().into()))),
+            FieldId::Chain => self.owner_cell(|o| match super::listed::label(self) {
+                label if label.is_empty() => Cell::Bytes(Cow::Owned(o.label().into())),
+                label => Cell::Bytes(Cow::Owned(label.into())),
+            }),
             FieldId::Kind => self.owner_cell(|o| text(o.kind.name())),
             FieldId::Runtime => self.owner_cell(|o| text(o.runtime.0)),
             FieldId::Id => {

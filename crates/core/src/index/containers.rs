@@ -1,0 +1,262 @@
+//! All containers of the host: those whose processes the kernel shows, and those that only an
+//! engine's state knows.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+use whose_kernel::{Class, ReadError};
+
+use super::Index;
+use super::describe::Members;
+use super::plan::{Filter, Plan};
+use crate::model::gap::what;
+use crate::model::{
+    ContainerState, Described, Description, Engine, Fact, Gap, Listed, Membership, Owner,
+    OwnerKind, Row,
+};
+use crate::runtime::{StateRoot, by_engine};
+
+/// Containers and what is missing from the list.
+#[derive(Debug, Default)]
+pub struct Containers {
+    /// The containers, by what they are called.
+    pub rows: Vec<Listed>,
+    /// What could not be read.
+    pub gaps: Vec<Gap>,
+}
+
+/// What tells one container from all others: the levels down to it that contain.
+type Key = Vec<(Engine, BString, Option<BString>)>;
+
+/// Containers as they are gathered.
+#[derive(Default)]
+struct Gathered {
+    rows: Vec<Listed>,
+    at: HashMap<Key, usize>,
+    gaps: Vec<Gap>,
+}
+
+/// A container that a state knows: its root's owner, and the container its engine is in.
+struct Known {
+    engine: Engine,
+    id: BString,
+    user: Option<BString>,
+    within: BString,
+    described: Result<Description, Gap>,
+}
+
+impl Index<'_> {
+    /// Lists containers and machines; with `all` also those without a process, and sandboxes and
+    /// applications. Build steps and other jobs are none. `needs` are those of the columns: facts
+    /// of a process are read of each container's first one.
+    ///
+    /// # Errors
+    /// When /proc itself can't be read.
+    pub fn containers(&mut self, all: bool, needs: Needs) -> Result<Containers, ReadError> {
+        let also = Needs::STAT
+            .and(Needs::STATUS)
+            .and(Needs::OWNER)
+            .and(Needs::DESCRIPTION)
+            .and(Needs::LIVENESS);
+        let filters = vec![Filter::NoKernelThreads];
+        let listing = self.scan(&Plan { filters, also, ..Plan::default() })?;
+        let mut gathered = Gathered::default();
+        gathered.gaps.extend(listing.gaps);
+        gathered.gaps.extend(listing.rows.iter().flat_map(Row::gaps).cloned());
+        for row in &listing.rows {
+            gathered.add_process(row);
+        }
+        self.add_known(&mut gathered);
+        gathered.rows.retain(|listed| is_shown(listed, all));
+        self.complete(&mut gathered.rows, needs.without(also));
+        let mut gaps: Vec<Gap> = Vec::new();
+        for gap in gathered.gaps {
+            if !gaps.contains(&gap) {
+                gaps.push(gap);
+            }
+        }
+        let mut rows = gathered.rows;
+        rows.sort_by_cached_key(|r| (r.label(), r.owner().map(|o| o.id.clone())));
+        Ok(Containers { rows, gaps })
+    }
+
+    /// Adds what the state of all engines knows besides.
+    fn add_known(&mut self, gathered: &mut Gathered) {
+        for known in self.known_containers(gathered) {
+            let present = gathered.rows.iter().any(|r| r.owner().is_some_and(|o| known.is(o)));
+            if present {
+                continue;
+            }
+            let mut owner = Owner::new(OwnerKind::Container, known.engine, known.id.clone());
+            owner.within.clone_from(&known.within);
+            let pid = known.described.as_ref().ok().filter(|d| d.is_believed_up());
+            let pid = pid.and_then(|d| d.pid).filter(|_| known.within.is_empty());
+            owner.described = match known.described {
+                Ok(description) => Described::Yes(Box::new(description)),
+                Err(gap) => {
+                    gathered.gaps.push(gap.clone());
+                    Described::Unread(gap)
+                }
+            };
+            // It may have been started since the scan.
+            if let Some(row) = pid.and_then(|pid| self.started_meanwhile(pid, &owner.id)) {
+                gathered.add_process(&row);
+                continue;
+            }
+            let described = self.described(&owner, Members::None, Needs::LIVENESS);
+            let mut chain = gathered.chain_of(&known.within);
+            chain.push(described);
+            gathered.add(chain);
+        }
+    }
+
+    /// The process an engine wrote down, if it is in that container.
+    fn started_meanwhile(&mut self, pid: u32, id: &BString) -> Option<Row> {
+        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
+        let needs = needs.and(Needs::DESCRIPTION).and(Needs::LIVENESS);
+        let row = self.row(pid, needs).ok()??;
+        row.owner().is_some_and(|o| o.id == *id).then_some(row)
+    }
+
+    /// Every container in the state of every engine that can be found.
+    fn known_containers(&mut self, gathered: &mut Gathered) -> Vec<Known> {
+        let host = self.host;
+        let mut known = Vec::new();
+        let (gaps, roots) = self.all_roots();
+        gathered.gaps.extend(gaps);
+        let none = BString::default();
+        let mut late = false;
+        let hosts = roots.iter().map(|(engine, root)| (&none, *engine, root));
+        for (within, engine, root) in hosts {
+            late |= list(within, engine, root, &mut known, gathered, || host.out_of_time());
+        }
+        for (within, engine, root) in self.nested_roots() {
+            late |= list(within, engine, root, &mut known, gathered, || host.out_of_time());
+        }
+        gathered.gaps.extend(self.nested_gaps().cloned());
+        if late {
+            let remedy = Some("try again with a longer --timeout");
+            let why = "not all containers were read in time";
+            let path = host.shown(b"");
+            gathered.gaps.push(Gap::new(what::CONTAINERS, Class::TimedOut, path, why, remedy));
+        }
+        known
+    }
+
+    /// Reads what the columns ask for of each container's first process.
+    fn complete(&mut self, rows: &mut [Listed], needs: Needs) {
+        if needs.is_empty() {
+            return;
+        }
+        for listed in rows {
+            let pid = listed.row.process.pid;
+            let needs = needs.and(Needs::STAT).and(Needs::STATUS);
+            let Ok(Some(row)) = self.row(pid, needs) else { continue };
+            let start = listed.row.process.start_ticks();
+            if pid != 0 && row.process.start_ticks() == start {
+                listed.row.process = row.process;
+            }
+        }
+    }
+}
+
+/// Lists one root; true when the time ran out.
+fn list(
+    within: &BString,
+    engine: Engine,
+    root: &StateRoot,
+    known: &mut Vec<Known>,
+    gathered: &mut Gathered,
+    late: impl Fn() -> bool,
+) -> bool {
+    let Some(runtime) = by_engine(engine) else { return false };
+    let ids = match runtime.list(root) {
+        Ok(ids) => ids,
+        Err(e) if e.class == Class::Gone => return false,
+        Err(e) => {
+            gathered.gaps.push(Gap::from_read(what::CONTAINERS, &e));
+            return false;
+        }
+    };
+    for id in ids {
+        if late() {
+            return true;
+        }
+        let described = match runtime.describe(root, BStr::new(&id)) {
+            Some(Ok(description)) => Ok(description),
+            Some(Err(e)) if e.class == Class::Gone => continue, // removed meanwhile
+            Some(Err(e)) => Err(Gap::from_read(what::DESCRIPTION, &e)),
+            None => continue,
+        };
+        let (user, within) = (root.user.clone(), within.clone());
+        known.push(Known { engine, id, user, within, described });
+    }
+    false
+}
+
+impl Known {
+    /// Whether the owner is this container.
+    fn is(&self, owner: &Owner) -> bool {
+        let same_user = owner.description().is_none_or(|d| d.user == self.user);
+        owner.runtime == self.engine
+            && owner.id == self.id
+            && owner.within == self.within
+            && same_user
+    }
+}
+
+impl Gathered {
+    /// Counts a process for every container it is in.
+    fn add_process(&mut self, row: &Row) {
+        let Some(membership) = row.membership.known() else { return };
+        if row.process.is_dead() {
+            return;
+        }
+        for (at, owner) in membership.chain.iter().enumerate() {
+            if !owner.kind.contains() {
+                continue;
+            }
+            let listed = self.add(membership.chain[..=at].to_vec());
+            listed.pids.push(row.process.pid);
+            let first = &mut listed.row.process;
+            let init = owner.init_pid.known();
+            let older = row.process.start_ticks() < first.start_ticks();
+            if first.pid == 0 || init == Some(&row.process.pid) || (older && init != Some(&first.pid))
+            {
+                *first = row.process.clone();
+            }
+        }
+    }
+
+    fn add(&mut self, chain: Vec<Rc<Owner>>) -> &mut Listed {
+        let user = |o: &Owner| o.description().and_then(|d| d.user.clone());
+        let inside = chain.iter().filter(|o| o.kind.contains());
+        let key: Key = inside.map(|o| (o.runtime, o.id.clone(), user(o))).collect();
+        let at = *self.at.entry(key).or_insert_with(|| {
+            let membership = Fact::Known(Membership { chain, evidence: Vec::new() });
+            let row = Row { membership, ..Row::default() };
+            self.rows.push(Listed { row, pids: Vec::new() });
+            self.rows.len() - 1
+        });
+        &mut self.rows[at]
+    }
+
+    /// The levels down to the container with this id.
+    fn chain_of(&self, id: &BString) -> Vec<Rc<Owner>> {
+        let outer = self.rows.iter().find(|r| r.owner().is_some_and(|o| o.id == *id));
+        outer.and_then(|r| r.row.membership.known()).map(|m| m.chain.clone()).unwrap_or_default()
+    }
+}
+
+fn is_shown(listed: &Listed, all: bool) -> bool {
+    let Some(owner) = listed.owner() else { return false };
+    match owner.kind {
+        OwnerKind::Container | OwnerKind::Machine => {}
+        OwnerKind::Sandbox | OwnerKind::App if all => {}
+        _ => return false,
+    }
+    let between_runs = owner.state.known() == Some(&ContainerState::Restarting);
+    all || !listed.pids.is_empty() || between_runs
+}
