@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::Class;
 use whose_kernel::parse::cgroup::Line;
@@ -36,9 +36,14 @@ impl Index<'_> {
             let Fact::Known(membership) = &mut row.membership else {
                 continue;
             };
+            let outers: Vec<BString> = membership.chain.iter().map(|o| o.within.clone()).collect();
             for owner in &mut membership.chain {
                 if owner.kind == OwnerKind::Container {
-                    *owner = self.described(owner, Members::Has(pid), needs);
+                    // What runs inside it shows another engine's files than its own do.
+                    let is_outer = outers.contains(&owner.id);
+                    let member = is_outer.then(|| self.process_in(owner.id.as_ref(), pid));
+                    let member = member.flatten().unwrap_or(pid);
+                    *owner = self.described(owner, Members::Has(member), needs);
                 }
             }
             let Some(owner) = membership.chain.last().cloned() else {
@@ -95,7 +100,8 @@ impl Index<'_> {
 
     /// A container around another one: it runs, since something in it does.
     pub fn outer(&mut self, owner: &Owner) -> Rc<Owner> {
-        self.described(owner, Members::Unread, Needs::DESCRIPTION)
+        let member = self.outer_process(owner.id.as_ref());
+        self.described(owner, member.map_or(Members::Unread, Members::Has), Needs::DESCRIPTION)
     }
 
     /// The state. The kernel's facts win: processes there are, or none, or frozen ones.

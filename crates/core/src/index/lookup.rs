@@ -159,6 +159,12 @@ impl Index<'_> {
     /// The levels around a container, outermost first and without itself, from its cgroup path.
     #[must_use]
     pub fn levels_around(&self, owner: &Owner) -> Vec<Owner> {
+        // Without a cgroup only where it was found tells.
+        if owner.cgroup.is_empty() {
+            let outer = self.outer_named(owner.within.as_ref()).filter(|o| o.id != owner.id);
+            let around = outer.map(|o| (self.levels_around(o), o.clone()));
+            return around.map(|(mut v, o)| { v.push(o); v }).unwrap_or_default();
+        }
         let line = Line {
             hierarchy: u32::from(!owner.hierarchy.is_empty()),
             controllers: owner.hierarchy.clone(),
@@ -302,6 +308,19 @@ fn path_below(hierarchy: &Hierarchy, dir: &[u8]) -> Option<BString> {
     let rest = whose_kernel::parse::mountinfo::strip(&hierarchy.point, dir)?;
     let root = hierarchy.root.strip_suffix(b"/").unwrap_or(&hierarchy.root);
     Some([root, rest.as_bytes()].concat().into())
+}
+
+/// Whether a line names a container within another.
+pub(super) fn is_nested(line: &Line) -> bool {
+    chain_in(line).iter().any(|o| !o.within.is_empty())
+}
+
+/// Says where a container's cgroup is: a directory of the cgroup tree.
+pub(super) fn place(owner: &mut Owner, hierarchy: &Hierarchy, dir: &[u8]) {
+    owner.cgroup = path_below(hierarchy, dir).unwrap_or_default();
+    owner.hierarchy = bstr::join(b",", &hierarchy.controllers).into();
+    let seed = chain_in(&line_of(hierarchy, &owner.cgroup)).into_iter().rfind(|o| o.id == owner.id);
+    owner.within = seed.map(|o| o.within).unwrap_or_default();
 }
 
 /// The levels that a path's text names.

@@ -12,7 +12,7 @@ use whose_kernel::{Class, parse};
 use super::Index;
 use super::roots::Search;
 use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Owner};
+use crate::model::{Described, Description, Engine, Gap, Owner};
 use crate::runtime::{Hints, Inside, Query, REGISTRY, StateRoot, by_engine};
 
 /// Ancestors looked at for one that is in the outer container.
@@ -38,6 +38,9 @@ pub(super) struct NestedRoots {
     /// What stood in the way, by outer container.
     gaps: Vec<(BString, Gap)>,
     tried: HashSet<(BString, u32)>,
+    climbed: HashSet<(BString, u32)>,
+    /// The containers that were looked into, and a process of each.
+    outers: HashMap<BString, (Owner, u32)>,
     /// Containers that a search found in them, and the outer container of each.
     hits: HashMap<(Engine, BString), BString>,
 }
@@ -45,10 +48,13 @@ pub(super) struct NestedRoots {
 impl Index<'_> {
     /// Learns of engines in the container `outer` by one of its processes; `mounts` are those of a
     /// container that they run.
-    pub(super) fn roots_inside(&mut self, outer: &BStr, pid: u32, mounts: Vec<Mount>) {
-        if !self.nested.tried.insert((outer.into(), pid)) {
+    pub(super) fn roots_inside(&mut self, outer: &Owner, pid: u32, mounts: Vec<Mount>) {
+        if !self.nested.tried.insert((outer.id.clone(), pid)) {
             return;
         }
+        let bare = Owner { described: Described::No, ..outer.clone() };
+        self.nested.outers.entry(outer.id.clone()).or_insert((bare, pid));
+        let outer = &outer.id;
         let host = self.host;
         let Ok(process) = host.process(pid) else { return };
         let Ok(stat) = process.stat() else { return };
@@ -63,13 +69,13 @@ impl Index<'_> {
         for runtime in REGISTRY {
             let engine = runtime.engine();
             let found = runtime.roots(host, Hints::Inside(&inside));
-            self.nested.gaps.extend(found.gaps.into_iter().map(|g| (outer.into(), g)));
+            self.nested.gaps.extend(found.gaps.into_iter().map(|g| (outer.clone(), g)));
             for root in found.roots {
                 let place = |r: &StateRoot| r.root.look(b"").map(|s| (s.st_dev, s.st_ino)).ok();
                 let new = place(&root);
-                let same = |n: &Nested| n.engine == engine && n.outer == outer;
+                let same = |n: &Nested| n.engine == engine && n.outer == *outer;
                 if !self.nested.known.iter().any(|n| same(n) && place(&n.root) == new) {
-                    self.nested.known.push(Nested { outer: outer.into(), engine, root, depth });
+                    self.nested.known.push(Nested { outer: outer.clone(), engine, root, depth });
                 }
             }
         }
@@ -77,6 +83,9 @@ impl Index<'_> {
 
     /// Learns of them by a process of a container that `outer` runs: its monitor is in `outer`.
     fn roots_above(&mut self, outer: &BStr, pid: u32) {
+        if !self.nested.climbed.insert((outer.into(), pid)) {
+            return;
+        }
         let host = self.host;
         let mounts = host.process(pid).and_then(|p| p.mountinfo()).unwrap_or_default();
         let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
@@ -87,7 +96,8 @@ impl Index<'_> {
             let Ok(Some(row)) = self.row(at, needs) else { return };
             match row.owner() {
                 Some(owner) if owner.id == outer => {
-                    return self.roots_inside(outer, at, mounts);
+                    let owner = Owner::clone(owner);
+                    return self.roots_inside(&owner, at, mounts);
                 }
                 Some(owner) if owner.kind.contains() => {}
                 _ => return,
@@ -114,6 +124,8 @@ impl Index<'_> {
             match runtime.describe(&nested.root, owner.id.as_ref())? {
                 Ok(mut description) => {
                     let believed = description.pid;
+                    // A path in there is none of the host's.
+                    description.log = None;
                     description.pid =
                         believed.and_then(|pid| self.outside(pid, nested.depth, owner, hint));
                     return Some(Ok(description));
@@ -143,6 +155,24 @@ impl Index<'_> {
             found = self.pids_of(owner).iter().copied().find(is_it);
         }
         found
+    }
+
+    /// A process in the container `outer`, given one of a container that it runs.
+    pub(super) fn process_in(&mut self, outer: &BStr, pid: u32) -> Option<u32> {
+        if !self.nested.outers.contains_key(outer) {
+            self.roots_above(outer, pid);
+        }
+        self.nested.outers.get(outer).map(|(_, pid)| *pid)
+    }
+
+    /// A process in a container that was looked into.
+    pub(super) fn outer_process(&self, id: &BStr) -> Option<u32> {
+        self.nested.outers.get(id).map(|(_, pid)| *pid)
+    }
+
+    /// The container with this id that was looked into.
+    pub(super) fn outer_named(&self, id: &BStr) -> Option<&Owner> {
+        self.nested.outers.get(id).map(|(owner, _)| owner)
     }
 
     /// Every root of an engine in a container, with that container's id.

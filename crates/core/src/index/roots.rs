@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use bstr::{BStr, BString};
-use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
@@ -14,7 +13,7 @@ use super::Index;
 use super::arbitrate::Confirmed;
 use super::users::{live_users, manager_of};
 use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Owner};
+use crate::model::{Description, Engine, Gap, Owner, OwnerKind};
 use crate::runtime::{
     FoundRoots, Hints, Level, Matches, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
 };
@@ -240,10 +239,14 @@ impl Index<'_> {
         if !self.roots.mounts_read.insert(pid) {
             return false;
         }
-        let mounts: Vec<Mount> = match self.host.process(pid).and_then(|p| p.mountinfo()) {
-            Ok(mounts) => mounts,
-            Err(_) => return false,
-        };
+        let Ok(dir) = self.host.process(pid) else { return false };
+        // The mounts of what a container runs are that container's work: they say nothing of the
+        // host's engines.
+        let lines = dir.cgroup().unwrap_or_default();
+        if lines.iter().any(super::lookup::is_nested) {
+            return false;
+        }
+        let Ok(mounts) = dir.mountinfo() else { return false };
         let found = runtime.roots(self.host, Hints::Mounts(&mounts));
         self.roots.add(runtime, found)
     }
@@ -404,7 +407,9 @@ impl Index<'_> {
                     };
                     let members = cgroup_tree::members(host, &dir).unwrap_or_default();
                     if let Some(pid) = members.first() {
-                        self.roots_inside(id.as_ref(), *pid, Vec::new());
+                        let mut outer = Owner::new(OwnerKind::Container, engine, id.clone());
+                        super::lookup::place(&mut outer, &hierarchy, &dir);
+                        self.roots_inside(&outer, *pid, Vec::new());
                     }
                     let knows = |root: &StateRoot| {
                         runtime

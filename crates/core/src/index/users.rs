@@ -84,8 +84,7 @@ impl Index<'_> {
         let Some(owner) = row.owner() else { return };
         if p.comm() == b"dockerd" {
             if owner.kind.has_root() {
-                let outer = owner.id.clone();
-                return self.roots_inside(outer.as_ref(), p.pid, Vec::new());
+                return self.roots_inside(owner, p.pid, Vec::new());
             }
             if let Some(uid) = uid {
                 let ask = Ask { file: Slow::Cmdline, pid: p.pid, start_ticks: p.start_ticks() };
