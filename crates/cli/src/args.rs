@@ -69,7 +69,7 @@ Examples:
   whose ls -a                    all of them; also sandboxes and applications
   whose ls -q                    full ids, one a line
   whose ls web 4761              a container by name, and the one that a process is in
-  whose ls -o +user,pid,project --sort -processes
+  whose ls -o +user,+pid,+project --sort -processes
   whose ls -a --json
 
 alice@web is a container of alice's own engine, outer/inner one inside another. Build steps and other

@@ -10,6 +10,7 @@ mod bad_input;
 mod documented;
 mod honesty;
 mod layers;
+mod ls;
 mod membership;
 mod output;
 mod ps;

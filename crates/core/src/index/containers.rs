@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
-use whose_kernel::{Class, ReadError};
+use whose_kernel::{Class, Host, ReadError};
 
 use super::Index;
 use super::describe::Members;
 use super::plan::{Filter, Plan};
+use super::users::manager_of;
 use crate::model::gap::what;
 use crate::model::{
     ContainerState, Described, Description, Engine, Fact, Gap, Listed, Membership, Owner,
@@ -31,8 +32,8 @@ pub struct Containers {
 type Key = Vec<(Engine, BString, Option<BString>)>;
 
 /// Containers as they are gathered.
-#[derive(Default)]
-struct Gathered {
+struct Gathered<'h> {
+    host: &'h Host,
     rows: Vec<Listed>,
     at: HashMap<Key, usize>,
     gaps: Vec<Gap>,
@@ -62,7 +63,8 @@ impl Index<'_> {
             .and(Needs::LIVENESS);
         let filters = vec![Filter::NoKernelThreads];
         let listing = self.scan(&Plan { filters, also, ..Plan::default() })?;
-        let mut gathered = Gathered::default();
+        let mut gathered =
+            Gathered { host: self.host, rows: Vec::new(), at: HashMap::new(), gaps: Vec::new() };
         gathered.gaps.extend(listing.gaps);
         gathered.gaps.extend(listing.rows.iter().flat_map(Row::gaps).cloned());
         for row in &listing.rows {
@@ -83,9 +85,10 @@ impl Index<'_> {
     }
 
     /// Adds what the state of all engines knows besides.
-    fn add_known(&mut self, gathered: &mut Gathered) {
+    fn add_known(&mut self, gathered: &mut Gathered<'_>) {
         for known in self.known_containers(gathered) {
-            let present = gathered.rows.iter().any(|r| r.owner().is_some_and(|o| known.is(o)));
+            let is_it = |r: &Listed| r.owner().is_some_and(|o| known.is(gathered.host, o));
+            let present = gathered.rows.iter().any(is_it);
             if present {
                 continue;
             }
@@ -121,7 +124,7 @@ impl Index<'_> {
     }
 
     /// Every container in the state of every engine that can be found.
-    fn known_containers(&mut self, gathered: &mut Gathered) -> Vec<Known> {
+    fn known_containers(&mut self, gathered: &mut Gathered<'_>) -> Vec<Known> {
         let host = self.host;
         let mut known = Vec::new();
         let (gaps, roots) = self.all_roots();
@@ -168,7 +171,7 @@ fn list(
     engine: Engine,
     root: &StateRoot,
     known: &mut Vec<Known>,
-    gathered: &mut Gathered,
+    gathered: &mut Gathered<'_>,
     late: impl Fn() -> bool,
 ) -> bool {
     let Some(runtime) = by_engine(engine) else { return false };
@@ -198,8 +201,11 @@ fn list(
 
 impl Known {
     /// Whether the owner is this container.
-    fn is(&self, owner: &Owner) -> bool {
-        let same_user = owner.description().is_none_or(|d| d.user == self.user);
+    fn is(&self, host: &Host, owner: &Owner) -> bool {
+        let same_user = match user_of(host, owner) {
+            None if owner.description().is_none() => true,
+            user => user == self.user,
+        };
         owner.runtime == self.engine
             && owner.id == self.id
             && owner.within == self.within
@@ -207,7 +213,7 @@ impl Known {
     }
 }
 
-impl Gathered {
+impl Gathered<'_> {
     /// Counts a process for every container it is in.
     fn add_process(&mut self, row: &Row) {
         let Some(membership) = row.membership.known() else { return };
@@ -231,7 +237,8 @@ impl Gathered {
     }
 
     fn add(&mut self, chain: Vec<Rc<Owner>>) -> &mut Listed {
-        let user = |o: &Owner| o.description().and_then(|d| d.user.clone());
+        let host = self.host;
+        let user = |o: &Owner| user_of(host, o);
         let inside = chain.iter().filter(|o| o.kind.contains());
         let key: Key = inside.map(|o| (o.runtime, o.id.clone(), user(o))).collect();
         let at = *self.at.entry(key).or_insert_with(|| {
@@ -248,6 +255,14 @@ impl Gathered {
         let outer = self.rows.iter().find(|r| r.owner().is_some_and(|o| o.id == *id));
         outer.and_then(|r| r.row.membership.known()).map(|m| m.chain.clone()).unwrap_or_default()
     }
+}
+
+/// The user whose container it is: by his engine, or because it is in his manager's cgroup, where he
+/// can give any name to anything.
+fn user_of(host: &Host, owner: &Owner) -> Option<BString> {
+    let manager = manager_of(&owner.cgroup).filter(|uid| *uid != 0 && owner.within.is_empty());
+    let name = |uid: u32| host.user_name(uid).map_or_else(|| uid.to_string().into(), Into::into);
+    manager.map(name).or_else(|| owner.description().and_then(|d| d.user.clone()))
 }
 
 fn is_shown(listed: &Listed, all: bool) -> bool {

@@ -182,7 +182,8 @@ impl Index<'_> {
 
     /// What stood in the way of looking into containers.
     pub(super) fn nested_gaps(&self) -> impl Iterator<Item = &Gap> {
-        self.nested.gaps.iter().map(|(_, gap)| gap)
+        let known = |outer: &BString| self.nested.known.iter().any(|n| n.outer == *outer);
+        self.nested.gaps.iter().filter(move |(outer, _)| !known(outer)).map(|(_, gap)| gap)
     }
 
     /// Searches the engines inside containers, once the host's own know nothing.

@@ -18,6 +18,10 @@ use crate::runtime::{
     FoundRoots, Hints, Level, Matches, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
 };
 
+/// Processes of a container by which engines in it are looked for: one is enough where all have the
+/// same root.
+const MOST_MEMBERS: usize = 4;
+
 /// The steps that need no hint from a process, cheapest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
@@ -406,7 +410,7 @@ impl Index<'_> {
                         continue;
                     };
                     let members = cgroup_tree::members(host, &dir).unwrap_or_default();
-                    if let Some(pid) = members.first() {
+                    for pid in members.iter().take(MOST_MEMBERS) {
                         let mut outer = Owner::new(OwnerKind::Container, engine, id.clone());
                         super::lookup::place(&mut outer, &hierarchy, &dir);
                         self.roots_inside(&outer, *pid, Vec::new());
