@@ -12,6 +12,7 @@
 )]
 
 pub mod compare;
+pub mod inner;
 pub mod judge;
 pub mod lab;
 pub mod trace;
