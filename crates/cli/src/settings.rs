@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bstr::{BStr, BString, ByteSlice};
+use whose_core::index::plan::SortKey;
 use whose_core::target::{self, Typed as Target};
 use whose_fields::{Field, FieldId, closest, find};
-use whose_core::index::plan::SortKey;
 use whose_kernel::host::Probe;
 use whose_kernel::{Host, Options};
 use whose_render::{Shown, Style, TableOptions};

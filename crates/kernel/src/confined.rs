@@ -125,7 +125,8 @@ mod tests {
         let own = host.process(std::process::id()).unwrap();
         let seen = own.directory(BStr::new(&[base.as_bytes(), b"/a/b"].concat()));
         // The root of this very process may be an overlay that nobody vouches for.
-        assert!(seen.is_ok_and(|r| r.read(b"c", 9).unwrap() == b"yes")
-            || own.namespace("user").is_ok());
+        assert!(
+            seen.is_ok_and(|r| r.read(b"c", 9).unwrap() == b"yes") || own.namespace("user").is_ok()
+        );
     }
 }

@@ -105,7 +105,8 @@ fn outer_image(docker: &Docker, root: &Path) {
     let tar = said(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg("."));
     tar.unwrap_or_else(|e| panic!("{e}"));
     let env = ["import", "--change", "ENV PATH=/usr/sbin:/usr/bin"];
-    let command = ["--change", "CMD [\"/start.sh\"]", archive.to_str().expect("text"), "lab-dind:1"];
+    let command =
+        ["--change", "CMD [\"/start.sh\"]", archive.to_str().expect("text"), "lab-dind:1"];
     docker.cli(&[&env[..], &command].concat());
 }
 
@@ -146,8 +147,7 @@ impl Rootless {
     pub fn start() -> Result<Self, String> {
         let user = unique("lab").replace('-', "");
         said(Command::new("useradd").args(["--create-home", "--user-group", &user]))?;
-        let mut rootless =
-            Self { user: user.clone(), uid: 0, run: PathBuf::new(), child: None };
+        let mut rootless = Self { user: user.clone(), uid: 0, run: PathBuf::new(), child: None };
         let uid = said(Command::new("id").args(["-u", &user]))?;
         rootless.uid = uid.parse().map_err(|e| format!("{uid}: {e}"))?;
         rootless.run = Path::new("/run/user").join(&uid);

@@ -193,7 +193,10 @@ fn build_step(docker: &Docker) {
     let document = listed(&["-a"]);
     drop(build.kill());
     drop(build.wait());
-    assert_eq!((&told["owner"]["kind"], &told["owner"]["runtime"]), (&"job".into(), &"buildkit".into()));
+    assert_eq!(
+        (&told["owner"]["kind"], &told["owner"]["runtime"]),
+        (&"job".into(), &"buildkit".into())
+    );
     let all = document["containers"].as_array().unwrap();
     assert!(!all.iter().any(|c| pids(c).contains(&pid)), "{document:#}");
 }
@@ -312,7 +315,8 @@ fn a_users_own_engine() {
     let command = ["sh", "-c", "sleep 26001 & exec sleep 26000"];
     let id = rootless.cli(&[&run[..], &command].concat());
     let never = unique("unborn");
-    let stopped = rootless.cli(&["create", "--network=none", "--name", &never, "lab:1", "sleep", "1"]);
+    let stopped =
+        rootless.cli(&["create", "--network=none", "--name", &never, "lab:1", "sleep", "1"]);
     let inspect = |id: &str| -> Value {
         let text = rootless.cli(&["inspect", id]);
         serde_json::from_str::<Value>(&text).unwrap()[0].clone()

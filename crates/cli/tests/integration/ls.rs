@@ -215,7 +215,8 @@ fn containers_in_containers_are_named_by_their_own_engine() {
     let listed = named(&document, "inner");
     assert_eq!(listed["init_pid"], 5030, "{listed:#}");
     assert_eq!(listed["pids"], serde_json::json!([5030, 5031]));
-    let chain: Vec<&Value> = listed["chain"].as_array().unwrap().iter().map(|o| &o["name"]).collect();
+    let chain: Vec<&Value> =
+        listed["chain"].as_array().unwrap().iter().map(|o| &o["name"]).collect();
     assert_eq!(chain, ["db", "inner"]);
     assert!(listed.get("log").is_none(), "a path in there is none of the host's");
     for target in ["5031", "inner", inner.id(), &inner.id()[..12]] {
@@ -228,7 +229,10 @@ fn containers_in_containers_are_named_by_their_own_engine() {
         assert_eq!((&outer["name"], &outer["kind"]), (&"db".into(), &"container".into()));
     }
     let never = answer(&host, "never");
-    assert_eq!((&never["owner"]["state"], &never["chain"][0]["name"]), (&"created".into(), &"db".into()));
+    assert_eq!(
+        (&never["owner"]["state"], &never["chain"][0]["name"]),
+        (&"created".into(), &"db".into())
+    );
     assert_eq!(ask(&host, &["pids", "inner"]).expect_code(0).pids(), [5030, 5031]);
     let only = rows(&host, &["5030"]);
     assert_eq!(only.keys().collect::<Vec<_>>(), ["db/inner"]);
@@ -271,11 +275,14 @@ fn state_that_a_container_booby_trapped_is_not_read() {
 /// alice's engine with a container `mine`, in the cgroup that her manager gave it.
 fn rootless(cgroup: &str) -> (FixtureHost, DockerContainer) {
     let host = host();
-    let mine = DockerContainer::named("mine").running(7030).data_root("/home/alice/.local/share/docker");
+    let mine =
+        DockerContainer::named("mine").running(7030).data_root("/home/alice/.local/share/docker");
     host.docker_container(&mine);
     let shim = host.process(7020).comm("containerd-shim").uid(1000);
     let args: [&[u8]; 5] = [b"shim", b"-namespace", b"moby", b"-id", mine.id().as_bytes()];
-    shim.cmdline(&args).in_cgroup("/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service").write();
+    shim.cmdline(&args)
+        .in_cgroup("/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service")
+        .write();
     for (pid, inside, ppid) in [(7030, 1, 7020), (7031, 7, 7030)] {
         let process = host.process(pid).ppid(ppid).uid(100_999).in_docker_root(mine.id(), "/x");
         process.nspid(&[pid, inside]).in_cgroup(&cgroup.replace("ID", mine.id())).write();

@@ -229,7 +229,9 @@ impl Gathered<'_> {
             let first = &mut listed.row.process;
             let init = owner.init_pid.known();
             let older = row.process.start_ticks() < first.start_ticks();
-            if first.pid == 0 || init == Some(&row.process.pid) || (older && init != Some(&first.pid))
+            if first.pid == 0
+                || init == Some(&row.process.pid)
+                || (older && init != Some(&first.pid))
             {
                 *first = row.process.clone();
             }

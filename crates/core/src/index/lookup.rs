@@ -163,7 +163,12 @@ impl Index<'_> {
         if owner.cgroup.is_empty() {
             let outer = self.outer_named(owner.within.as_ref()).filter(|o| o.id != owner.id);
             let around = outer.map(|o| (self.levels_around(o), o.clone()));
-            return around.map(|(mut v, o)| { v.push(o); v }).unwrap_or_default();
+            return around
+                .map(|(mut v, o)| {
+                    v.push(o);
+                    v
+                })
+                .unwrap_or_default();
         }
         let line = Line {
             hierarchy: u32::from(!owner.hierarchy.is_empty()),

@@ -244,7 +244,9 @@ mod tests {
     fn a_manager_is_a_whole_segment() {
         let path = b"/user.slice/user-1000.slice/user@1000.service/user.slice/docker-x.scope";
         assert_eq!(manager_of(path), Some(1000));
-        for none in ["/user.slice/user-1000.slice/session-1.scope", "/xuser@1.service", "/user@a.service"] {
+        for none in
+            ["/user.slice/user-1000.slice/session-1.scope", "/xuser@1.service", "/user@a.service"]
+        {
             assert_eq!(manager_of(none.as_bytes()), None);
         }
     }

@@ -43,7 +43,9 @@ impl Record for Listed {
         match field {
             FieldId::Chain => Cell::Bytes(Cow::Owned(self.label().into())),
             FieldId::Processes => Cell::Uint(self.pids.len() as u64),
-            FieldId::Pids => Cell::List(self.pids.iter().map(|p| Cell::Uint((*p).into())).collect()),
+            FieldId::Pids => {
+                Cell::List(self.pids.iter().map(|p| Cell::Uint((*p).into())).collect())
+            }
             FieldId::Up => self.row.get(FieldId::Elapsed),
             field => self.row.get(field),
         }
