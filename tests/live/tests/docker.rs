@@ -121,7 +121,9 @@ fn traces(cases: &mut Cases, lab: &Lab) {
         (&["whose-no-such-container"], 1),
     ];
     for (args, code) in commands {
-        cases.case(&format!("strace: whose {}", args.join(" ")), || trace::only_reads(args, *code));
+        cases.case(&format!("strace: whose {}", args.join(" ")), || {
+            trace::only_examines(args, &[*code], None)
+        });
     }
 }
 

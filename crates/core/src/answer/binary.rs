@@ -118,6 +118,7 @@ pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool) -> Option<File> {
         comm: process.comm().as_bstr(),
         args: process.args.known().unwrap_or(&none),
         init: init.filter(|p| *p != process.pid),
+        stuck: process.args.gap().is_some_and(|gap| gap.class == Class::TimedOut),
     };
     let located = binary::locate(host, &subject)?;
     let mut file = located.file;

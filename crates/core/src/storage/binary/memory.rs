@@ -7,7 +7,7 @@ use whose_kernel::worker::Verdict;
 use whose_kernel::worker::exam::Exam;
 use whose_kernel::{Class, Host, ReadError};
 
-use super::Problem;
+use super::{Problem, Subject};
 
 /// How a candidate compares with what is mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl<'h> Memory<'h> {
     ///
     /// # Errors
     /// [`Problem::Changed`] when the process ended or runs another program by now.
-    pub(super) fn read(host: &'h Host, pid: u32, start_ticks: u64) -> Result<Self, Problem> {
+    pub(super) fn read(host: &'h Host, subject: &Subject<'_>) -> Result<Self, Problem> {
         let mut memory = Self {
             exam: None,
             all: Vec::new(),
@@ -57,7 +57,11 @@ impl<'h> Memory<'h> {
             samples: Vec::new(),
             why: None,
         };
-        let exam = match host.exam(pid, start_ticks) {
+        if subject.stuck {
+            memory.why = Some("its memory did not answer in time");
+            return Ok(memory);
+        }
+        let exam = match host.exam(subject.dir.pid(), subject.start_ticks) {
             Ok(exam) => exam,
             Err(e) => return memory.without(&e),
         };

@@ -47,6 +47,8 @@ pub struct Subject<'s> {
     pub args: &'s [BString],
     /// Another process of the same container: its mount table shows what a chroot hides.
     pub init: Option<u32>,
+    /// Whether a read of its memory was waited for in vain: no other is tried then.
+    pub stuck: bool,
 }
 
 /// A file found, and a descriptor of it: to be let go of before the command ends, since it keeps a
@@ -141,7 +143,7 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
         Problem::Unread(ReadError::from_errno(path, e))
     };
     let exe_look = exe.look().map_err(errno)?;
-    let memory = Memory::read(host, dir.pid(), subject.start_ticks)?;
+    let memory = Memory::read(host, subject)?;
     let text = match dir.link_text("exe") {
         Ok(text) => text,
         // Too long for the link: maps has names of any length.
