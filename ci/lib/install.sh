@@ -26,6 +26,9 @@ live firejail firejail
 live bwrap bubblewrap
 live docker-compose docker-compose
 live iptables iptables
+live rootlesskit rootlesskit
+live newuidmap uidmap
+live useradd passwd
 deep gcc gcc
 deep g++ g++
 deep /usr/include/stdio.h libc6-dev

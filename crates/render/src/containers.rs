@@ -14,7 +14,7 @@ pub fn containers_document(header: &Header, rows: &[Listed], gaps: &[Gap]) -> Va
     Value::Object(object)
 }
 
-/// One container: an OWNER with its processes and, for one inside another, all its levels.
+/// One container: an OWNER with its processes and all its levels, outermost first.
 #[must_use]
 pub fn container_line(listed: &Listed) -> Value {
     let chain = match &listed.row.membership {

@@ -52,7 +52,9 @@ fn the_readme_and_the_help() {
     let mut lines = command_lines(include_str!("../../../../README.md"));
     let in_readme = lines.len();
     assert!(in_readme >= 14, "{lines:#?}");
-    for args in [&["--help"][..], &["ps", "--help"], &["pids", "--help"], &["help"]] {
+    for args in
+        [&["--help"][..], &["ps", "--help"], &["ls", "--help"], &["pids", "--help"], &["help"]]
+    {
         let help = whose().args(args).run().expect_code(0);
         assert_eq!(help.stderr_str(), "");
         lines.extend(command_lines(&help.stdout_str()));
@@ -66,7 +68,9 @@ fn the_readme_and_the_help() {
 
 #[test]
 fn help_fits_eighty_columns_and_names_every_exit_status() {
-    for args in [&["--help"][..], &["ps", "--help"], &["pids", "--help"], &["-h"]] {
+    for args in
+        [&["--help"][..], &["ps", "--help"], &["ls", "--help"], &["pids", "--help"], &["-h"]]
+    {
         let help = whose().env("COLUMNS", "80").args(args).run().expect_code(0).stdout_str();
         let widest = help.lines().map(|l| l.chars().count()).max().unwrap();
         assert!(widest <= 100, "{widest}: {help}");
