@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode};
 use crate::object::Object;
-use crate::parse::mountinfo::Mount;
+use crate::parse::mountinfo::{Mount, strip};
 use crate::read::process::ProcDir;
 use crate::remote::is_local_type;
 use crate::root::{Links, Root};
@@ -27,15 +27,16 @@ impl Host {
     /// # Errors
     /// The kernel's; `malformed` when it is someone else's, `unsupported` for where it lies.
     pub fn owned_dir(&self, base: &BStr, rel: &BStr, uid: u32) -> Result<Root, ReadError> {
-        let shown = BString::from([base.as_bytes(), b"/", rel.as_bytes()].concat());
-        let shown = self.shown(&shown);
+        let path = BString::from([base.as_bytes(), b"/", rel.as_bytes()].concat());
+        let shown = self.shown(&path);
         if self.mode() == Mode::Saved {
             return self.root().descend(base, Links::Never, None)?.descend(rel, Links::Never, None);
         }
+        let mounts = self.mounts()?;
+        known_to_answer(mounts, path.as_ref())?;
         let error = |e| failed(&shown, e);
         let base = self.lookup(&self.root_object()?, base, Way::Links).map_err(error)?;
         let found = self.lookup(&base, rel, Way::Plain).map_err(error)?;
-        let mounts = self.mounts()?;
         let root = confine(found, mounts, shown, |_| true)?;
         if root.1 == uid {
             return Ok(root.0);
@@ -57,9 +58,11 @@ impl ProcDir<'_> {
             return saved?.descend(rel, Links::Never, None);
         }
         let shown = self.shown(&[b"root/", rel.as_bytes()].concat());
+        let mounts = self.mountinfo()?;
+        let path = [b"/", rel.as_bytes()].concat();
+        known_to_answer(&mounts, BStr::new(&path))?;
         let error = |e| failed(&shown, e);
         let found = self.host().lookup(&self.object("root")?, rel, Way::Plain).map_err(error)?;
-        let mounts = self.mountinfo()?;
         // An overlay may lie on anything. One that an engine mounted does not: a user cannot mount in
         // the initial user namespace, and the host's own mounts are the administrator's.
         let trusted = |overlay: &Mount| {
@@ -69,6 +72,17 @@ impl ProcDir<'_> {
         };
         confine(found, &mounts, shown, trusted).map(|(root, _)| root)
     }
+}
+
+/// Refuses what a mount on the way is known to answer for: the worker can stand getting stuck only so
+/// often. Links and mounts that come and go are found out later.
+fn known_to_answer(mounts: &[Mount], path: &BStr) -> Result<(), ReadError> {
+    let on_the_way = |m: &&Mount| m.point != "/" && strip(&m.point, path).is_some();
+    let remote = mounts.iter().filter(on_the_way).find(|m| !is_local_type(&m.fs_type));
+    remote.map_or(Ok(()), |mount| {
+        let why = format!("on a {} file system, which may not answer", mount.fs_type);
+        Err(ReadError::new(path, Class::Unsupported, why))
+    })
 }
 
 /// The directory as a root and its owner, if what it is mounted from answers by itself.
@@ -104,8 +118,22 @@ fn failed(shown: &BString, errno: Errno) -> ReadError {
 mod tests {
     use bstr::{BStr, ByteSlice};
 
+    use super::known_to_answer;
     use crate::error::Class;
     use crate::host::{Host, Options};
+    use crate::parse::mountinfo::parse;
+
+    #[test]
+    fn what_lies_on_another_is_not_tried() {
+        let mounts = parse(
+            b"1 0 0:1 / / rw - fuse.fuse-overlayfs x rw\n2 1 0:2 / /a rw - fuse.sshfs h rw\n\
+3 2 8:1 / /a/b rw - ext4 /dev/x rw\n4 1 8:1 / /c rw - ext4 /dev/x rw\n",
+        )
+        .unwrap();
+        let fine = |path: &str| known_to_answer(&mounts, BStr::new(path)).is_ok();
+        assert!(fine("/c/d") && fine("/ab") && fine("/var/lib"));
+        assert!(!fine("/a") && !fine("/a/b/c"));
+    }
 
     #[test]
     fn a_directory_of_ones_own_is_read_and_anothers_is_not() {

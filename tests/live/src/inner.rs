@@ -225,3 +225,62 @@ impl Drop for Rootless {
         }
     }
 }
+
+/// A directory on a FUSE file system of its own; all goes when this is dropped.
+#[derive(Debug)]
+pub struct FuseDir {
+    /// The directory.
+    pub path: PathBuf,
+    server: Child,
+}
+
+impl FuseDir {
+    /// Mounts one on a new directory `work/NAME`.
+    ///
+    /// # Errors
+    /// When the machine does not let it.
+    pub fn mount(work: &Path, at: &Path) -> Result<Self, String> {
+        let part = |name: &str| {
+            let dir = work.join(name);
+            std::fs::create_dir_all(&dir).map(|()| dir.display().to_string())
+        };
+        let parts = ["lower", "upper", "work"].map(|name| part(name).map_err(|e| e.to_string()));
+        let [lower, upper, inner] = parts;
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower?, upper?, inner?);
+        std::fs::create_dir_all(at).map_err(|e| e.to_string())?;
+        let mut command = Command::new("fuse-overlayfs");
+        command.args(["-f", "-o", &options]).arg(at).stdin(Stdio::null()).stderr(Stdio::null());
+        let server = command.spawn().map_err(|e| e.to_string())?;
+        let mut mounted = Self { path: at.to_owned(), server };
+        let wanted = format!(" {} ", at.display());
+        let began = std::time::Instant::now();
+        loop {
+            let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            if table.lines().any(|l| l.contains(&wanted) && l.contains("fuse")) {
+                return Ok(mounted);
+            }
+            if began.elapsed() > START || mounted.server.try_wait().is_ok_and(|s| s.is_some()) {
+                return Err("fuse-overlayfs does not mount".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Stops the server: from now on whoever looks at the directory waits.
+    pub fn deafen(&self) {
+        let pid = self.server.id();
+        drop(said(Command::new("kill").args(["-STOP", &pid.to_string()])));
+        procfs::wait_for("a stopped server", START, || {
+            (procfs::state(pid) == Some('T')).then_some(())
+        });
+    }
+}
+
+impl Drop for FuseDir {
+    fn drop(&mut self) {
+        // With the server its connection ends, and whoever waits is woken.
+        drop(self.server.kill());
+        drop(self.server.wait());
+        drop(said(Command::new("umount").arg("-l").arg(&self.path)));
+    }
+}

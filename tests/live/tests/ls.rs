@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use whose_live_tests::inner::{Rootless, busybox_archive, engine_in_a_container, inside};
+use whose_live_tests::inner::{FuseDir, Rootless, busybox_archive, engine_in_a_container, inside};
 use whose_live_tests::{alone, answer, compare, pid_of, trace, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::{Docker, IMAGE, View};
@@ -359,4 +359,48 @@ fn a_users_own_engine() {
     cases.case("strace: whose ls", || trace::only_reads(&["ls", "-a"], 0));
     drop(rootless);
     cases.finish();
+}
+
+/// A container's engine whose state never answers: the rest is told, in time.
+#[test]
+fn state_that_never_answers_stops_nobody() {
+    if !require(NEEDS) || !require(&["fuse", "fuse-overlayfs"]) {
+        return;
+    }
+    let _alone = alone();
+    let work = tempfile::tempdir().expect("a directory for the trap");
+    let at = work.path().join("data");
+    // Before the engine starts, whose mounts are its own from then on.
+    let trap = match FuseDir::mount(work.path(), &at) {
+        Ok(trap) => trap,
+        Err(why) => return skip("fuse-overlayfs", &why),
+    };
+    let docker = Docker::v2().unwrap_or_else(|e| panic!("{e}"));
+    docker.image();
+    let other = docker.run(&["--name", &unique("other"), IMAGE, "sleep", "10000"]);
+    let bind = format!("{}:/var/lib/docker", at.display());
+    let name = unique("deaf");
+    let script = "printf dockerd > /proc/self/comm; sleep 10000; :";
+    let id = docker.run(&["--name", &name, "-v", &bind, IMAGE, "sh", "-c", script]);
+    let init = docker.init_pid(&name);
+    procfs::wait_for("a process called dockerd", Duration::from_secs(10), || {
+        (procfs::comm(init).as_deref() == Some("dockerd")).then_some(())
+    });
+    trap.deafen();
+    let run = whose().args(["ls", "-a", "--json"]).timeout(Duration::from_secs(20)).run();
+    let run = run.expect_code(0);
+    let document = run.json();
+    let mut facts = Facts::about("beside a deaf state");
+    for id in [&other, &id] {
+        let container = find(&document, id).unwrap_or_else(|| panic!("{document:#}"));
+        compare::owner(&mut facts, container, &docker.inspect(id));
+        facts.same("pids", pids(container), living(docker.top_pids(id)));
+    }
+    let fuse = |gap: &Value| gap["cause"].as_str().is_some_and(|c| c.contains("fuse"));
+    let gaps = document["gaps"].as_array().unwrap();
+    facts.holds("a gap", gaps.iter().any(fuse), gaps.len());
+    let absent = whose().args(["no-such-name"]).timeout(Duration::from_secs(10)).run();
+    facts.holds("a name", absent.code == Some(1) || absent.code == Some(3), absent.story());
+    facts.finish(26);
+    drop(trap);
 }

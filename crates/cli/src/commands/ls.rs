@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -48,15 +49,16 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
     let fields = settings::columns(&common.columns, &USUAL)?;
     let sort = settings::sort_keys(&args.sort)?;
     let targets = settings::targets(&args.targets)?;
-    let progress = std::io::stderr().is_terminal();
-    let host = settings::host_with(common, TIME, progress.then(|| Box::new(probe()) as _))?;
+    let said = Rc::new(Cell::new(false));
+    let progress = std::io::stderr().is_terminal().then(|| Box::new(probe(Rc::clone(&said))) as _);
+    let host = settings::host_with(common, TIME, progress)?;
     let mut index = Index::new(&host);
     let json = matches!(printing.format, Format::Json | Format::Ndjson);
     let shown = fields.iter().filter(|_| !json && !args.quiet).map(|f| f.needs);
     let needs = sort.iter().map(|k| k.field.field().needs).chain(shown);
     let needs = needs.fold(Needs::NONE, Needs::and);
     let listed = containers(&mut index, &targets, args.all, needs);
-    if progress {
+    if said.get() {
         clear();
     }
     let (mut listing, problems) = listed?;
@@ -70,11 +72,12 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
 }
 
 /// Says on a terminal which process is looked at, once it has taken a while.
-fn probe() -> impl Fn(u32, &str) {
+fn probe(said: Rc<Cell<bool>>) -> impl Fn(u32, &str) {
     let next = Cell::new(Instant::now() + QUIET);
     move |pid, _| {
         if Instant::now() >= next.get() {
             next.set(Instant::now() + OFTEN);
+            said.set(true);
             let _ = write!(std::io::stderr().lock(), "\rlooking at process {pid} ");
         }
     }

@@ -66,8 +66,10 @@ impl Index<'_> {
         let mut gathered =
             Gathered { host: self.host, rows: Vec::new(), at: HashMap::new(), gaps: Vec::new() };
         gathered.gaps.extend(listing.gaps);
-        gathered.gaps.extend(listing.rows.iter().flat_map(Row::gaps).cloned());
-        for row in &listing.rows {
+        // Whose a zombie was changes nothing: it is in no list.
+        let living = || listing.rows.iter().filter(|r| !r.process.is_dead());
+        gathered.gaps.extend(living().flat_map(Row::gaps).cloned());
+        for row in living() {
             gathered.add_process(row);
         }
         self.add_known(&mut gathered);
@@ -217,9 +219,6 @@ impl Gathered<'_> {
     /// Counts a process for every container it is in.
     fn add_process(&mut self, row: &Row) {
         let Some(membership) = row.membership.known() else { return };
-        if row.process.is_dead() {
-            return;
-        }
         for (at, owner) in membership.chain.iter().enumerate() {
             if !owner.kind.contains() {
                 continue;

@@ -17,6 +17,8 @@ use crate::runtime::{Hints, Inside, Query, REGISTRY, StateRoot, by_engine};
 
 /// Ancestors looked at for one that is in the outer container.
 const MOST_ANCESTORS: usize = 32;
+/// Processes of one container by which engines in it are looked for.
+const MOST_TRIED: usize = 8;
 
 /// One engine's root in a container.
 #[derive(Debug)]
@@ -37,7 +39,8 @@ pub(super) struct NestedRoots {
     pub(super) known: Vec<Nested>,
     /// What stood in the way, by outer container.
     gaps: Vec<(BString, Gap)>,
-    tried: HashSet<(BString, u32)>,
+    /// Processes by which each was looked into.
+    tried: HashMap<BString, Vec<u32>>,
     climbed: HashSet<(BString, u32)>,
     /// The containers that were looked into, and a process of each.
     outers: HashMap<BString, (Owner, u32)>,
@@ -49,9 +52,12 @@ impl Index<'_> {
     /// Learns of engines in the container `outer` by one of its processes; `mounts` are those of a
     /// container that they run.
     pub(super) fn roots_inside(&mut self, outer: &Owner, pid: u32, mounts: Vec<Mount>) {
-        if !self.nested.tried.insert((outer.id.clone(), pid)) {
+        // Any process may call itself an engine.
+        let tried = self.nested.tried.entry(outer.id.clone()).or_default();
+        if tried.len() >= MOST_TRIED || tried.contains(&pid) {
             return;
         }
+        tried.push(pid);
         let bare = Owner { described: Described::No, ..outer.clone() };
         self.nested.outers.entry(outer.id.clone()).or_insert((bare, pid));
         let outer = &outer.id;
