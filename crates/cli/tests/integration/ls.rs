@@ -258,6 +258,27 @@ fn a_containers_engine_speaks_for_its_own_containers_only() {
 }
 
 #[test]
+fn an_inner_engine_may_put_its_containers_anywhere() {
+    let (host, _) = docker_in_docker();
+    let odd = DockerContainer::named("odd").running(60);
+    for root in ["/proc/5010/root/var/lib/docker", "/proc/5020/root/var/lib/docker"] {
+        host.docker_container(&odd.clone().data_root(root));
+    }
+    let above = format!("/docker/{}/custom", fake_id("db"));
+    let process = host.process(5060).ppid(5020).nspid(&[5060, 60, 1]);
+    process.in_cgroup(&format!("{above}/{}", odd.id())).write();
+    let answer = answer(&host, "5060");
+    assert_eq!(answer["owner"]["name"], "odd", "{answer:#}");
+    assert_eq!(answer["chain"][0]["name"], "db", "{answer:#}");
+    // A host's container is none of the inner engine's, whatever the cgroup is called.
+    let process = host.process(5061).ppid(5020).nspid(&[5061, 61, 1]);
+    process.in_cgroup(&format!("{above}/{}", fake_id("web"))).write();
+    let forged = crate::support::answer(&host, "5061");
+    assert_eq!(forged["owner"]["kind"], "unknown", "{forged:#}");
+    assert_eq!(rows(&host, &[])["web"][3], "2");
+}
+
+#[test]
 fn state_that_a_container_booby_trapped_is_not_read() {
     let (host, inner) = docker_in_docker();
     for root in ["/proc/5010/root/var/lib/docker", "/proc/5020/root/var/lib/docker"] {

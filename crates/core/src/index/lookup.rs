@@ -320,6 +320,27 @@ pub(super) fn is_nested(line: &Line) -> bool {
     chain_in(line).iter().any(|o| !o.within.is_empty())
 }
 
+/// The last segment of a line that holds an id of 64 digits, as that id.
+pub(super) fn last_id(line: &Line) -> Option<BString> {
+    let words = |s: &BStr| -> Option<BString> {
+        let mut words = s.split(|b| !b.is_ascii_alphanumeric());
+        words.rfind(|w| crate::runtime::segment::is_hex64(w)).map(BString::from)
+    };
+    line.segments().filter_map(words).last()
+}
+
+/// The level of a line that has this id.
+pub(super) fn level_named(line: &Line, id: &BStr) -> Option<Owner> {
+    chain_in(line).into_iter().rfind(|o| o.id == id && o.kind.has_root())
+}
+
+/// The container around the level of a line that `depth` segments name, by the text alone.
+pub(super) fn outer_of(line: &Line, depth: usize) -> Option<Owner> {
+    let path = crate::runtime::claim::path_to(line, depth.saturating_sub(1));
+    let outer = Line { path, ..line.clone() };
+    chain_in(&outer).into_iter().rfind(|o| o.kind.has_root())
+}
+
 /// Says where a container's cgroup is: a directory of the cgroup tree.
 pub(super) fn place(owner: &mut Owner, hierarchy: &Hierarchy, dir: &[u8]) {
     owner.cgroup = path_below(hierarchy, dir).unwrap_or_default();

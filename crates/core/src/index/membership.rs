@@ -145,7 +145,7 @@ impl Index<'_> {
         }
         let pid = p.pid;
         let entering = p.comm().starts_with(b"runc:[");
-        decision.verdict = arbitrate(lines, &claims, &mut |level| self.confirm(level, pid));
+        decision.verdict = arbitrate(lines, &claims, &mut |level| self.confirm(level, pid, lines));
         if decision.verdict.is_contained() && !entering {
             // Whoever has a cgroup of his own can name what is below it after an engine's monitor.
             decision.role = None;

@@ -3,17 +3,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bstr::{BStr, BString};
-use whose_fields::Needs;
+use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, parse};
 
-use super::Index;
+use super::arbitrate::Confirmed;
 use super::roots::Search;
+use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Described, Description, Engine, Gap, Owner};
-use crate::runtime::{Hints, Inside, Query, REGISTRY, StateRoot, by_engine};
+use crate::runtime::segment::is_hex64;
+use crate::runtime::{Hints, Inside, Level, Query, REGISTRY, StateRoot, by_engine};
 
 /// Ancestors looked at for one that is in the outer container.
 const MOST_ANCESTORS: usize = 32;
@@ -94,21 +95,39 @@ impl Index<'_> {
         }
         let host = self.host;
         let mounts = host.process(pid).and_then(|p| p.mountinfo()).unwrap_or_default();
-        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
         let mut at = pid;
         for _ in 0..MOST_ANCESTORS {
             let Ok(stat) = host.process(at).and_then(|p| p.stat()) else { return };
             at = stat.ppid;
-            let Ok(Some(row)) = self.row(at, needs) else { return };
-            match row.owner() {
-                Some(owner) if owner.id == outer => {
-                    let owner = Owner::clone(owner);
-                    return self.roots_inside(&owner, at, mounts);
-                }
-                Some(owner) if owner.kind.contains() => {}
-                _ => return,
+            let Ok(lines) = host.process(at).and_then(|p| p.cgroup()) else { return };
+            let mut inside = lines.iter().filter(|l| l.segments().any(|s| s.contains_str(outer)));
+            let Some(first) = inside.clone().next() else { return };
+            // Only the text is asked: what lies deeper may be anybody's, so it must name nothing.
+            let plain = !is_hex64(outer);
+            if inside.all(|l| lookup::last_id(l).map_or(plain, |id| id == outer)) {
+                let owner = lookup::level_named(first, outer);
+                return owner.map_or((), |o| self.roots_inside(&o, at, mounts));
             }
         }
+    }
+
+    /// Whether an engine inside `outer` knows the level's id; `pid` is a process that shows it.
+    pub(super) fn confirm_inside(&mut self, outer: &Owner, level: &Level, pid: u32) -> Confirmed {
+        let engine = level.owner.runtime;
+        let Some(runtime) = by_engine(engine) else { return Confirmed::No };
+        let knows = |n: &Nested| n.outer == outer.id && n.engine == engine;
+        if !self.nested.known.iter().any(knows) {
+            self.roots_above(outer.id.as_ref(), pid);
+        }
+        let mut answer = Confirmed::No;
+        for nested in self.nested.known.iter().filter(|n| knows(n)) {
+            match runtime.find(self.host, &nested.root, Query::Id(level.owner.id.as_ref())) {
+                Ok(matches) if !matches.ids.is_empty() => return Confirmed::Yes,
+                Ok(_) => {}
+                Err(e) => answer = Confirmed::Unread(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+        answer
     }
 
     /// What the engine inside the outer container says of the owner; `hint` is one of its processes.

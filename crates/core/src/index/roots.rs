@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use bstr::{BStr, BString};
+use whose_kernel::parse::cgroup::Line;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
@@ -128,7 +129,10 @@ impl Roots {
 
 impl Index<'_> {
     /// Whether the level's runtime knows its id; `pid` is a process that shows the level.
-    pub(super) fn confirm(&mut self, level: &Level, pid: u32) -> Confirmed {
+    pub(super) fn confirm(&mut self, level: &Level, pid: u32, lines: &[Line]) -> Confirmed {
+        if let Some(outer) = super::lookup::outer_of(&lines[level.line], level.depth) {
+            return self.confirm_inside(&outer, level, pid);
+        }
         let engine = level.owner.runtime;
         let Some(runtime) = by_engine(engine) else { return Confirmed::No };
         let id = BStr::new(&level.owner.id);
