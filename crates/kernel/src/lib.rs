@@ -9,6 +9,7 @@ pub mod confined;
 pub mod error;
 pub mod host;
 pub mod live;
+pub mod look;
 pub mod object;
 pub mod parse;
 pub mod read;

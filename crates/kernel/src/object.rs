@@ -6,11 +6,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bstr::{BStr, BString, ByteSlice};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::ReadError;
 use crate::host::{Host, Mode as HostMode};
+pub use crate::look::Look;
 use crate::parse::handle::Handle;
 use crate::seam;
 
@@ -18,55 +19,6 @@ use crate::seam;
 #[derive(Debug)]
 pub struct Object {
     fd: OwnedFd,
-}
-
-/// What identifies and describes an object, from the kernel's cache: a FUSE server is not asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// `st_dev`, major and minor. An overlay's or btrfs's own, which mountinfo need not show.
-    pub device: (u32, u32),
-    /// Inode number. On an overlay it does not identify the layer's file.
-    pub ino: u64,
-    /// `st_mode`.
-    pub mode: u32,
-    /// Names it has.
-    pub nlink: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Bytes.
-    pub size: u64,
-    /// Last change of the content, nanoseconds since 1970.
-    pub mtime: i128,
-    /// Device number of a device file.
-    pub rdev: (u32, u32),
-    /// Mount id as in mountinfo (kernel 5.8); `None` before.
-    pub mount: Option<u64>,
-}
-
-impl Look {
-    /// Whether it is a regular file.
-    #[must_use]
-    pub fn is_file(&self) -> bool {
-        FileType::from_raw_mode(self.mode) == FileType::RegularFile
-    }
-
-    /// Whether it is a directory.
-    #[must_use]
-    pub fn is_dir(&self) -> bool {
-        FileType::from_raw_mode(self.mode) == FileType::Directory
-    }
-
-    /// Whether it is an overlay's whiteout: a character device 0/0.
-    #[must_use]
-    pub fn is_whiteout(&self) -> bool {
-        FileType::from_raw_mode(self.mode) == FileType::CharacterDevice && self.rdev == (0, 0)
-    }
-
-    /// Whether both are one file.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        (self.device, self.ino) == (other.device, other.ino)
-    }
 }
 
 /// `STATX_MNT_ID_UNIQUE` of include/uapi/linux/stat.h (kernel 6.8).
@@ -98,6 +50,7 @@ impl Object {
             mode: x.stx_mode.into(),
             nlink: x.stx_nlink,
             uid: x.stx_uid,
+            gid: x.stx_gid,
             size: x.stx_size,
             mtime: i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec),
             rdev: (x.stx_rdev_major, x.stx_rdev_minor),

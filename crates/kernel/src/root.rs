@@ -7,10 +7,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bstr::{BStr, BString, ByteSlice};
-use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Class, ReadError};
+use crate::look::Look;
 
 /// How links beneath a root are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,15 +121,15 @@ impl Root {
     ///
     /// # Errors
     /// When it is not there or may not be reached.
-    pub fn look(&self, rel: &[u8]) -> Result<Stat, ReadError> {
+    pub fn look(&self, rel: &[u8]) -> Result<Look, ReadError> {
         let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
-        rustix::fs::fstat(&fd).map_err(|e| ReadError::from_errno(self.join(rel), e))
+        Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))
     }
 
     /// Whether there is a directory of this name.
     #[must_use]
     pub fn has_dir(&self, rel: &[u8]) -> bool {
-        self.look(rel).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+        self.look(rel).is_ok_and(|l| l.is_dir())
     }
 
     /// Reads a regular file of at most `cap` bytes.
@@ -138,32 +139,28 @@ impl Root {
     pub fn read(&self, rel: &[u8], cap: usize) -> Result<Vec<u8>, ReadError> {
         let refuse = |why: String| ReadError::new(self.join(rel), Class::Malformed, why);
         let look = self.look(rel)?;
-        match FileType::from_raw_mode(look.st_mode) {
+        match look.file_type() {
             FileType::RegularFile => {}
             FileType::Symlink => {
                 return Err(refuse("a symbolic link where none is allowed".into()));
             }
             _ => return Err(refuse("not a regular file".into())),
         }
-        if let Some(owner) = self.owner.filter(|o| *o != look.st_uid) {
-            return Err(refuse(format!("owned by uid {}, not {owner}", look.st_uid)));
+        if let Some(owner) = self.owner.filter(|o| *o != look.uid) {
+            return Err(refuse(format!("owned by uid {}, not {owner}", look.uid)));
         }
-        if u64::try_from(look.st_size).unwrap_or(0) > cap as u64 {
-            return Err(refuse(format!("{} bytes, more than {cap}", look.st_size)));
+        if look.size > cap as u64 {
+            return Err(refuse(format!("{} bytes, more than {cap}", look.size)));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = self.openat(rel, flags)?;
         let errno = |e| ReadError::from_errno(self.join(rel), e);
-        let open = rustix::fs::fstat(&fd).map_err(errno)?;
-        if (open.st_dev, open.st_ino) != (look.st_dev, look.st_ino) {
-            // Replaced between two calls: engines do that; one more try sees the new file.
-            if FileType::from_raw_mode(open.st_mode) != FileType::RegularFile
-                || self.owner.is_some_and(|o| o != open.st_uid)
-            {
-                return Err(refuse("changed while it was opened".into()));
-            }
+        let open = Look::of(fd.as_fd()).map_err(errno)?;
+        // Replaced between two calls: engines do that; one more try sees the new file.
+        if !open.is(&look) && (!open.is_file() || self.owner.is_some_and(|o| o != open.uid)) {
+            return Err(refuse("changed while it was opened".into()));
         }
-        let hint = usize::try_from(open.st_size).unwrap_or(0).min(cap);
+        let hint = usize::try_from(open.size).unwrap_or(0).min(cap);
         let mut bytes = Vec::with_capacity(hint + 1);
         read_to_end(fd.as_fd(), &mut bytes, cap).map_err(errno)?;
         if bytes.len() > cap {

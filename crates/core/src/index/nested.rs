@@ -78,7 +78,7 @@ impl Index<'_> {
             let found = runtime.roots(host, Hints::Inside(&inside));
             self.nested.gaps.extend(found.gaps.into_iter().map(|g| (outer.clone(), g)));
             for root in found.roots {
-                let place = |r: &StateRoot| r.root.look(b"").map(|s| (s.st_dev, s.st_ino)).ok();
+                let place = |r: &StateRoot| r.root.look(b"").map(|l| (l.device, l.ino)).ok();
                 let new = place(&root);
                 let same = |n: &Nested| n.engine == engine && n.outer == *outer;
                 if !self.nested.known.iter().any(|n| same(n) && place(&n.root) == new) {

@@ -119,22 +119,15 @@ impl Index<'_> {
     }
 }
 
-/// What fstat(2) tells of a name beneath a root. The device number is split as glibc's `makedev`
-/// joins it.
-#[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
+/// What is told of a name beneath a root.
 fn inode(root: &Root, rel: &[u8]) -> Result<Inode, ReadError> {
-    let stat = root.look(rel)?;
-    let device = stat.st_dev;
-    let major = ((device >> 8) & 0xfff) | ((device >> 32) & 0xffff_f000);
-    let minor = (device & 0xff) | ((device >> 12) & 0xffff_ff00);
-    let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let nanos = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let look = root.look(rel)?;
     Ok(Inode {
-        device: (number(major), number(minor)),
-        ino: stat.st_ino,
-        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime: i64::from(stat.st_mtime).saturating_mul(1000).saturating_add(nanos / 1_000_000),
+        device: look.device,
+        ino: look.ino,
+        nlink: look.nlink,
+        size: look.size,
+        mtime: i64::try_from(look.mtime.div_euclid(1_000_000)).unwrap_or(0),
     })
 }
 

@@ -88,7 +88,7 @@ impl Roots {
         let before = self.known.len();
         self.gaps.extend(found.gaps.into_iter().map(|g| (engine, g)));
         for root in found.roots {
-            let identity = |r: &StateRoot| r.root.look(b"").map(|s| (s.st_dev, s.st_ino)).ok();
+            let identity = |r: &StateRoot| r.root.look(b"").map(|l| (l.device, l.ino)).ok();
             let new = identity(&root);
             if !self.known.iter().any(|(e, r)| *e == engine && identity(r) == new) {
                 self.known.push((engine, root));
@@ -270,7 +270,7 @@ impl Index<'_> {
             return Err(gap.clone());
         }
         self.roots.add(runtime, found);
-        let identity = |root: &Root, rel: &[u8]| root.look(rel).map(|s| (s.st_dev, s.st_ino)).ok();
+        let identity = |root: &Root, rel: &[u8]| root.look(rel).map(|l| (l.device, l.ino)).ok();
         let wanted = identity(self.host.root(), path);
         let is_it = |(e, r): &(Engine, StateRoot)| *e == engine && identity(&r.root, b"") == wanted;
         Ok(wanted.and_then(|_| self.roots.known.iter().position(is_it)))

@@ -264,7 +264,7 @@ fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
         let root = host.root().descend(path, Links::Never, None)?;
         return Ok(StateRoot { root, user: None });
     }
-    let uid = host.root().look(path)?.st_uid;
+    let uid = host.root().look(path)?.uid;
     let root = host.root().descend(path, Links::Never, Some(uid))?;
     Ok(StateRoot { root, user: (uid != 0).then(|| name_of(host, uid)) })
 }

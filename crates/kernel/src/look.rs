@@ -1,0 +1,85 @@
+//! What stat(2) and statx(2) tell of a file, without reading it.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+/// What identifies and describes a file, from the kernel's cache: a FUSE server is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// `st_dev`, major and minor. An overlay's or btrfs's own, which mountinfo need not show.
+    pub device: (u32, u32),
+    /// Inode number. On an overlay it does not identify the layer's file.
+    pub ino: u64,
+    /// `st_mode`.
+    pub mode: u32,
+    /// Names it has.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last change of the content, nanoseconds since 1970.
+    pub mtime: i128,
+    /// Device number of a device file.
+    pub rdev: (u32, u32),
+    /// Mount id as in mountinfo (kernel 5.8); `None` before, and where it was not asked for.
+    pub mount: Option<u64>,
+}
+
+impl Look {
+    /// Looks at an open file by fstat(2), which does not tell the mount.
+    ///
+    /// # Errors
+    /// The kernel's.
+    #[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(fd)?;
+        let device = |d: u64| (rustix::fs::major(d), rustix::fs::minor(d));
+        Ok(Self {
+            device: device(stat.st_dev),
+            ino: stat.st_ino,
+            mode: stat.st_mode,
+            nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
+            rdev: device(stat.st_rdev),
+            mount: None,
+        })
+    }
+
+    /// What kind of file it is.
+    #[must_use]
+    pub(crate) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// Whether it is a regular file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.file_type() == FileType::RegularFile
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.file_type() == FileType::Directory
+    }
+
+    /// Whether it is an overlay's whiteout: a character device 0/0.
+    #[must_use]
+    pub fn is_whiteout(&self) -> bool {
+        self.file_type() == FileType::CharacterDevice && self.rdev == (0, 0)
+    }
+
+    /// Whether both are one file.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        (self.device, self.ino) == (other.device, other.ino)
+    }
+}
