@@ -8,6 +8,7 @@
 //! replays what lies in `corpus/` and `crashes/`.
 
 mod boot;
+mod capture;
 mod cgroup;
 mod claims;
 mod docker;
@@ -37,6 +38,9 @@ pub const TARGETS: &[Target] = &[
     Target::new("boot_id", boot::boot_id),
     Target::new("build_id", memory::build_id),
     Target::new("btime", boot::btime),
+    Target::new("capture_facts", capture::facts),
+    Target::new("capture_manifest", capture::manifest),
+    Target::new("capture_redact", capture::redact),
     Target::new("cgroup", cgroup::cgroup),
     Target::new("claims", claims::claims),
     Target::new("cmdline", process::cmdline),

@@ -17,8 +17,9 @@ Examples:
   whose ps web -o +image         a container's processes, with one more column
   perf top -p \"$(whose pids -d, web)\"
   whose --in-container 4761 && echo contained
+  whose capture /tmp/sick        save the facts behind all answers
+  whose --root /tmp/sick ps      answer from a saved or mounted tree
   whose -- ps                    a container that is called ps
-  whose --root /mnt/sick ps      answer from a saved or mounted tree
 
 A target of 1 to 7 digits is a PID; container:4761 is a container of that name.
 
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// Print just the host path of the binary that a process really runs, if it is proven.
     #[command(after_help = EXE_EXAMPLES)]
     Exe(ExeArgs),
+    /// Save the facts behind answers, to be asked later with --root.
+    #[command(after_help = CAPTURE_EXAMPLES)]
+    Capture(CaptureArgs),
 }
 
 const PS_EXAMPLES: &str = "\
@@ -91,6 +95,18 @@ Examples:
 
 A path is only printed when it is proven: by the page of the file that the process maps, by the
 mapped inode, or by the kernel's own file handle. Exit status 1: no file on the host is what runs.";
+
+const CAPTURE_EXAMPLES: &str = "\
+Examples:
+  whose capture /tmp/sick        the whole host, as far as this user may read it
+  whose --root /tmp/sick web     and what it answers, here or on another machine
+  whose capture /tmp/web web     only what answers about the container web
+  tar -C /tmp -cz sick           one file of it
+
+The directory is made and only its owner may read it. It holds files of /proc, of the cgroups and of
+the engines: names, arguments of processes and labels too. Values of environment variables are taken
+out of the engines' files. .whose/manifest.json tells what could not be read, .whose/facts.json which
+file each process ran.";
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -226,6 +242,17 @@ pub(crate) struct ExeArgs {
     /// SHA-256 and build id of the file that runs, before its path; - for what it has not.
     #[arg(long)]
     pub(crate) hash: bool,
+}
+
+/// Options of capture.
+#[derive(Debug, Args)]
+pub(crate) struct CaptureArgs {
+    /// Where to: a directory that is not there yet, or empty.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Only what answers about these; without any the whole host.
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
 }
 
 /// Output formats.

@@ -3,15 +3,18 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bstr::{BStr, BString, ByteSlice};
 use whose_core::index::plan::SortKey;
+use whose_core::state::facts;
 use whose_core::target::{self, Typed as Target};
 use whose_fields::{Field, FieldId, closest, find};
+use whose_kernel::capture::Recorder;
 use whose_kernel::host::Probe;
-use whose_kernel::{Host, Options};
+use whose_kernel::{Host, Mode, Options};
 use whose_render::{Shown, Style, TableOptions};
 
 use crate::args::{Common, Format, When};
@@ -74,15 +77,30 @@ pub(crate) fn host(common: &Common, usual: f64) -> Result<Host> {
 /// # Errors
 /// As [`host`].
 pub(crate) fn host_with(common: &Common, usual: f64, probe: Option<Probe>) -> Result<Host> {
+    recorded_host(common, usual, probe, None)
+}
+
+/// As [`host_with`], with something that writes down all that is read.
+///
+/// # Errors
+/// As [`host`].
+pub(crate) fn recorded_host(
+    common: &Common,
+    usual: f64,
+    probe: Option<Probe>,
+    recorder: Option<Rc<Recorder>>,
+) -> Result<Host> {
     let time = Duration::from_secs_f64(common.timeout.unwrap_or(usual));
     let options = Options {
         root: common.root.as_ref().map(|r| BString::from(r.as_os_str().as_bytes())),
         deadline: Instant::now().checked_add(time),
         patience: Some(PATIENCE.min(time / 4)),
         probe,
+        recorder,
         ..Options::default()
     };
-    Ok(Host::open(options)?)
+    let host = Host::open(options)?;
+    Ok(if host.mode() == Mode::Saved { facts::recall(host)? } else { host })
 }
 
 /// Reads the targets; `-` is replaced by the lines of stdin.

@@ -30,6 +30,9 @@ impl Needs {
     /// `exe` and `cwd` link texts.
     pub const LINKS: Self = Self(1 << 10);
 
+    /// Everything.
+    pub const ALL: Self = Self((1 << 11) - 1);
+
     /// Both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -90,5 +93,6 @@ mod tests {
         assert_eq!(needs.and(Needs::OWNER).stage(), Stage::Owner);
         assert_eq!(Needs::LIVENESS.stage(), Stage::Description);
         assert!(needs.without(needs).is_empty() && Needs::NONE.is_empty());
+        assert!(Needs::ALL.has(Needs::LINKS) && Needs::ALL.without(Needs::LINKS) != Needs::ALL);
     }
 }

@@ -8,6 +8,7 @@
 use bstr::{BStr, BString, ByteSlice};
 use rustix::io::Errno;
 
+use crate::capture::{self, Place, Tape};
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode};
 use crate::object::Object;
@@ -30,19 +31,41 @@ impl Host {
         let path = BString::from([base.as_bytes(), b"/", rel.as_bytes()].concat());
         let shown = self.shown(&path);
         if self.mode() == Mode::Saved {
-            return self.root().descend(base, Links::Never, None)?.descend(rel, Links::Never, None);
+            let there = || {
+                let base = self.root().descend(base, Links::Never, None)?;
+                base.descend(rel, Links::Never, None)
+            };
+            let key = capture::joined(b"", &path);
+            let met = self.recorded().and_then(|r| r.failure(&key, || shown.clone()));
+            return met.map_or_else(there, Err);
         }
+        let opened = self.open_owned(base, rel, uid, &path, &shown);
+        if let (Err(e), Some(recorder)) = (&opened, self.recorder()) {
+            recorder.failed(&capture::joined(b"", &path), e, false);
+        }
+        opened
+    }
+
+    fn open_owned(
+        &self,
+        base: &BStr,
+        rel: &BStr,
+        uid: u32,
+        path: &BString,
+        shown: &BString,
+    ) -> Result<Root, ReadError> {
         let mounts = self.mounts()?;
         known_to_answer(mounts, path.as_ref())?;
-        let error = |e| failed(&shown, e);
+        let error = |e| failed(shown, e);
+        let place = self.root().place_of(base).map(|p| Place { at: p.beneath(rel), ..p });
         let base = self.lookup(&self.root_object()?, base, Way::Links).map_err(error)?;
         let found = self.lookup(&base, rel, Way::Plain).map_err(error)?;
-        let root = confine(found, mounts, shown, |_| true)?;
-        if root.1 == uid {
-            return Ok(root.0);
+        let (root, owner) = confine(found, mounts, shown.clone(), place, |_| true)?;
+        if owner == uid {
+            return Ok(root);
         }
-        let why = format!("owned by uid {}, not {uid}", root.1);
-        Err(ReadError::new(root.0.shown(), Class::Malformed, why))
+        let why = format!("owned by uid {owner}, not {uid}");
+        Err(ReadError::new(root.shown(), Class::Malformed, why))
     }
 }
 
@@ -54,14 +77,31 @@ impl ProcDir<'_> {
     /// The kernel's; `unsupported` in a saved tree without it, and for where it lies.
     pub fn directory(&self, rel: &BStr) -> Result<Root, ReadError> {
         let rel = BStr::new(rel.trim_start_with(|c| c == '/'));
+        let key = capture::joined(format!("proc/{}/root", self.pid()).as_bytes(), rel);
+        let shown = self.shown(&[b"root/", rel.as_bytes()].concat());
+        if let Some(met) = self.host().recorded().and_then(|r| r.failure(&key, || shown.clone())) {
+            return Err(met);
+        }
         if let Some(saved) = self.saved_root() {
             return saved?.descend(rel, Links::Never, None);
         }
-        let shown = self.shown(&[b"root/", rel.as_bytes()].concat());
+        let opened = self.open_directory(rel, &key, &shown);
+        if let (Err(e), Some(recorder)) = (&opened, self.recorder()) {
+            recorder.failed(&key, e, false);
+        }
+        opened
+    }
+
+    fn open_directory(
+        &self,
+        rel: &BStr,
+        key: &BString,
+        shown: &BString,
+    ) -> Result<Root, ReadError> {
         let mounts = self.mountinfo()?;
         let path = [b"/", rel.as_bytes()].concat();
         known_to_answer(&mounts, BStr::new(&path))?;
-        let error = |e| failed(&shown, e);
+        let error = |e| failed(shown, e);
         let found = self.host().lookup(&self.object("root")?, rel, Way::Plain).map_err(error)?;
         // An overlay may lie on anything. One that an engine mounted does not: a user cannot mount in
         // the initial user namespace, and the host's own mounts are the administrator's.
@@ -70,7 +110,9 @@ impl ProcDir<'_> {
             hosts.iter().any(|m| m.device == overlay.device && m.fs_type == overlay.fs_type)
                 || self.namespace("user") == Ok(INITIAL_USER_NAMESPACE)
         };
-        confine(found, &mounts, shown, trusted).map(|(root, _)| root)
+        let recorder = self.recorder().cloned();
+        let place = recorder.map(|r| Place { tape: Tape::Recording(r), at: key.clone() });
+        confine(found, &mounts, shown.clone(), place, trusted).map(|(root, _)| root)
     }
 }
 
@@ -90,6 +132,7 @@ fn confine(
     found: Object,
     mounts: &[Mount],
     shown: BString,
+    place: Option<Place>,
     trusted: impl Fn(&Mount) -> bool,
 ) -> Result<(Root, u32), ReadError> {
     let look = found.look().map_err(|e| failed(&shown, e))?;
@@ -105,7 +148,12 @@ fn confine(
         Some(mount) if mount.fs_type == "overlay" && !trusted(mount) => {
             refuse("on an overlay of unknown make, which may not answer".into())
         }
-        Some(_) => Ok((Root::confined(found.into_fd(), shown, look.uid), look.uid)),
+        Some(_) => {
+            if let Some((recorder, place)) = place.as_ref().and_then(|p| Some((p.recorder()?, p))) {
+                recorder.directory(&place.at, Some(&look));
+            }
+            Ok((Root::confined(found.into_fd(), shown, look.uid, place), look.uid))
+        }
         None => refuse("what it is mounted from can't be told".into()),
     }
 }

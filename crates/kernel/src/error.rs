@@ -33,6 +33,13 @@ impl Class {
         }
     }
 
+    /// The class with this word.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        let all = [Self::Gone, Self::Forbidden, Self::Unsupported, Self::Malformed, Self::TimedOut];
+        all.into_iter().find(|class| class.name() == name)
+    }
+
     /// The class of a kernel error.
     #[must_use]
     pub fn of(errno: Errno) -> Self {

@@ -2,11 +2,13 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{FileType, Mode as FileMode, OFlags};
 
+use crate::capture::{Clocks, Recorded, Recorder, Tape};
 use crate::error::{Class, ReadError};
 use crate::live::{Kernel, Live, Saved};
 use crate::parse;
@@ -59,6 +61,8 @@ pub struct Options {
     pub probe: Option<Probe>,
     /// What gives the facts that are not files; by the mode when not given.
     pub live: Option<Box<dyn Live>>,
+    /// What all reads are to be written to.
+    pub recorder: Option<Rc<Recorder>>,
 }
 
 /// A host; see the module. Not shared between threads.
@@ -75,6 +79,8 @@ pub struct Host {
     users: OnceCell<Vec<(u32, BString)>>,
     boot: OnceCell<Result<i128, ReadError>>,
     outermost: OnceCell<Option<bool>>,
+    recorder: Option<Rc<Recorder>>,
+    recorded: Option<Rc<Recorded>>,
 }
 
 impl std::fmt::Debug for Host {
@@ -91,7 +97,7 @@ impl Host {
     pub fn open(options: Options) -> Result<Self, ReadError> {
         let given = options.root.is_some();
         let path = options.root.unwrap_or_else(|| "/".into());
-        let root = Root::open(path.as_ref(), Links::Within)?;
+        let mut root = Root::open(path.as_ref(), Links::Within)?;
         let is_procfs = root.fs_magic(b"proc").is_ok_and(|magic| magic == PROC_MAGIC);
         let mode = match (given, is_procfs) {
             (false, true) => Mode::Live,
@@ -110,6 +116,11 @@ impl Host {
         let proc_dir = root.open_dir(b"proc", flags)?;
         let patience = options.patience.unwrap_or(Duration::from_millis(500));
         let worker = RefCell::new(Worker::new(root.join(b"proc"), patience));
+        let recorder = options.recorder.filter(|_| mode != Mode::Saved);
+        if let Some(recorder) = &recorder {
+            recorder.begin(root.shown());
+            root = root.with(Tape::Recording(Rc::clone(recorder)));
+        }
         Ok(Self {
             mode,
             root,
@@ -123,6 +134,66 @@ impl Host {
             users: OnceCell::new(),
             boot: OnceCell::new(),
             outermost: OnceCell::new(),
+            recorder,
+            recorded: None,
+        })
+    }
+
+    /// A saved tree as its own manifest tells it.
+    #[must_use]
+    pub fn recalled(mut self, mut recorded: Recorded) -> Self {
+        if self.mode == Mode::Saved {
+            self.live = Box::new(recorded.clocks);
+            recorded.top = self.root.shown().into();
+            let recorded = Rc::new(recorded);
+            self.root = self.root.with(Tape::Recorded(Rc::clone(&recorded)));
+            self.recorded = Some(recorded);
+        }
+        self
+    }
+
+    /// What all reads are written to, while a capture is made.
+    #[must_use]
+    pub fn recorder(&self) -> Option<&Rc<Recorder>> {
+        self.recorder.as_ref()
+    }
+
+    /// The manifest of a saved tree that was captured.
+    pub(crate) fn recorded(&self) -> Option<&Rc<Recorded>> {
+        self.recorded.as_ref()
+    }
+
+    /// Whether it is a saved tree put together by hand: such a one may lack any file. A captured one
+    /// tells what could not be read.
+    #[must_use]
+    pub fn is_loose(&self) -> bool {
+        self.mode == Mode::Saved && self.recorded.is_none()
+    }
+
+    /// Whether it is a captured tree, which holds what was read when it was made and no more.
+    #[must_use]
+    pub fn is_captured(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    /// Whether it is a captured tree that holds what some targets lead to, and not the whole host.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.recorded.as_ref().is_some_and(|r| !r.is_whole)
+    }
+
+    /// What a later run can't read from files: the clocks, as they are now.
+    ///
+    /// # Errors
+    /// The class of the first that can't be told.
+    pub fn clocks(&self) -> Result<Clocks, Class> {
+        let (seconds, nanos) = self.live.since_boot()?;
+        Ok(Clocks {
+            since_boot: seconds.saturating_mul(1_000_000_000).saturating_add(u64::from(nanos)),
+            boot_moment: self.live.boot_moment()?,
+            ticks_per_second: self.live.ticks_per_second()?,
+            page_size: self.live.page_size()?,
+            euid: self.live.euid()?,
         })
     }
 
@@ -203,6 +274,10 @@ impl Host {
         if self.mode == Mode::Saved {
             pids.sort_unstable();
         }
+        if let Some(recorded) = &self.recorded {
+            let ended = |pid: u32| recorded.gone(&format!("proc/{pid}").into());
+            pids.retain(|pid| !ended(*pid));
+        }
         Ok(pids)
     }
 
@@ -220,6 +295,15 @@ impl Host {
         let bytes = self.proc_file(name, 4096)?;
         parse::boot::parse_boot_id(&bytes)
             .map_err(|m| m.at(self.shown(b"proc/sys/kernel/random/boot_id")))
+    }
+
+    /// The kernel's release, `6.1.0-18-amd64` (proc_sys_kernel(5), osrelease).
+    ///
+    /// # Errors
+    /// When it is missing: a saved tree.
+    pub fn kernel_release(&self) -> Result<String, ReadError> {
+        let bytes = self.proc_file("sys/kernel/osrelease", 4096)?;
+        Ok(String::from_utf8_lossy(bytes.trim_ascii()).into_owned())
     }
 
     /// When a process started, milliseconds since 1970, from its start ticks: to a tick on a
@@ -338,6 +422,9 @@ impl Host {
         let mut bytes = Vec::new();
         crate::root::read_to_end(std::os::fd::AsFd::as_fd(&fd), &mut bytes, 32 << 20)
             .map_err(errno)?;
+        if let Some(recorder) = &self.recorder {
+            recorder.content(&"proc/self/mountinfo".into(), &bytes, None);
+        }
         Ok(bytes)
     }
 
@@ -358,6 +445,9 @@ impl Host {
     /// 2 or more (proc(5)), and the user is not root.
     #[must_use]
     pub fn hides_processes(&self) -> bool {
+        if let Some(recorded) = &self.recorded {
+            return recorded.hides_processes;
+        }
         if self.mode == Mode::Saved || self.live.euid() == Ok(0) {
             return false;
         }
@@ -374,10 +464,6 @@ impl Host {
             // The initial namespace has a fixed inode (PROC_PID_INIT_INO of include/linux/proc_ns.h).
             // PID 1's link needs ptrace read access; this process's own, where this /proc shows it,
             // says as much: whoever is in the initial namespace is shown by no other's /proc.
-            let names: &[&str] = match self.mode {
-                Mode::Saved => &["1/ns/pid"],
-                Mode::Live | Mode::Mounted => &["self/ns/pid", "1/ns/pid"],
-            };
             let read = |name: &&str| {
                 let text = match self.mode {
                     Mode::Saved => self.root.read_link(format!("proc/{name}").as_bytes()).ok()?,
@@ -388,8 +474,12 @@ impl Host {
                             .into()
                     }
                 };
+                if let Some(recorder) = &self.recorder {
+                    recorder.link(&format!("proc/{name}").into(), &text);
+                }
                 parse::nslink::parse(&text, b"pid").ok()
             };
+            let names = ["self/ns/pid", "1/ns/pid"];
             names.iter().find_map(read).map(|inode| inode == 0xEFFF_FFFC)
         })
     }

@@ -5,6 +5,7 @@
 //! [`live::Live`]. Reads that can block on another process go through [`worker::Worker`].
 //! Nothing here knows what a container runtime is.
 
+pub mod capture;
 pub mod confined;
 pub mod error;
 pub mod host;

@@ -125,6 +125,23 @@ impl AsFd for Object {
     }
 }
 
+/// The attributes by which an overlay knows a layer's files, of an open file: `trusted.overlay.*`,
+/// which root alone sees, and `user.overlay.*`.
+pub(crate) fn overlay_attributes(fd: BorrowedFd<'_>) -> Vec<(BString, BString)> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let mut names = vec![0_u8; 4096];
+    let Ok(n) = rustix::fs::listxattr(&path, names.as_mut_slice()) else { return Vec::new() };
+    names.truncate(n);
+    let ours = |n: &&[u8]| n.starts_with(b"trusted.overlay.") || n.starts_with(b"user.overlay.");
+    let value = |name: &[u8]| {
+        let mut value = vec![0_u8; 4096];
+        let n = rustix::fs::getxattr(&path, name, value.as_mut_slice()).ok()?;
+        value.truncate(n);
+        Some((name.into(), value.into()))
+    };
+    names.split(|b| *b == 0).filter(ours).filter_map(value).collect()
+}
+
 impl Host {
     /// The host's root directory.
     ///

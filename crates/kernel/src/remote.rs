@@ -6,6 +6,7 @@
 
 use bstr::{BStr, BString, ByteSlice};
 
+use crate::capture;
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode};
 use crate::parse::mountinfo::{Mount, mount_of};
@@ -78,9 +79,22 @@ impl Host {
     /// # Errors
     /// `unsupported`, naming the mount. Other errors are left to whoever reads the path.
     pub fn guard(&self, path: &[u8]) -> Result<(), ReadError> {
+        if let Some(recorded) = self.recorded() {
+            let key = capture::joined(b"", path);
+            return recorded.refusal(&key, || self.shown(path)).map_or(Ok(()), Err);
+        }
         if self.mode() == Mode::Saved {
             return Ok(());
         }
+        let guarded = self.guard_live(path);
+        if let (Err(refusal), Some(recorder)) = (&guarded, self.recorder()) {
+            // Its place is not looked for: that would lead over what may not answer.
+            recorder.failed(&capture::joined(b"", path), refusal, true);
+        }
+        guarded
+    }
+
+    fn guard_live(&self, path: &[u8]) -> Result<(), ReadError> {
         let Ok(mounts) = self.mounts() else { return Ok(()) };
         if mounts.iter().all(is_local) {
             return Ok(());

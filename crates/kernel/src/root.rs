@@ -10,6 +10,7 @@ use bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::capture::{Place, Recorder, Tape, joined};
 use crate::error::{Class, ReadError};
 use crate::look::Look;
 
@@ -23,6 +24,9 @@ pub enum Links {
     Never,
 }
 
+/// Links followed on one way, as in the kernel's own walk.
+const MOST_LINKS: usize = 40;
+
 /// A directory tree; see the module.
 #[derive(Debug)]
 pub struct Root {
@@ -33,6 +37,8 @@ pub struct Root {
     owner: Option<u32>,
     /// Nothing mounted beneath it is entered: what it lies on is known, what is mounted there is not.
     one_mount: bool,
+    /// Its place in a capture that is being made, or was.
+    place: Option<Place>,
 }
 
 /// What a directory entry is, as `getdents64` says (no further call).
@@ -53,7 +59,8 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path.as_bytes(), flags, Mode::empty())
             .map_err(|e| ReadError::from_errno(path, e))?;
-        Ok(Self { dir, shown: path.into(), links, owner: None, one_mount: false })
+        let shown = path.into();
+        Ok(Self { dir, shown, links, owner: None, one_mount: false, place: None })
     }
 
     /// The directory `rel` beneath this one as a root of its own. `owner` restricts trust.
@@ -62,13 +69,99 @@ impl Root {
     /// When it is no directory, may not be searched, or lies outside.
     pub fn descend(&self, rel: &[u8], links: Links, owner: Option<u32>) -> Result<Self, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = self.openat(rel, flags)?;
-        Ok(Self { dir, shown: self.join(rel), links, owner, one_mount: self.one_mount })
+        let opened = self.openat(rel, flags);
+        let place = self.place_of(rel);
+        let dir = self.told(opened, place.as_ref(), |recorder, key, dir| {
+            recorder.directory(key, Look::of(dir.as_fd()).ok().as_ref());
+        })?;
+        Ok(Self { dir, shown: self.join(rel), links, owner, one_mount: self.one_mount, place })
     }
 
     /// A directory that is open already, of which no link and no mount beneath is followed.
-    pub(crate) fn confined(dir: OwnedFd, shown: BString, owner: u32) -> Self {
-        Self { dir, shown, links: Links::Never, owner: Some(owner), one_mount: true }
+    pub(crate) fn confined(dir: OwnedFd, shown: BString, owner: u32, place: Option<Place>) -> Self {
+        let owner = Some(owner);
+        Self { dir, shown, links: Links::Never, owner, one_mount: true, place }
+    }
+
+    /// The same root, with what goes with every read beneath it.
+    pub(crate) fn with(mut self, tape: Tape) -> Self {
+        self.place = Some(Place { tape, at: BString::default() });
+        self
+    }
+
+    /// The place in the capture of a name beneath, links on the way followed and written down.
+    pub(crate) fn place_of(&self, rel: &[u8]) -> Option<Place> {
+        let place = self.place.as_ref()?;
+        let at = |key| Some(Place { tape: place.tape.clone(), at: key });
+        if self.links == Links::Never {
+            return at(place.beneath(rel));
+        }
+        let parts = |path: &[u8]| -> Vec<BString> {
+            let parts = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".");
+            parts.rev().map(BString::from).collect()
+        };
+        let mut rest = parts(rel);
+        let mut way: Vec<BString> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            if part == ".." {
+                way.pop();
+                continue;
+            }
+            way.push(part);
+            let here: BString = way.join(&b'/').into();
+            let Ok(text) = self.link_text(&here) else { continue };
+            if let Some(recorder) = place.recorder() {
+                recorder.link(&place.beneath(&here), &text);
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                break; // the read itself says so
+            }
+            way.pop();
+            if text.starts_with(b"/") {
+                way.clear();
+            }
+            rest.extend(parts(&text));
+        }
+        at(joined(&place.at, &way.join(&b'/')))
+    }
+
+    /// What was read, written down; or, where nothing was, what was met there when a capture was
+    /// made.
+    fn told<T>(
+        &self,
+        read: Result<T, ReadError>,
+        place: Option<&Place>,
+        write: impl FnOnce(&Recorder, &BString, &T),
+    ) -> Result<T, ReadError> {
+        match (place.map(|p| (&p.tape, &p.at)), read) {
+            (Some((Tape::Recording(recorder), key)), Ok(read)) => {
+                write(recorder, key, &read);
+                Ok(read)
+            }
+            (Some((Tape::Recording(recorder), key)), Err(e)) => {
+                recorder.failed(key, &e, false);
+                Err(e)
+            }
+            (Some((Tape::Recorded(recorded), key)), Err(e)) => Err(recorded.explain(key, e)),
+            (_, read) => read,
+        }
+    }
+
+    /// The error that was met here when the capture was made.
+    fn met(&self, place: Option<&Place>, rel: &[u8]) -> Result<(), ReadError> {
+        let recorded = place.and_then(|p| Some((p.recorded()?, &p.at)));
+        let failure = recorded.and_then(|(r, key)| r.failure(key, || self.join(rel)));
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Whom a directory or file belonged to when it was captured; `None` where no capture tells.
+    #[must_use]
+    pub fn recorded_owner(&self, rel: &[u8]) -> Option<u32> {
+        let place = self.place_of(rel)?;
+        // What is not in the manifest is root's.
+        Some(place.recorded()?.look(&place.at).map_or(0, |l| l.uid))
     }
 
     /// The path to show people.
@@ -122,8 +215,20 @@ impl Root {
     /// # Errors
     /// When it is not there or may not be reached.
     pub fn look(&self, rel: &[u8]) -> Result<Look, ReadError> {
-        let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
-        Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))
+        let place = self.place_of(rel);
+        let seen = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC).and_then(|fd| {
+            let look = Look::of(fd.as_fd());
+            let look = look.map_err(|e| ReadError::from_errno(self.join(rel), e))?;
+            Ok((look, fd))
+        });
+        if let Some(look) = place.as_ref().and_then(|p| p.recorded()?.look(&p.at)) {
+            return Ok(look);
+        }
+        let seen = self.told(seen, place.as_ref(), |recorder, key, (look, fd)| {
+            recorder.there(key, look.is_dir(), Some(look));
+            recorder.attributes(key, crate::object::overlay_attributes(fd.as_fd()));
+        });
+        seen.map(|(look, _)| look)
     }
 
     /// Whether there is a directory of this name.
@@ -137,8 +242,19 @@ impl Root {
     /// # Errors
     /// `malformed` for anything but a regular file, one of another owner, or a larger one.
     pub fn read(&self, rel: &[u8], cap: usize) -> Result<Vec<u8>, ReadError> {
+        let place = self.place_of(rel);
+        self.met(place.as_ref(), rel)?;
+        let read = self.read_file(rel, cap);
+        let read = self.told(read, place.as_ref(), |recorder, key, (bytes, look)| {
+            recorder.content(key, bytes, Some(look));
+        });
+        read.map(|(bytes, _)| bytes)
+    }
+
+    fn read_file(&self, rel: &[u8], cap: usize) -> Result<(Vec<u8>, Look), ReadError> {
         let refuse = |why: String| ReadError::new(self.join(rel), Class::Malformed, why);
-        let look = self.look(rel)?;
+        let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
+        let look = Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))?;
         match look.file_type() {
             FileType::RegularFile => {}
             FileType::Symlink => {
@@ -166,7 +282,7 @@ impl Root {
         if bytes.len() > cap {
             return Err(refuse(format!("more than {cap} bytes")));
         }
-        Ok(bytes)
+        Ok((bytes, open))
     }
 
     /// A link's text, not followed. No link on the way is followed either unless the root allows.
@@ -174,17 +290,55 @@ impl Root {
     /// # Errors
     /// When it is no link or may not be read.
     pub fn read_link(&self, rel: &[u8]) -> Result<BString, ReadError> {
+        let read = self.link_text(rel);
+        let Some(place) = self.link_place(rel) else { return read };
+        self.met(Some(&place), rel)?;
+        if let (Err(_), Some(recorder)) = (&read, place.recorder())
+            && let Ok(fd) = self.openat(rel, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+            && let Ok(look) = Look::of(fd.as_fd())
+        {
+            // No link, but something.
+            recorder.there(&place.at, look.is_dir(), None);
+            return read;
+        }
+        self.told(read, Some(&place), |recorder, key, text| recorder.link(key, text))
+    }
+
+    /// The place of a link itself: that of the directory it is in, and its name.
+    fn link_place(&self, rel: &[u8]) -> Option<Place> {
+        let rel = rel.trim_end_with(|c| c == '/');
+        let (dir, name) = rel.rsplit_once_str("/").unwrap_or((b"", rel));
+        let place = self.place_of(dir)?;
+        let at = place.beneath(name);
+        Some(Place { at, ..place })
+    }
+
+    fn link_text(&self, rel: &[u8]) -> Result<BString, ReadError> {
         let fd = self.openat(rel, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
         rustix::fs::readlinkat(&fd, c"", Vec::with_capacity(256))
             .map(|text| text.into_bytes().into())
             .map_err(|e| ReadError::from_errno(self.join(rel), e))
     }
 
-    /// The entries of a directory, without `.` and `..`, at most `most`.
+    /// The entries of a directory by name, without `.` and `..`, at most `most`.
     ///
     /// # Errors
     /// When it is no directory, may not be read, or holds more.
     pub fn list(&self, rel: &[u8], most: usize) -> Result<Vec<Entry>, ReadError> {
+        let place = self.place_of(rel);
+        self.met(place.as_ref(), rel)?;
+        let read = self.entries(rel, most);
+        self.told(read, place.as_ref(), |recorder, key, entries| {
+            recorder.directory(key, None);
+            // The kernel's own directories are full of files that nobody asks for.
+            let all = !key.starts_with(b"sys/") && !key.starts_with(b"proc/");
+            for entry in entries.iter().filter(|e| all || e.is_dir) {
+                recorder.there(&joined(key, &entry.name), entry.is_dir, None);
+            }
+        })
+    }
+
+    fn entries(&self, rel: &[u8], most: usize) -> Result<Vec<Entry>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = self.openat(rel, flags)?;
         let mut entries = Vec::new();
@@ -198,6 +352,8 @@ impl Root {
             let why = format!("more than {most} entries");
             return Err(ReadError::new(self.join(rel), Class::Malformed, why));
         }
+        // File systems have an order of their own, and answers must not depend on it.
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 

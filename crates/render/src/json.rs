@@ -367,8 +367,8 @@ pub(crate) fn gap(gap: &Gap) -> Value {
     object.insert("class".into(), gap.class.name().into());
     put_bytes(&mut object, "path", &gap.path);
     object.insert("cause".into(), gap.cause.as_ref().into());
-    if let Some(remedy) = gap.remedy {
-        object.insert("remedy".into(), remedy.into());
+    if let Some(remedy) = &gap.remedy {
+        object.insert("remedy".into(), remedy.as_ref().into());
     }
     Value::Object(object)
 }

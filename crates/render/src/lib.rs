@@ -2,6 +2,7 @@
 //!
 //! Bytes become text here and nowhere before. Nothing is read and nothing is decided.
 
+mod capture;
 mod card;
 mod card_binary;
 mod card_layer;
@@ -14,6 +15,7 @@ mod style;
 mod table;
 pub mod text;
 
+pub use capture::{capture_document, file_json, gap_json};
 pub use card::card;
 pub use containers::{container_line, containers_document, gaps_line};
 pub use csv::csv;

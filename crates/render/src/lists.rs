@@ -96,7 +96,7 @@ pub fn summary(gaps: &[&Gap], undecided: usize) -> Option<String> {
     for gap in gaps {
         match kinds.iter_mut().find(|k| k.0 == gap.what && k.1 == gap.class.name()) {
             Some(kind) => kind.2 += 1,
-            None => kinds.push((gap.what, gap.class.name(), 1, gap.remedy)),
+            None => kinds.push((gap.what, gap.class.name(), 1, gap.remedy.as_deref())),
         }
     }
     kinds.sort_by_key(|k| std::cmp::Reverse(k.2));

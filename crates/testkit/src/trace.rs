@@ -108,6 +108,10 @@ const PATH_CALLS: &[(&str, Option<usize>, usize)] = &[
     ("faccessat2", Some(0), 1),
     ("name_to_handle_at", Some(0), 1),
     ("inotify_add_watch", Some(0), 1),
+    ("mkdir", None, 0),
+    ("mkdirat", Some(0), 1),
+    ("unlinkat", Some(0), 1),
+    ("symlinkat", Some(1), 2),
 ];
 
 const WRITING: &[&str] = &["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND", "O_TMPFILE"];
@@ -251,6 +255,21 @@ pub fn not_examining(calls: &[Call], fuse: Option<&Path>) -> Vec<String> {
     wrong
 }
 
+/// What a tool that writes to one new directory must not do: as [`not_examining`], but it may make
+/// files, directories and links below `dir`, and take links away there.
+#[must_use]
+pub fn writes_outside(calls: &[Call], dir: &Path) -> Vec<String> {
+    let dir = normal(dir);
+    let makes = ["mkdir", "mkdirat", "symlinkat", "unlinkat", "openat", "open"];
+    let below = |call: &Call| {
+        makes.contains(&call.name.as_str())
+            && call.path().is_some_and(|p| normal(&p).starts_with(&dir))
+    };
+    let mut wrong = not_examining(calls, None);
+    wrong.retain(|line| !calls.iter().any(|c| c.line == *line && below(c)));
+    wrong
+}
+
 fn has_word(text: &str, word: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == word)
 }
@@ -294,7 +313,7 @@ fn normal(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{leaves, not_examining, not_read_only, parse};
+    use super::{leaves, not_examining, not_read_only, parse, writes_outside};
     use std::path::Path;
 
     const START: &str = "7 execve(\"/x/whose\", [\"whose\"], 0x7ffd /* 1 var */) = 0\n";
@@ -356,5 +375,26 @@ mod tests {
         let wrong = leaves(&parse(&trace), Path::new("/tmp/tree"));
         assert_eq!(wrong.len(), 5, "{wrong:#?}");
         assert_eq!(leaves(&parse(START), Path::new("/tmp/tree")).len(), 1);
+    }
+
+    #[test]
+    fn writing_to_its_own_directory_is_no_crime() {
+        let trace = |line: &str| parse(&format!("{START}7 {line}\n"));
+        for fine in [
+            "mkdir(\"/new\", 0700) = 0",
+            "mkdirat(4</new/proc>, \"7\", 0700) = 0",
+            "openat(4</new>, \"comm\", O_WRONLY|O_CREAT|O_EXCL, 0600) = 5</new/comm>",
+            "symlinkat(\"/etc/passwd\", 4</new>, \"exe\") = 0",
+        ] {
+            assert!(writes_outside(&trace(fine), Path::new("/new")).is_empty(), "{fine}");
+        }
+        for wrong in [
+            "mkdirat(4</new/proc>, \"../../7\", 0700) = 0",
+            "openat(4</old>, \"comm\", O_WRONLY|O_CREAT|O_EXCL, 0600) = 5</old/comm>",
+            "symlinkat(\"/new/x\", 4</etc>, \"exe\") = 0",
+            "kill(7, SIGTERM) = 0",
+        ] {
+            assert_eq!(writes_outside(&trace(wrong), Path::new("/new")).len(), 1, "{wrong}");
+        }
     }
 }

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod inner;
 pub mod judge;
 pub mod lab;
+pub mod replay;
 pub mod trace;
 
 use serde_json::Value;

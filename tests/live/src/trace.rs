@@ -2,7 +2,7 @@
 
 use crate::whose;
 use std::path::Path;
-use whose_testkit::trace::{Call, leaves, not_examining, not_read_only, parse};
+use whose_testkit::trace::{Call, leaves, not_examining, not_read_only, parse, writes_outside};
 
 /// Runs `whose ARGS` under strace and returns all its system calls.
 ///
@@ -75,6 +75,22 @@ pub fn stays_in(dir: &Path, args: &[&str], code: i32) {
         wrong.is_empty(),
         "whose --root DIR {} does more than read below DIR:\n{}",
         args.join(" "),
+        wrong.join("\n")
+    );
+}
+
+/// `whose ARGS` must only examine files, and write nothing outside `dir`.
+///
+/// # Panics
+/// When it does more, naming each system call.
+#[track_caller]
+pub fn writes_only_to(dir: &Path, args: &[&str], codes: &[i32]) {
+    let wrong = writes_outside(&calls_with(args, codes), dir);
+    assert!(
+        wrong.is_empty(),
+        "whose {} does more than write to {}:\n{}",
+        args.join(" "),
+        dir.display(),
         wrong.join("\n")
     );
 }

@@ -1,10 +1,5 @@
 //! `whose ls`: containers of every runtime and user.
 
-use std::cell::Cell;
-use std::io::{IsTerminal, Write};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
 use whose_core::answer::{Answer, containers};
 use whose_core::index::Index;
@@ -21,6 +16,7 @@ use super::{document_gaps, header};
 use crate::args::{Common, Format, Ls};
 use crate::exit::{self, say, worst};
 use crate::output::with_stdout;
+use crate::progress::Progress;
 use crate::settings::{self, Printing};
 
 const USUAL: [FieldId; 7] = [
@@ -36,10 +32,6 @@ const USUAL: [FieldId; 7] = [
 /// Seconds a list may take.
 const TIME: f64 = 30.0;
 
-/// How long nothing is said of progress, and how often after that.
-const QUIET: Duration = Duration::from_secs(1);
-const OFTEN: Duration = Duration::from_millis(200);
-
 /// Runs the command.
 ///
 /// # Errors
@@ -49,18 +41,15 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
     let fields = settings::columns(&common.columns, &USUAL)?;
     let sort = settings::sort_keys(&args.sort)?;
     let targets = settings::targets(&args.targets)?;
-    let said = Rc::new(Cell::new(false));
-    let progress = std::io::stderr().is_terminal().then(|| Box::new(probe(Rc::clone(&said))) as _);
-    let host = settings::host_with(common, TIME, progress)?;
+    let progress = Progress::new();
+    let host = settings::host_with(common, TIME, progress.probe())?;
     let mut index = Index::new(&host);
     let json = matches!(printing.format, Format::Json | Format::Ndjson);
     let shown = fields.iter().filter(|_| !json && !args.quiet).map(|f| f.needs);
     let needs = sort.iter().map(|k| k.field.field().needs).chain(shown);
     let needs = needs.fold(Needs::NONE, Needs::and);
     let listed = containers(&mut index, &targets, args.all, needs);
-    if said.get() {
-        clear();
-    }
+    progress.clear();
     let (mut listing, problems) = listed?;
     sort_records(&mut listing.rows, &sort);
     listing.gaps.extend(match printing.format {
@@ -69,23 +58,6 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
     });
     print(&index, &fields, &listing, printing, args.quiet)?;
     Ok(conclude(&listing.gaps, &problems, printing.strict))
-}
-
-/// Says on a terminal which process is looked at, once it has taken a while.
-fn probe(said: Rc<Cell<bool>>) -> impl Fn(u32, &str) {
-    let next = Cell::new(Instant::now() + QUIET);
-    move |pid, _| {
-        if Instant::now() >= next.get() {
-            next.set(Instant::now() + OFTEN);
-            said.set(true);
-            let _ = write!(std::io::stderr().lock(), "\rlooking at process {pid} ");
-        }
-    }
-}
-
-/// Takes the progress line away.
-fn clear() {
-    let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
 }
 
 fn print(

@@ -1,5 +1,6 @@
 //! The subcommands: one file each.
 
+mod capture;
 mod exe;
 mod ls;
 mod pids;
@@ -24,6 +25,7 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
         Some(Command::Ls(args)) => ls::run(&typed.common, &args),
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),
+        Some(Command::Capture(args)) => capture::run(&typed.common, &args),
         None if typed.ask.targets.is_empty() && !typed.ask.in_container => {
             ps::run(&typed.common, &Ps::all(typed.ask.quiet))
         }

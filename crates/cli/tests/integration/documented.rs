@@ -23,7 +23,20 @@ fn command_lines(text: &str) -> Vec<String> {
     found
 }
 
+/// A capture is of the running host, and goes elsewhere here.
+fn run_capture(line: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let targets = line.split_whitespace().skip(3);
+    let to = dir.path().join("new");
+    let run = whose().arg("capture").arg(to).args(targets).run();
+    // The target need not be there; the time may be short on a busy machine.
+    assert!([0, 1, 3].contains(&run.code.unwrap()), "{line}\n{}", run.story());
+}
+
 fn run(host: &FixtureHost, line: &str) {
+    if line.starts_with("whose capture ") {
+        return run_capture(line);
+    }
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     let mut args: Vec<String> = Vec::new();
     let mut rest = words.iter();
@@ -64,6 +77,7 @@ fn the_readme_and_the_help() {
         &["ls", "--help"],
         &["pids", "--help"],
         &["exe", "--help"],
+        &["capture", "--help"],
         &["help"],
     ] {
         let help = whose().args(args).run().expect_code(0);

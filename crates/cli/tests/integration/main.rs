@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod capture;
 mod documented;
 mod honesty;
 mod layers;

@@ -90,6 +90,38 @@ fn way(file: &File) -> String {
     file.via_proc.as_ref().map(|p| format!("; exe opens {p}")).unwrap_or_default()
 }
 
+/// What a capture tells of the binary.
+fn recorded(index: &Index<'_>, row: &Row, hash: bool) -> File {
+    let host = index.host();
+    let process = &row.process;
+    let path = host.shown(format!("proc/{}/exe", process.pid).as_bytes());
+    let gap = |what, why: &'static str| Gap::new(what, Class::Unsupported, path.clone(), why, None);
+    let found = index.recorded_binary(process.pid, process.start_ticks());
+    let mut file = match found {
+        Ok(Some(file)) => file,
+        Ok(None) => {
+            let why = if host.is_captured() {
+                "it is not in this capture"
+            } else {
+                "a saved tree holds no running process"
+            };
+            let inside = process.exe.known().cloned();
+            let host = Fact::Unread(gap(what::BINARY, why));
+            File { inside, host, why: Some(why.into()), ..File::default() }
+        }
+        Err(e) => {
+            let host = Fact::Unread(Gap::from_read(what::BINARY, &e));
+            File { host, why: Some(e.cause), ..File::default() }
+        }
+    };
+    if hash {
+        let why = "its content is not in the capture";
+        let gap = gap(what::HASH, why);
+        (file.sha256, file.build_id) = (Fact::Unread(gap.clone()), Fact::Unread(gap));
+    }
+    file
+}
+
 /// The binary of a process; `None` where it runs none.
 pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool) -> Option<File> {
     let host = index.host();
@@ -98,16 +130,7 @@ pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool) -> Option<File> {
         return None;
     }
     if host.mode() == Mode::Saved {
-        let path = host.shown(format!("proc/{}/exe", process.pid).as_bytes());
-        let why = "a saved tree holds no running process";
-        let gap = Gap::new(what::BINARY, Class::Unsupported, path, why, None);
-        let inside = process.exe.known().cloned();
-        return Some(File {
-            inside,
-            host: Fact::Unread(gap),
-            why: Some(why.into()),
-            ..File::default()
-        });
+        return Some(recorded(index, row, hash));
     }
     let dir = host.process(process.pid).ok()?;
     let init = row.owner().and_then(|o| o.init_pid.known().copied());

@@ -1,6 +1,7 @@
 //! Answers: one for each target, and the lists.
 
 mod binary;
+mod capture;
 mod container;
 mod containers;
 mod listing;
@@ -18,6 +19,7 @@ use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row}
 use crate::target::{Target, Typed};
 
 pub use binary::exe;
+pub use capture::{Captured, capture};
 pub use containers::containers;
 pub use listing::list;
 pub use path::Place;

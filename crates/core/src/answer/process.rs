@@ -57,8 +57,8 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
         answer.serves_name = serves.and_then(|id| index.name_of(id.as_ref()));
     }
     answer.membership = row.membership.clone();
-    // In a saved tree no process runs: `exe` says so, a card is not asked.
-    if detail.binary && index.host().mode() != Mode::Saved {
+    // In a saved tree no process runs: `exe` says so, a card is not asked. A capture tells.
+    if detail.binary && !index.host().is_loose() {
         answer.binary = super::binary::of(index, &row, false);
     }
     answer.process = Some(row);

@@ -37,6 +37,8 @@ struct Gathered<'h> {
     rows: Vec<Listed>,
     at: HashMap<Key, usize>,
     gaps: Vec<Gap>,
+    /// Of every process it is known whose it is.
+    saw_all: bool,
 }
 
 /// A container that a state knows: its root's owner, and the container its engine is in.
@@ -63,12 +65,18 @@ impl Index<'_> {
             .and(Needs::LIVENESS);
         let filters = vec![Filter::NoKernelThreads];
         let listing = self.scan(&Plan { filters, also, ..Plan::default() })?;
-        let mut gathered =
-            Gathered { host: self.host, rows: Vec::new(), at: HashMap::new(), gaps: Vec::new() };
-        gathered.gaps.extend(listing.gaps);
+        let mut gathered = Gathered {
+            host: self.host,
+            rows: Vec::new(),
+            at: HashMap::new(),
+            gaps: listing.gaps,
+            saw_all: false,
+        };
         // Whose a zombie was changes nothing: it is in no list.
         let living = || listing.rows.iter().filter(|r| !r.process.is_dead());
         gathered.gaps.extend(living().flat_map(Row::gaps).cloned());
+        let unseen = |g: &Gap| g.what == what::MEMBERSHIP || g.what == what::PROCESS;
+        gathered.saw_all = !self.host.is_partial() && !gathered.gaps.iter().any(unseen);
         for row in living() {
             gathered.add_process(row);
         }
@@ -110,7 +118,9 @@ impl Index<'_> {
                 gathered.add_process(&row);
                 continue;
             }
-            let described = self.described(&owner, Members::None, Needs::LIVENESS);
+            let ran = owner.description().is_some_and(Description::is_believed_up);
+            let members = if gathered.saw_all || !ran { Members::None } else { Members::Unread };
+            let described = self.described(&owner, members, Needs::LIVENESS);
             let mut chain = gathered.chain_of(&known.within);
             chain.push(described);
             gathered.add(chain);

@@ -4,7 +4,7 @@ use whose_fields::Needs;
 use whose_kernel::parse::idmap;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
-use whose_kernel::{Class, Host, Mode, ReadError, parse};
+use whose_kernel::{Class, Host, ReadError, parse};
 
 use crate::model::gap::what;
 use crate::model::{Fact, Gap, Process, Row};
@@ -29,11 +29,7 @@ fn fact<T>(host: &Host, read: Result<T, ReadError>) -> Result<Fact<T>, ReadError
     match read {
         Ok(value) => Ok(Fact::Known(value)),
         // Gone, or hidden from this user as a whole (hidepid=1): there is no row to be made.
-        Err(e)
-            if host.mode() != Mode::Saved && matches!(e.class, Class::Gone | Class::Forbidden) =>
-        {
-            Err(e)
-        }
+        Err(e) if !host.is_loose() && matches!(e.class, Class::Gone | Class::Forbidden) => Err(e),
         Err(e) => Ok(Fact::Unread(Gap::from_read(what::PROCESS, &e))),
     }
 }
@@ -61,7 +57,7 @@ fn times(host: &Host, process: &mut Process) {
 
 /// The rest of the directory. False when the process is gone.
 pub(super) fn load_rest(host: &Host, dir: &ProcDir<'_>, p: &mut Process, needs: Needs) -> bool {
-    let saved = host.mode() == Mode::Saved;
+    let saved = host.is_loose();
     if needs.has(Needs::WCHAN) {
         p.wchan = match dir.wchan() {
             Ok(wchan) => wchan.into(),
@@ -114,7 +110,7 @@ impl super::Index<'_> {
                     p.args = Fact::Known(Vec::new()); // they have none
                 }
             }
-            let saved = self.host().mode() == Mode::Saved;
+            let saved = self.host().is_loose();
             let asked = |p: &Process| p.args.known().is_none();
             self.each_slow(rows, Slow::Cmdline, &asked, &mut |p, answer| {
                 p.args = match answer {

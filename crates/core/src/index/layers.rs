@@ -139,6 +139,29 @@ impl Index<'_> {
         }
     }
 
+    /// The directories of all layers of all engines' stores, as the host names them; with what could
+    /// not be looked at.
+    pub fn all_layers(&mut self) -> (Vec<BString>, Vec<Gap>) {
+        let host = self.host();
+        let (mut gaps, roots) = self.all_roots();
+        let mut entries = Vec::new();
+        for (engine, state) in roots {
+            for driver in DRIVERS.iter().filter(|d| d.engine() == *engine) {
+                if LayerDb::open(&state.root, *driver).is_none() {
+                    continue;
+                }
+                match names_in(&state.root, *driver) {
+                    Ok(names) => entries.extend(names.into_iter().map(|name| {
+                        let entry = state.root.join(&storage::entry(*driver, name.as_ref()));
+                        host.unrooted(entry.as_ref()).unwrap_or(entry.as_ref()).into()
+                    })),
+                    Err(e) => gaps.push(Gap::from_read(what::LAYERS, &e)),
+                }
+            }
+        }
+        (entries, gaps)
+    }
+
     /// The engine of a root, its path as the host names it, and the user whose engine it is.
     #[must_use]
     pub fn store(&self, root: usize) -> Option<(Engine, BString, Option<BString>)> {

@@ -358,7 +358,8 @@ impl HostReference {
             reference.root =
                 mounts.as_deref().and_then(root_mount).map(|m| (m.device, m.root.clone()));
         }
-        if reference.root.is_none() && host.mode() == Mode::Live {
+        let own = host.mode() == Mode::Live || host.is_captured();
+        if reference.root.is_none() && own {
             // PID 1 is hidden (hidepid): this process's own root stands in for the host's.
             let own = host.mounts().ok().and_then(root_mount);
             reference.root = own.map(|m| (m.device, m.root.clone()));

@@ -25,10 +25,11 @@ use bstr::BString;
 use whose_fields::Needs;
 use whose_kernel::read::cgroup_tree::{self, Hierarchy};
 use whose_kernel::read::process::ProcDir;
-use whose_kernel::{Class, Host, Mode, ReadError};
+use whose_kernel::{Class, Host, ReadError};
 
 use crate::model::gap::what;
-use crate::model::{Engine, Fact, Gap, Owner, OwnerKind, Row};
+use crate::model::{Engine, Fact, File, Gap, Owner, OwnerKind, Row};
+use crate::state::facts as facts_of_capture;
 use membership::{Decision, HostReference};
 use roots::Roots;
 
@@ -49,6 +50,7 @@ pub struct Index<'h> {
     reference: OnceCell<HostReference>,
     parents: HashMap<u32, Option<membership::Parent>>,
     hierarchies: OnceCell<Result<Vec<Hierarchy>, ReadError>>,
+    binaries: OnceCell<Result<HashMap<facts_of_capture::Process, File>, ReadError>>,
 }
 
 impl<'h> Index<'h> {
@@ -66,6 +68,7 @@ impl<'h> Index<'h> {
             reference: OnceCell::new(),
             parents: HashMap::new(),
             hierarchies: OnceCell::new(),
+            binaries: OnceCell::new(),
         }
     }
 
@@ -84,6 +87,30 @@ impl<'h> Index<'h> {
         self.hierarchies.get_or_init(read).as_deref().map_err(Clone::clone)
     }
 
+    /// The file that a process ran when this tree was captured; `None` when the capture does not have
+    /// it.
+    ///
+    /// # Errors
+    /// When the capture's facts can't be read.
+    pub fn recorded_binary(&self, pid: u32, start_ticks: u64) -> Result<Option<File>, ReadError> {
+        if !self.host.is_captured() {
+            return Ok(None);
+        }
+        let binaries = self.binaries.get_or_init(|| facts_of_capture::binaries(self.host));
+        let binaries = binaries.as_ref().map_err(Clone::clone)?;
+        Ok(binaries.get(&(pid, start_ticks)).cloned())
+    }
+
+    /// The gap that a capture of some targets leaves: what else the host had is not in it.
+    #[must_use]
+    pub fn uncaptured(&self) -> Option<Gap> {
+        self.host.is_partial().then(|| {
+            let why = "only some targets were captured, not the whole host";
+            let path = self.host.shown(crate::state::manifest::PATH.as_bytes());
+            Gap::new(what::OUTSIDE_CAPTURE, Class::Unsupported, path, why, None)
+        })
+    }
+
     /// Gaps about the whole host: what this `whose` can't see wherever it looks.
     #[must_use]
     pub fn host_gaps(&self) -> Vec<Gap> {
@@ -98,9 +125,13 @@ impl<'h> Index<'h> {
         gaps
     }
 
-    /// The gap that a /proc leaves which does not show others' processes to this user.
+    /// The gap that a /proc leaves which does not show others' processes to this user, or a capture
+    /// that does not have them.
     #[must_use]
     pub fn hidden_processes(&self) -> Option<Gap> {
+        if let Some(gap) = self.uncaptured() {
+            return Some(gap);
+        }
         self.host.hides_processes().then(|| {
             let why = "mounted with hidepid: other users' processes are not shown";
             let remedy = Some("run as root: sudo whose ...");
@@ -130,7 +161,7 @@ impl<'h> Index<'h> {
         // All reads hung off one descriptor; this says whether the process outlived them.
         let still = dir.still(row.process.start_ticks());
         let gone = still.is_err_and(|e| e.class == Class::Gone);
-        if gone && self.host.mode() != Mode::Saved {
+        if gone && !self.host.is_loose() {
             return Ok(None);
         }
         Ok(Some(row))
@@ -162,7 +193,7 @@ impl<'h> Index<'h> {
         if needs.has(Needs::OWNER) {
             match self.membership(dir, &mut row.process) {
                 Ok(membership) => row.membership = Fact::Known(membership),
-                Err(e) if e.class == Class::Gone && self.host.mode() != Mode::Saved => {
+                Err(e) if e.class == Class::Gone && !self.host.is_loose() => {
                     return Ok(false);
                 }
                 Err(e) => {

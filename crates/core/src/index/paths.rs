@@ -80,8 +80,13 @@ impl Index<'_> {
         let path: BString = if at.is_empty() { "/".into() } else { at.into() };
         let found = self.layer_at(path.as_ref())?;
         let mut resolved = Resolved { path, found, inode: None, is_link: false };
-        self.look(&mut resolved).map_err(|e| gap(&e))?;
-        Ok(resolved)
+        match self.look(&mut resolved) {
+            // A capture holds no file that was not asked for.
+            Err(e) if e.class == Class::Gone && self.host().is_captured() => {
+                Err(fail(Class::Unsupported, "it is not in this capture"))
+            }
+            looked => looked.map(|()| resolved).map_err(|e| gap(&e)),
+        }
     }
 
     /// Whether a path leads into a layer of an engine's store.

@@ -298,7 +298,8 @@ impl Index<'_> {
             }
             self.roots_from_cgroups();
         }
-        (None, self.roots.gaps.iter().map(|(_, gap)| gap.clone()).collect())
+        let gaps = self.roots.gaps.iter().map(|(_, gap)| gap.clone());
+        (None, gaps.chain(self.uncaptured()).collect())
     }
 
     /// Learns of engines by the binds of a container's process.
@@ -383,6 +384,7 @@ impl Index<'_> {
             self.search_nested(query, &mut search);
         }
         search.gaps.extend(self.roots.gaps.iter().map(|(_, gap)| gap.clone()));
+        search.gaps.extend(self.uncaptured());
         search.found.sort();
         search.found.dedup();
         search

@@ -18,7 +18,7 @@ pub struct Gap {
     /// The cause, for people.
     pub cause: Cow<'static, str>,
     /// What would fix it.
-    pub remedy: Option<&'static str>,
+    pub remedy: Option<Cow<'static, str>>,
 }
 
 impl Gap {
@@ -38,7 +38,7 @@ impl Gap {
             class: error.class,
             path: error.path.clone(),
             cause: error.cause.clone(),
-            remedy,
+            remedy: remedy.map(Cow::Borrowed),
         }
     }
 
@@ -51,6 +51,7 @@ impl Gap {
         cause: impl Into<Cow<'static, str>>,
         remedy: Option<&'static str>,
     ) -> Self {
+        let remedy = remedy.map(Cow::Borrowed);
         Self { what, class, path: path.into(), cause: cause.into(), remedy }
     }
 }
@@ -58,7 +59,7 @@ impl Gap {
 impl std::fmt::Display for Gap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}: {}", self.what, self.path, self.cause)?;
-        if let Some(remedy) = self.remedy {
+        if let Some(remedy) = &self.remedy {
             write!(f, "; {remedy}")?;
         }
         Ok(())
@@ -67,42 +68,62 @@ impl std::fmt::Display for Gap {
 
 /// The `what`s, so that every command and `doctor` use the same words.
 pub mod what {
-    /// Facts of a process.
-    pub const PROCESS: &str = "process";
-    /// `cmdline`.
-    pub const ARGS: &str = "arguments";
-    /// `wchan`.
-    pub const WCHAN: &str = "wait channel";
-    /// `io`.
-    pub const IO: &str = "I/O counters";
-    /// Namespace links.
-    pub const NAMESPACES: &str = "namespaces";
-    /// `uid_map`.
-    pub const IDMAP: &str = "user id map";
-    /// `exe` and `cwd`.
-    pub const LINKS: &str = "executable and directory";
-    /// Who owns a process.
-    pub const MEMBERSHIP: &str = "membership";
-    /// Names, images, labels of containers.
-    pub const DESCRIPTION: &str = "container description";
-    /// Whether a container is frozen.
-    pub const STATE: &str = "container state";
-    /// Processes of a container.
-    pub const PIDS: &str = "processes of a container";
-    /// The list of an engine's containers.
-    pub const CONTAINERS: &str = "containers of an engine";
-    /// The host's boot time or id.
-    pub const BOOT: &str = "boot time";
-    /// The file on the host behind a process's binary.
-    pub const BINARY: &str = "host path of the binary";
-    /// Hash and build id of the running file.
-    pub const HASH: &str = "hash of the binary";
-    /// Layers of an engine's store, and whose they are.
-    pub const LAYERS: &str = "layers of an engine";
-    /// A path that was asked for.
-    pub const PATH: &str = "path";
-    /// The containers that use a volume.
-    pub const VOLUMES: &str = "containers of a volume";
-    /// What is outside the container that `whose` itself runs in.
-    pub const OUTSIDE: &str = "what is outside this container";
+    /// Defines the words, and the list of all of them.
+    macro_rules! whats {
+        ($($(#[$doc:meta])* $name:ident = $word:literal,)+) => {
+            $($(#[$doc])* pub const $name: &str = $word;)+
+
+            /// All of them.
+            pub const ALL: &[&str] = &[$($name,)+];
+        };
+    }
+
+    whats! {
+        /// Facts of a process.
+        PROCESS = "process",
+        /// `cmdline`.
+        ARGS = "arguments",
+        /// `wchan`.
+        WCHAN = "wait channel",
+        /// `io`.
+        IO = "I/O counters",
+        /// Namespace links.
+        NAMESPACES = "namespaces",
+        /// `uid_map`.
+        IDMAP = "user id map",
+        /// `exe` and `cwd`.
+        LINKS = "executable and directory",
+        /// Who owns a process.
+        MEMBERSHIP = "membership",
+        /// Names, images, labels of containers.
+        DESCRIPTION = "container description",
+        /// Whether a container is frozen.
+        STATE = "container state",
+        /// Processes of a container.
+        PIDS = "processes of a container",
+        /// The list of an engine's containers.
+        CONTAINERS = "containers of an engine",
+        /// The host's boot time or id.
+        BOOT = "boot time",
+        /// The file on the host behind a process's binary.
+        BINARY = "host path of the binary",
+        /// Hash and build id of the running file.
+        HASH = "hash of the binary",
+        /// Layers of an engine's store, and whose they are.
+        LAYERS = "layers of an engine",
+        /// A path that was asked for.
+        PATH = "path",
+        /// The containers that use a volume.
+        VOLUMES = "containers of a volume",
+        /// What is not in a capture of some targets.
+        OUTSIDE_CAPTURE = "what was not captured",
+        /// What is outside the container that `whose` itself runs in.
+        OUTSIDE = "what is outside this container",
+    }
+
+    /// The one with this word.
+    #[must_use]
+    pub fn by_name(word: &str) -> Option<&'static str> {
+        ALL.iter().find(|w| **w == word).copied()
+    }
 }

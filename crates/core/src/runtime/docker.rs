@@ -257,12 +257,13 @@ fn open_all(host: &Host, paths: impl IntoIterator<Item = BString>) -> FoundRoots
 }
 
 /// One data root. Its files count only if they belong to whom the directory belongs to; a user's own
-/// engine is his. A saved tree keeps no owners.
+/// engine is his. A saved tree keeps no owners, but a captured one's manifest does.
 fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
     host.guard(path)?;
     if host.mode() == Mode::Saved {
+        let owner = host.root().recorded_owner(path).filter(|uid| *uid != 0);
         let root = host.root().descend(path, Links::Never, None)?;
-        return Ok(StateRoot { root, user: None });
+        return Ok(StateRoot { root, user: owner.map(|uid| name_of(host, uid)) });
     }
     let uid = host.root().look(path)?.uid;
     let root = host.root().descend(path, Links::Never, Some(uid))?;

@@ -2,4 +2,7 @@
 
 pub mod docker;
 pub mod docker_layers;
+pub mod facts;
 pub mod json;
+pub mod manifest;
+pub mod redact;

@@ -1,13 +1,12 @@
 //! The cgroup file systems: which hierarchies are mounted, who is in a cgroup, its state.
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BString, ByteSlice};
 
 use crate::error::{Class, NOT_SUPPORTED, ReadError};
 use crate::host::{Host, Mode};
 use crate::parse;
 use crate::parse::cgroup::Line;
 use crate::parse::mountinfo::{Mount, strip};
-use crate::root::Links;
 
 /// Directories a subtree may hold before the walk stops with an error: whoever is given a cgroup
 /// may make as many as he likes below it.
@@ -213,10 +212,4 @@ pub fn is_frozen(host: &Host, hierarchy: &Hierarchy, path: &[u8]) -> Result<bool
     };
     let bytes = host.root().read(&[&dir, file].concat(), 4096)?;
     Ok(bytes.split(|b| *b == b'\n').any(|l| l.trim_ascii() == frozen))
-}
-
-/// Whether a directory of the cgroup tree is there.
-#[must_use]
-pub fn exists(host: &Host, dir: &BStr) -> bool {
-    host.root().descend(dir, Links::Never, None).is_ok()
 }

@@ -4,10 +4,12 @@
 //! the PID, reads fail with ESRCH rather than tell of the other.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use bstr::BString;
 use rustix::fs::{Mode, OFlags};
 
+use crate::capture::Recorder;
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode as HostMode};
 use crate::object::Object;
@@ -33,6 +35,8 @@ pub struct ProcDir<'h> {
     host: &'h Host,
     pid: u32,
     dir: Dir,
+    /// What is read of it belongs in the capture that is made.
+    is_recorded: bool,
 }
 
 #[derive(Debug)]
@@ -49,19 +53,44 @@ impl Host {
     pub fn process(&self, pid: u32) -> Result<ProcDir<'_>, ReadError> {
         self.before_read(pid, "open");
         let name = pid.to_string();
+        let key = BString::from(format!("proc/{pid}"));
         if self.mode() == HostMode::Saved {
+            if let Some(met) = self.recorded().and_then(|r| r.failure(&key, || self.shown(&key))) {
+                return Err(met);
+            }
             // A link in the place of a process is none.
             let proc = self.root().descend(b"proc", Links::Never, None)?;
             let dir = proc.descend(name.as_bytes(), Links::Never, None)?;
-            return Ok(ProcDir::saved(self, pid, dir));
+            return Ok(ProcDir { host: self, pid, dir: Dir::Saved(dir), is_recorded: false });
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::openat(self.proc_dir(), name.as_str(), flags, Mode::empty()) {
-            Ok(fd) => Ok(ProcDir::live(self, pid, fd)),
+            Ok(fd) => {
+                let mut dir = ProcDir { host: self, pid, dir: Dir::Live(fd), is_recorded: false };
+                dir.is_recorded = self.recorder().is_some_and(|recorder| dir.is_admitted(recorder));
+                Ok(dir)
+            }
             Err(errno) => {
-                Err(ReadError::from_errno(self.shown(format!("proc/{pid}").as_bytes()), errno))
+                let error = ReadError::from_errno(self.shown(&key), errno);
+                if let Some(recorder) = self.recorder() {
+                    recorder.failed(&key, &error, false);
+                }
+                Err(error)
             }
         }
+    }
+
+    /// Whether this very process is there still, and `was_dead` or runs.
+    pub(crate) fn outlived(&self, pid: u32, start_ticks: u64, was_dead: bool) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let name = pid.to_string();
+        let Ok(fd) = rustix::fs::openat(self.proc_dir(), name.as_str(), flags, Mode::empty())
+        else {
+            return false;
+        };
+        let dir = ProcDir { host: self, pid, dir: Dir::Live(fd), is_recorded: false };
+        let stat = dir.read_now("stat", SMALL).ok().and_then(|b| parse::stat::parse(&b).ok());
+        stat.is_some_and(|s| s.start_ticks == start_ticks && (was_dead || !s.is_dead()))
     }
 
     /// Does reads that can block, through the worker. A saved tree's are plain files.
@@ -74,17 +103,60 @@ impl Host {
             let read = |ask: &Ask| self.process(ask.pid)?.slow_file(ask.file);
             return asks.iter().map(read).collect();
         }
-        self.worker().borrow_mut().read(asks, self.deadline())
+        let answers = self.worker().borrow_mut().read(asks, self.deadline());
+        if let Some(recorder) = self.recorder() {
+            for (ask, answer) in asks.iter().zip(&answers) {
+                if !recorder.admits(ask.pid, ask.start_ticks) {
+                    continue;
+                }
+                let key = format!("proc/{}/{}", ask.pid, ask.file.name()).into();
+                match answer {
+                    Ok(bytes) => recorder.content(&key, bytes, None),
+                    Err(e) => recorder.failed(&key, e, false),
+                }
+            }
+        }
+        answers
     }
 }
 
 impl<'h> ProcDir<'h> {
-    fn live(host: &'h Host, pid: u32, fd: OwnedFd) -> Self {
-        Self { host, pid, dir: Dir::Live(fd) }
+    /// Whether the capture takes this process: not if it has had another one with the same PID.
+    fn is_admitted(&self, recorder: &Recorder) -> bool {
+        match self.read_now("stat", SMALL) {
+            Ok(bytes) => {
+                let stat = parse::stat::parse(&bytes).ok();
+                let admitted =
+                    stat.is_some_and(|s| recorder.admit(self.pid, s.start_ticks, s.is_dead()));
+                if admitted {
+                    recorder.content(&self.key("stat"), &bytes, None);
+                }
+                admitted
+            }
+            // Not even that may be read (hidepid): what is met here is kept all the same.
+            Err(e) => e.class != Class::Gone,
+        }
     }
 
-    fn saved(host: &'h Host, pid: u32, root: Root) -> Self {
-        Self { host, pid, dir: Dir::Saved(root) }
+    /// What is read of it is written here.
+    pub(crate) fn recorder(&self) -> Option<&Rc<Recorder>> {
+        self.host.recorder().filter(|_| self.is_recorded)
+    }
+
+    fn key(&self, name: &str) -> BString {
+        format!("proc/{}/{name}", self.pid).into()
+    }
+
+    /// A file that a captured tree does not have was not asked for when it was made: every process
+    /// has the same ones, and what one does not have is in the manifest.
+    fn uncaptured(&self, name: &str, error: ReadError) -> ReadError {
+        if !self.host.is_captured() || error.class != Class::Gone {
+            return error;
+        }
+        if self.host.recorded().is_some_and(|r| r.gone(&self.key(name))) {
+            return error;
+        }
+        ReadError::new(self.path(name), Class::Unsupported, "it was not captured")
     }
 
     /// The host it is of.
@@ -118,8 +190,20 @@ impl<'h> ProcDir<'h> {
 
     fn read(&self, name: &str, cap: usize) -> Result<Vec<u8>, ReadError> {
         self.host.before_read(self.pid, name);
+        let read = self.read_now(name, cap);
+        match (self.recorder(), &read) {
+            (Some(recorder), Ok(bytes)) => recorder.content(&self.key(name), bytes, None),
+            (Some(recorder), Err(e)) => recorder.failed(&self.key(name), e, false),
+            (None, _) => {}
+        }
+        read
+    }
+
+    fn read_now(&self, name: &str, cap: usize) -> Result<Vec<u8>, ReadError> {
         let fd = match &self.dir {
-            Dir::Saved(root) => return root.read(name.as_bytes(), cap),
+            Dir::Saved(root) => {
+                return root.read(name.as_bytes(), cap).map_err(|e| self.uncaptured(name, e));
+            }
             Dir::Live(fd) => fd,
         };
         let errno = |e| ReadError::from_errno(self.path(name), e);
@@ -136,12 +220,20 @@ impl<'h> ProcDir<'h> {
 
     fn link(&self, name: &str) -> Result<BString, ReadError> {
         self.host.before_read(self.pid, name);
-        match &self.dir {
-            Dir::Saved(root) => root.read_link(name.as_bytes()),
+        let read = match &self.dir {
+            Dir::Saved(root) => {
+                return root.read_link(name.as_bytes()).map_err(|e| self.uncaptured(name, e));
+            }
             Dir::Live(fd) => rustix::fs::readlinkat(fd, name, Vec::with_capacity(256))
-                .map(|text| text.into_bytes().into())
+                .map(|text| BString::from(text.into_bytes()))
                 .map_err(|e| ReadError::from_errno(self.path(name), e)),
+        };
+        match (self.recorder(), &read) {
+            (Some(recorder), Ok(text)) => recorder.link(&self.key(name), text),
+            (Some(recorder), Err(e)) => recorder.failed(&self.key(name), e, false),
+            (None, _) => {}
         }
+        read
     }
 
     /// `stat`; any user, unless `hidepid` hides the process.
