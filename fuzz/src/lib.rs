@@ -38,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("boot_id", boot::boot_id),
     Target::new("build_id", memory::build_id),
     Target::new("btime", boot::btime),
+    Target::new("capabilities", process::capabilities),
     Target::new("capture_facts", capture::facts),
     Target::new("capture_manifest", capture::manifest),
     Target::new("capture_redact", capture::redact),

@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use bstr::BString;
-use whose_kernel::parse::{cmdline, io as io_file, stat as stat_file, status as status_file};
+use whose_kernel::parse::{
+    capabilities as capability_file, cmdline, io as io_file, stat as stat_file,
+    status as status_file,
+};
 
 pub(crate) fn stat(bytes: &[u8]) {
     // It has its own way through the line and must not panic on any.
@@ -77,4 +80,10 @@ pub(crate) fn io(bytes: &[u8]) {
             format!("rchar: 1\nread_bytes: {}\nwrite_bytes: {}\n", io.read_bytes, io.write_bytes);
         assert_eq!(io_file::parse(text.as_bytes()), Ok(io));
     }
+}
+
+pub(crate) fn capabilities(bytes: &[u8]) {
+    let Ok(set) = capability_file::parse(bytes) else { return };
+    let text = format!("CapEff:\t{set:016x}\n");
+    assert_eq!(capability_file::parse(text.as_bytes()), Ok(set));
 }

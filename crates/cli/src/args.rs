@@ -17,6 +17,7 @@ Examples:
   whose ps web -o +image         a container's processes, with one more column
   perf top -p \"$(whose pids -d, web)\"
   whose --in-container 4761 && echo contained
+  whose doctor                   what can't be read here, and what would fix it
   whose capture /tmp/sick        save the facts behind all answers
   whose --root /tmp/sick ps      answer from a saved or mounted tree
   whose -- ps                    a container that is called ps
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Save the facts behind answers, to be asked later with --root.
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(CaptureArgs),
+    /// Tell what can be read here, what can't, and what would fix it.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor,
 }
 
 const PS_EXAMPLES: &str = "\
@@ -107,6 +111,16 @@ The directory is made and only its owner may read it. It holds files of /proc, o
 the engines: names, arguments of processes and labels too. Values of environment variables are taken
 out of the engines' files. .whose/manifest.json tells what could not be read, .whose/facts.json which
 file each process ran.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  whose doctor                   what an ordinary user can't see here
+  sudo whose doctor              what even root can't
+  whose doctor --json            the same for programs
+  whose doctor --strict          exit with 3 when anything can't be read
+
+It looks at every process, container and binary as the other commands do, so it takes as long as
+they do together.";
 
 /// Options of every command.
 #[derive(Debug, Args)]

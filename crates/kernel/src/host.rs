@@ -395,7 +395,7 @@ impl Host {
             let mut last = None;
             for name in names {
                 let bytes = if self.mode == Mode::Live {
-                    self.own_mountinfo()
+                    self.own_file("mountinfo")
                 } else {
                     self.proc_file(name, 32 << 20)
                 };
@@ -414,18 +414,32 @@ impl Host {
 
     /// `/proc/self` is a link that openat2's rules against magic links let pass, but a plain open
     /// relative to the held descriptor is one call instead of four.
-    fn own_mountinfo(&self) -> Result<Vec<u8>, ReadError> {
+    fn own_file(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+        let key = format!("proc/self/{name}");
+        if self.mode == Mode::Saved {
+            return self.root.read(key.as_bytes(), 32 << 20);
+        }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let errno = |e| ReadError::from_errno("/proc/self/mountinfo", e);
-        let fd = rustix::fs::openat(&self.proc_dir, "self/mountinfo", flags, FileMode::empty())
+        let errno = |e| ReadError::from_errno(self.shown(key.as_bytes()), e);
+        let path = format!("self/{name}");
+        let fd = rustix::fs::openat(&self.proc_dir, path.as_str(), flags, FileMode::empty())
             .map_err(errno)?;
         let mut bytes = Vec::new();
         crate::root::read_to_end(std::os::fd::AsFd::as_fd(&fd), &mut bytes, 32 << 20)
             .map_err(errno)?;
         if let Some(recorder) = &self.recorder {
-            recorder.content(&"proc/self/mountinfo".into(), &bytes, None);
+            recorder.content(&key.into(), &bytes, None);
         }
         Ok(bytes)
+    }
+
+    /// The capabilities that this program has; see [`parse::capabilities`].
+    ///
+    /// # Errors
+    /// When this /proc does not show this program itself.
+    pub fn own_capabilities(&self) -> Result<u64, ReadError> {
+        let bytes = self.own_file("status")?;
+        parse::capabilities::parse(&bytes).map_err(|m| m.at(self.shown(b"proc/self/status")))
     }
 
     /// The inode of this program's own mount namespace; of PID 1's on a mounted host. `None` when it

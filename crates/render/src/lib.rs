@@ -8,6 +8,7 @@ mod card_binary;
 mod card_layer;
 mod containers;
 mod csv;
+mod doctor;
 mod json;
 mod json_file;
 mod lists;
@@ -19,6 +20,7 @@ pub use capture::{capture_document, file_json, gap_json};
 pub use card::card;
 pub use containers::{container_line, containers_document, gaps_line};
 pub use csv::csv;
+pub use doctor::{doctor, doctor_document};
 pub use json::{
     Header, answer_document, answer_line, listing_document, listing_header, listing_row,
     listing_trailer, write_json, write_line,

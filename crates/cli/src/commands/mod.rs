@@ -1,6 +1,7 @@
 //! The subcommands: one file each.
 
 mod capture;
+mod doctor;
 mod exe;
 mod ls;
 mod pids;
@@ -26,6 +27,7 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),
         Some(Command::Capture(args)) => capture::run(&typed.common, &args),
+        Some(Command::Doctor) => doctor::run(&typed.common),
         None if typed.ask.targets.is_empty() && !typed.ask.in_container => {
             ps::run(&typed.common, &Ps::all(typed.ask.quiet))
         }

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod capture;
+mod doctor;
 mod documented;
 mod honesty;
 mod layers;

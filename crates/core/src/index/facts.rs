@@ -60,6 +60,14 @@ pub(super) fn load_rest(host: &Host, dir: &ProcDir<'_>, p: &mut Process, needs: 
     let saved = host.is_loose();
     if needs.has(Needs::WCHAN) {
         p.wchan = match dir.wchan() {
+            Ok(None) if is_hidden(host, p) => Fact::Unread(Gap::from_read(
+                what::WCHAN,
+                &ReadError::new(
+                    host.shown(format!("proc/{}/wchan", p.pid).as_bytes()),
+                    Class::Forbidden,
+                    "the kernel shows it to its user and root only",
+                ),
+            )),
             Ok(wchan) => wchan.into(),
             Err(e) if e.class == Class::Gone && !saved => return false,
             Err(e) => absent_or_gap(what::WCHAN, &e),
@@ -80,6 +88,14 @@ pub(super) fn load_rest(host: &Host, dir: &ProcDir<'_>, p: &mut Process, needs: 
         };
     }
     true
+}
+
+/// Whether the kernel keeps from this user what a process sleeps in: it reads `0` then, as it does for
+/// one that runs (proc(5)).
+fn is_hidden(host: &Host, p: &Process) -> bool {
+    let sleeps = p.stat.known().is_some_and(|s| matches!(s.state, b'S' | b'D'));
+    let stranger = host.live().euid().is_ok_and(|me| me != 0 && Some(me) != p.uid());
+    sleeps && stranger
 }
 
 /// What zombies and kernel threads do not have is absent, not unread.

@@ -117,7 +117,14 @@ impl Index<'_> {
         let (found, gaps) = self.each_root(&mut |number, engine, state| {
             let mut found: Vec<Found> = Vec::new();
             for driver in DRIVERS.iter().filter(|d| d.engine() == engine) {
-                let Some(mut db) = LayerDb::open(&state.root, *driver) else { continue };
+                let mut db = match LayerDb::open(&state.root, *driver) {
+                    Ok(Some(db)) => db,
+                    Ok(None) => continue,
+                    Err(e) => {
+                        problems.push(Gap::from_read(what::LAYERS, &e));
+                        continue;
+                    }
+                };
                 match names_of(&state.root, *driver, &mut db, id) {
                     Ok(names) => found.extend(names.into_iter().map(|name| {
                         let entry = state.root.join(&storage::entry(*driver, name.as_ref()));
@@ -147,10 +154,12 @@ impl Index<'_> {
         let mut entries = Vec::new();
         for (engine, state) in roots {
             for driver in DRIVERS.iter().filter(|d| d.engine() == *engine) {
-                if LayerDb::open(&state.root, *driver).is_none() {
-                    continue;
-                }
-                match names_in(&state.root, *driver) {
+                let names = match LayerDb::open(&state.root, *driver) {
+                    Ok(Some(_)) => names_in(&state.root, *driver),
+                    Ok(None) => continue,
+                    Err(e) => Err(e),
+                };
+                match names {
                     Ok(names) => entries.extend(names.into_iter().map(|name| {
                         let entry = state.root.join(&storage::entry(*driver, name.as_ref()));
                         host.unrooted(entry.as_ref()).unwrap_or(entry.as_ref()).into()
@@ -264,11 +273,13 @@ impl Index<'_> {
             info.layer.kind = Some(LayerKind::Removing);
             return info;
         }
-        let Some(mut db) = LayerDb::open(root, found.driver) else {
-            let path = root.join(b"image");
-            let gone = ReadError::new(path, Class::Gone, "it has no table of layers");
-            info.gaps.push(Gap::from_read(what::LAYERS, &gone));
-            return info;
+        let none = || ReadError::new(root.join(b"image"), Class::Gone, "it has no table of layers");
+        let mut db = match LayerDb::open(root, found.driver).and_then(|db| db.ok_or_else(none)) {
+            Ok(db) => db,
+            Err(e) => {
+                info.gaps.push(Gap::from_read(what::LAYERS, &e));
+                return info;
+            }
         };
         let mut work = Work { found, state, db: &mut db, info };
         work.run(container);

@@ -6,6 +6,7 @@
 pub mod arbitrate;
 pub mod containers;
 mod describe;
+pub mod engines;
 mod facts;
 pub mod layers;
 pub mod lookup;

@@ -87,11 +87,18 @@ pub struct LayerDb {
 
 impl LayerDb {
     /// The tables of a driver, if the data root has them.
-    #[must_use]
-    pub fn open(root: &Root, driver: &dyn Driver) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When it can't be told whether it has.
+    pub fn open(root: &Root, driver: &dyn Driver) -> Result<Option<Self>, ReadError> {
         let image: BString = format!("image/{}", driver.name()).into();
-        let there = root.has_dir(&[&image[..], b"/layerdb"].concat());
-        there.then(|| Self { image, chains: HashMap::new(), parents: HashMap::new(), names: None })
+        let there = match root.look(&[&image[..], b"/layerdb"].concat()) {
+            Ok(look) => look.is_dir(),
+            Err(e) if e.class == Class::Gone => false,
+            Err(e) => return Err(e),
+        };
+        let (chains, parents) = (HashMap::new(), HashMap::new());
+        Ok(there.then_some(Self { image, chains, parents, names: None }))
     }
 
     fn mount_file(&self, container: &BStr, file: &str) -> Vec<u8> {

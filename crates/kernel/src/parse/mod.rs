@@ -2,6 +2,7 @@
 
 pub mod auxv;
 pub mod boot;
+pub mod capabilities;
 pub mod cgroup;
 pub mod cmdline;
 pub mod elf;
