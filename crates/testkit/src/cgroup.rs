@@ -1,6 +1,9 @@
 //! Real cgroup directories: made, found, removed.
 
+use crate::call::waited;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -73,6 +76,18 @@ pub fn remove_empty(dir: &Path) {
     drop(std::fs::remove_dir(dir));
 }
 
+/// Removes the top cgroups that were not there before and whose name fits, once nobody is in them.
+pub(crate) fn remove_new(old: &BTreeSet<PathBuf>, fits: impl Fn(&str) -> bool) {
+    let new = tops().into_iter().filter(|dir| !old.contains(dir));
+    for dir in new.filter(|dir| dir.file_name().and_then(|n| n.to_str()).is_some_and(&fits)) {
+        // Some helper of the engine's may still be leaving.
+        waited(Duration::from_secs(5), || {
+            remove_empty(&dir);
+            !dir.exists()
+        });
+    }
+}
+
 fn subdirs(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
@@ -134,7 +149,7 @@ impl Drop for CgroupDir {
             for _ in 0..100 {
                 match std::fs::remove_dir(dir) {
                     Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(std::time::Duration::from_millis(10));
+                        std::thread::sleep(Duration::from_millis(10));
                     }
                     _ => break,
                 }

@@ -5,6 +5,8 @@
 //! - [`fixture`] writes saved trees for `--root`;
 //! - [`hostile`] starts small C programs that do to `/proc` what a hostile container can;
 //! - [`docker`] starts a real dockerd in private roots and leaves nothing behind;
+//! - [`podman`], [`lxc`] and [`nspawn`] do the same for those engines, [`users`] makes ordinary
+//!   users with engines of their own;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
 //! - [`cgroup`] makes, finds and removes cgroups;
 //! - [`facts`] counts what was compared, so that a test can't pass by comparing nothing;
@@ -21,6 +23,7 @@
     reason = "test support: a panic with the whole story is its error report, stderr its log"
 )]
 
+mod call;
 pub mod cases;
 pub mod cgroup;
 pub mod docker;
@@ -28,9 +31,13 @@ pub mod facts;
 pub mod fixture;
 pub mod harness;
 pub mod hostile;
+pub mod lxc;
 pub mod marker;
+pub mod nspawn;
+pub mod podman;
 pub mod procfs;
 mod require;
 pub mod trace;
+pub mod users;
 
 pub use require::{Needs, require, skip, which};

@@ -217,6 +217,27 @@ impl Running {
         Running { helper, pid, marker }
     }
 
+    /// As [`Running::start_contained`], where no cgroup tells: it is the process with the PID it
+    /// says in the PID namespace of `init`.
+    ///
+    /// # Panics
+    /// When it says nothing, or there is no such process.
+    #[must_use]
+    #[track_caller]
+    pub fn start_beside(command: Command, init: u32) -> Running {
+        let helper = Helper::spawn(command);
+        let (marker, inside) = told(&helper);
+        let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let wanted = namespace(init).unwrap_or_else(|| panic!("{init} has ended"));
+        let fits = |pid: &u32| {
+            procfs::nspid(*pid).is_some_and(|pids| pids.last() == Some(&inside))
+                && namespace(*pid).as_ref() == Some(&wanted)
+        };
+        let pid = procfs::pids().into_iter().find(fits);
+        let pid = pid.unwrap_or_else(|| panic!("no process {inside} beside {init}"));
+        Running { helper, pid, marker }
+    }
+
     /// Its PID.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! Building images, with either builder.
 
-use super::{CALL, Docker, client, output};
+use super::{CALL, Docker, client};
+use crate::call::output;
 
 /// Which builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

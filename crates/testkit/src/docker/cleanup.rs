@@ -1,6 +1,7 @@
 //! Leaving nothing behind, whatever the test did.
 
-use super::{Docker, waited};
+use super::Docker;
+use crate::call::waited;
 use crate::cgroup::{dirs_named, remove_empty, subtree_pids};
 use crate::procfs;
 use rustix::process::Signal;

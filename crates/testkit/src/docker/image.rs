@@ -6,8 +6,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A root of one static binary and a link for each applet, below `work`.
-pub(super) fn busybox_rootfs(work: &Path) -> PathBuf {
+/// A root of one static binary and a link for each applet: the new directory `work/rootfs`.
+///
+/// # Panics
+/// When it can't be made.
+pub fn busybox_rootfs(work: &Path) -> PathBuf {
     let root = work.join("rootfs");
     for dir in
         ["bin", "sbin", "etc", "tmp", "proc", "sys", "dev", "root", "run", "var/lib", "usr/bin"]

@@ -16,16 +16,17 @@ mod image;
 mod start;
 
 pub use build::Builder;
-pub use image::layered_archive;
+pub use image::{busybox_rootfs, layered_archive};
 pub use start::DockerOptions;
 
+use crate::call::output;
 use crate::{cases, procfs};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
+use std::time::Duration;
 
 /// The image that [`Docker::image`] makes: a static busybox and its links.
 pub const IMAGE: &str = "lab-busybox:1";
@@ -354,41 +355,8 @@ fn client(program: &Path, socket: &Path) -> Command {
     command
 }
 
-/// As `Command::output`, but for a limited time.
-fn output(command: &mut Command, limit: Duration) -> Result<Output, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("starting {name}: {e}"))?;
-    let pid = child.id();
-    let (done, ended) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(child.wait_with_output()));
-    match ended.recv_timeout(limit) {
-        Ok(out) => out.map_err(|e| format!("waiting for {name}: {e}")),
-        Err(_) => {
-            procfs::signal(pid, rustix::process::Signal::KILL);
-            Err(format!("{name} took longer than {limit:?} and was killed"))
-        }
-    }
-}
-
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let from = lines.len().saturating_sub(25);
     format!("--- the end of the daemon's log\n{}", lines[from..].join("\n"))
-}
-
-/// Waits until `ready`; false when it took longer than `limit`.
-fn waited(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    while !ready() {
-        if Instant::now() >= until {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
 }

@@ -1,6 +1,7 @@
 //! Starting a daemon.
 
-use super::{Docker, View, client, output, tail, waited};
+use super::{Docker, View, client, tail};
+use crate::call::{output, waited};
 use crate::procfs;
 use crate::require::which;
 use std::fs::Permissions;
