@@ -18,6 +18,11 @@ live docker docker.io
 live containerd containerd
 live runc runc
 live crun crun
+live podman podman
+live buildah buildah
+live catatonit catatonit
+live lxc-start lxc
+live systemd-nspawn systemd-container
 live fuse-overlayfs fuse-overlayfs
 live mkfs.btrfs btrfs-progs
 live mkfs.ext4 e2fsprogs

@@ -14,7 +14,8 @@ mod exe_cases;
 
 use exe_cases::{
     anonymous, binds, chroot_and_mounts, containerd, copy_up, deleted, docker, drivers, hostile,
-    interpreters, layers, names, nested, odd_stacks, privileges, traces,
+    interpreters, layers, lxc, names, nested, nspawn, odd_stacks, podman, privileges, sandboxes,
+    traces,
 };
 use whose_live_tests::alone;
 use whose_testkit::cases::Cases;
@@ -156,4 +157,76 @@ fn exe_in_containerd() {
     if require(&["containerd", "ctr", "runc", "sha256sum"]) {
         suite("containerd", containerd::cases);
     }
+}
+
+#[test]
+fn exe_in_docker_with_old_overlay() {
+    with_driver("docker-overlay", &[], drivers::old_overlay);
+}
+
+/// podman needs a runtime that starts on any mix of cgroups, and an image.
+const PODMAN: &[&str] = &["podman", "conmon", "runc", "sha256sum"];
+
+fn in_podman(name: &str, needs: &[&str], cases_of: impl FnOnce(&mut Cases, &Markers)) {
+    if require(PODMAN) && require(needs) {
+        suite(name, cases_of);
+    }
+}
+
+#[test]
+fn exe_in_podman() {
+    in_podman("podman", &["buildah"], podman::overlay);
+}
+
+#[test]
+fn exe_in_podman_with_vfs() {
+    in_podman("podman-vfs", &[], podman::vfs);
+}
+
+#[test]
+fn exe_in_podman_with_btrfs() {
+    in_podman("podman-btrfs", &["btrfs", "loop", "mkfs.btrfs"], podman::btrfs);
+}
+
+#[test]
+fn exe_in_podman_with_fuse_overlayfs() {
+    in_podman("podman-fuse", &["fuse", "fuse-overlayfs"], podman::fuse);
+}
+
+/// What an ordinary user's podman needs besides.
+const ROOTLESS: &[&str] = &["useradd", "newuidmap", "newgidmap", "catatonit", "mknod"];
+
+#[test]
+fn exe_in_rootless_podman() {
+    in_podman("podman-rootless", ROOTLESS, podman::rootless);
+}
+
+#[test]
+fn exe_in_rootless_podman_with_vfs() {
+    in_podman("podman-rootless-vfs", ROOTLESS, podman::rootless_vfs);
+}
+
+#[test]
+fn exe_in_rootless_podman_with_fuse_overlayfs() {
+    let needs = [ROOTLESS, &["fuse", "fuse-overlayfs"]].concat();
+    in_podman("podman-rootless-fuse", &needs, podman::rootless_fuse);
+}
+
+#[test]
+fn exe_in_lxc() {
+    if require(&["lxc-start", "lxc-attach", "newuidmap"]) {
+        suite("lxc", lxc::cases);
+    }
+}
+
+#[test]
+fn exe_in_nspawn() {
+    if require(&["systemd-nspawn"]) {
+        suite("nspawn", nspawn::cases);
+    }
+}
+
+#[test]
+fn exe_in_sandboxes() {
+    suite("sandboxes", sandboxes::cases);
 }

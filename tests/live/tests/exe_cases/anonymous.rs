@@ -1,11 +1,10 @@
-//! What has no name on the host: case 13, images on loop devices, T18.
+//! What has no name on the host: case 13, and images on loop devices (T18).
 
 use super::{exe_link, overlay};
-use std::process::Command;
 use whose_live_tests::judge::{about, about_pid};
 use whose_testkit::cases::Cases;
 use whose_testkit::hostile::Zombie;
-use whose_testkit::marker::{Lab, Markers, Running};
+use whose_testkit::marker::{Lab, Markers};
 use whose_testkit::{procfs, require};
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
@@ -14,14 +13,8 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("13b O_TMPFILE", || tmpfile(markers));
     cases.case("13b O_TMPFILE in a stack", || tmpfile_in_stack(markers));
     if require(&["loop", "mkfs.ext4"]) {
-        cases.case("an image mounted in private", || image(markers));
-        cases.case("a layer in an image mounted in private", || layer_in_image(markers));
-    }
-    if require(&["firejail"]) {
-        cases.case("T18 firejail --private-bin", || firejail(markers));
-    }
-    if require(&["bwrap"]) {
-        cases.case("bwrap", || bwrap(markers));
+        cases.case("15, T18 an image mounted in private", || image(markers));
+        cases.case("15, T18 a layer in an image mounted in private", || layer_in_image(markers));
     }
 }
 
@@ -90,47 +83,4 @@ fn layer_in_image(markers: &Markers) {
     markers.patch(&lab.path("u/x"));
     let copied = lab.run("exec m/x");
     about(&copied).at(lab.path("u/x")).upper().copied_up("before-start").is_proven();
-}
-
-/// The private copy in a tmpfs runs, not the host's file of the same path.
-fn firejail(markers: &Markers) {
-    let name = format!("whose-live-{}", std::process::id());
-    let path = std::path::PathBuf::from("/usr/local/bin").join(&name);
-    let _guard = Removed(path.clone());
-    markers.write(&path);
-    let mut command = Command::new("firejail");
-    command.args(["--quiet", "--noprofile", &format!("--private-bin={name}")]).arg(&path);
-    let running = Running::start_below(command);
-    let told = about(&running).has_none();
-    assert!(told["via_proc"].is_string(), "{told:#}");
-}
-
-fn bwrap(markers: &Markers) {
-    let lab = Lab::new(markers);
-    markers.write(&lab.path("root/bin/x"));
-    markers.write(&lab.path("own"));
-    let mut command = Command::new("bwrap");
-    command.arg("--bind").arg(lab.path("root")).args(["/", "--tmpfs", "/t", "--ro-bind"]);
-    command.arg(lab.path("own")).args(["/own", "--dev", "/dev", "--unshare-pid"]);
-    for (inside, at) in [("/bin/x", lab.path("root/bin/x")), ("/own", lab.path("own"))] {
-        let mut command = clone_of(&command);
-        command.arg(inside);
-        let running = Running::start_below(command);
-        let told = about(&running).at(at).state(&["present"]).is_proven();
-        assert_eq!(told["inside"], inside, "{told:#}");
-    }
-}
-
-fn clone_of(command: &Command) -> Command {
-    let mut again = Command::new(command.get_program());
-    again.args(command.get_args());
-    again
-}
-
-struct Removed(std::path::PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0));
-    }
 }

@@ -1,5 +1,6 @@
 //! A real dockerd: T1 to T6, T13, T16 and T17, volumes, and an engine in a container.
 
+use super::engine::{Engine, IMAGE, marked};
 use super::{exe_link, run};
 use std::path::{Path, PathBuf};
 use whose_live_tests::judge::{Claim, about};
@@ -8,22 +9,29 @@ use whose_testkit::cases::Cases;
 use whose_testkit::docker::Docker;
 use whose_testkit::marker::{Markers, Running};
 
-/// The image with a file that says which layer it is of in each of its three layers.
-pub(crate) const IMAGE: &str = "lab-marked:1";
 const DEEP: &str = "lab-deep:1";
-
-/// Copies of the program in the lowest layer, each for one case.
-const NAMES: &[&str] =
-    &["low", "middle", "all", "touched", "written", "gone", "replaced", "renamed", "d/x", "e/x"];
 
 /// The image from which the cases of one engine start containers.
 pub(crate) fn image(docker: &Docker, markers: &Markers) {
-    docker.layered_image_with(IMAGE, 3, |n, dir| {
-        let names = [NAMES, &["middle", "all"], &["all"]][n];
-        for name in names {
-            markers.write(&dir.join("bin").join(name));
-        }
-    });
+    docker.layered_image_with(IMAGE, 3, |n, dir| marked(markers, n, dir));
+}
+
+impl Engine for Docker {
+    fn container(&self, options: &[&str]) -> String {
+        container(self, options)
+    }
+
+    fn exec(&self, name: &str, words: &[&str]) -> Running {
+        exec(self, name, words)
+    }
+
+    fn sh(&self, name: &str, script: &str) -> String {
+        sh(self, name, script)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.data_root()
+    }
 }
 
 /// A running container with these options; its name.
@@ -63,7 +71,7 @@ fn lowers(docker: &Docker, name: &str) -> Vec<PathBuf> {
 pub(crate) fn cases(cases: &mut Cases, docker: &Docker, markers: &Markers) {
     image(docker, markers);
     cases.case("1-3, T1 layers of an image", || layers(docker));
-    cases.case("the init itself", || init(docker));
+    cases.case("1-3 the init itself", || init(docker));
     cases.case("4 written at run time", || written(docker));
     cases.case("5, T2, T3 copied up", || copied_up(docker, markers));
     cases.case("6, T4 removed, replaced, renamed", || removed(docker, markers));

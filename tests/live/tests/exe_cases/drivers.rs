@@ -2,6 +2,8 @@
 
 use super::HostMount;
 use super::docker::{container, exec, image, sh};
+use super::engine::{file_server, whole_copies};
+use std::path::PathBuf;
 use whose_live_tests::judge::about;
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::{Docker, DockerOptions};
@@ -22,7 +24,7 @@ fn start(options: DockerOptions, what: &str) -> Option<Docker> {
 pub(crate) fn vfs(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
     let Some(docker) = start(options.storage_driver("vfs"), "vfs") else { return };
     image(&docker, markers);
-    cases.case("15 vfs", || whole_copies(&docker, markers, "vfs"));
+    cases.case("15 vfs", || whole_copies(&docker, markers, Some("vfs")));
 }
 
 pub(crate) fn btrfs(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
@@ -31,55 +33,44 @@ pub(crate) fn btrfs(cases: &mut Cases, markers: &Markers, options: DockerOptions
     let options = options.storage_driver("btrfs").data_root(root);
     let Some(docker) = start(options, "btrfs") else { return };
     image(&docker, markers);
-    cases.case("15, T19 btrfs", || whole_copies(&docker, markers, "btrfs"));
+    cases.case("15, T19 btrfs", || whole_copies(&docker, markers, Some("btrfs")));
     drop(docker);
     drop(fs);
 }
 
-/// A container has a directory of its own with everything in it.
-fn whole_copies(docker: &Docker, markers: &Markers, driver: &str) {
-    let names = [container(docker, &[]), container(docker, &[])];
-    // The same file in two containers, one of which changed it.
-    let same = names.each_ref().map(|name| exec(docker, name, &["/bin/low"]));
-    for running in &same {
-        let told = about(running).role(&["direct"]).state(&["present"]).is_proven();
-        assert_eq!(told["layer"]["driver"], driver, "{told:#}");
-        let host = told["host"].as_str().unwrap_or_default();
-        assert!(std::path::Path::new(host).starts_with(docker.data_root()), "{told:#}");
-    }
-    let host = |running| about(running).is_proven()["host"].clone();
-    let hosts = same.each_ref().map(host);
-    assert_ne!(hosts[0], hosts[1], "each container has a file of its own");
-    drop(same);
-    sh(docker, &names[0], "touch /bin/low");
-    markers.patch(hosts[0].as_str().unwrap().as_ref());
-    let changed = exec(docker, &names[0], &["/bin/low"]);
-    about(&changed).role(&["direct"]).state(&["present"]).is_proven();
-    let same = exec(docker, &names[1], &["/bin/low"]);
-    sh(docker, &names[0], "rm /bin/low");
-    about(&changed).state(&["unlinked"]).has_none();
-    about(&same).state(&["present"]).is_proven();
+/// Overlays as docker had them before overlay2: one lower directory, of hard links.
+pub(crate) fn old_overlay(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
+    let Some(docker) = start(options.storage_driver("overlay"), "overlay") else { return };
+    image(&docker, markers);
+    cases.case("15 the old overlay", || {
+        let name = container(&docker, &[]);
+        let data = docker.inspect(&name)["GraphDriver"]["Data"].clone();
+        let dir = |what: &str| PathBuf::from(data[what].as_str().expect("a directory"));
+        let (lower, upper) = (dir("LowerDir").join("bin"), dir("UpperDir").join("bin"));
+        for file in ["low", "middle", "all"] {
+            let running = exec(&docker, &name, &[&format!("/bin/{file}")]);
+            about(&running).at(lower.join(file)).role(&["lower"]).copied_up("no").is_proven();
+        }
+        let before = exec(&docker, &name, &["/bin/touched"]);
+        sh(&docker, &name, "chmod 711 /bin/touched");
+        markers.patch(&upper.join("touched"));
+        let after = exec(&docker, &name, &["/bin/touched"]);
+        about(&before).at(lower.join("touched")).copied_up("after-start").is_proven();
+        about(&after).at(upper.join("touched")).upper().copied_up("before-start").is_proven();
+    });
 }
 
 pub(crate) fn fuse(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
     let options = options.storage_driver("fuse-overlayfs");
     let Some(docker) = start(options, "fuse-overlayfs") else { return };
     image(&docker, markers);
-    cases.case("15 fuse-overlayfs", || {
-        let name = container(&docker, &[]);
-        sh(&docker, &name, "cp /bin/low /bin/new");
-        for file in ["low", "middle", "all", "new"] {
-            let running = exec(&docker, &name, &[&format!("/bin/{file}")]);
-            let claim = about(&running).verified(&["content"]).role(&["fuse-layer"]);
-            claim.state(&["present"]).is_proven();
-        }
-    });
+    cases.case("15 fuse-overlayfs", || file_server(&docker));
 }
 
 pub(crate) fn remapped(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
     let Some(docker) = start(options.remapped(), "userns-remap") else { return };
     image(&docker, markers);
-    cases.case("remapped ids", || {
+    cases.case("15 remapped ids", || {
         let name = container(&docker, &[]);
         let low = exec(&docker, &name, &["/bin/low"]);
         assert_eq!(whose_testkit::procfs::uid(low.pid()), Some(3_000_000));

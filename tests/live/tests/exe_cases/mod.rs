@@ -9,13 +9,18 @@ pub(crate) mod copy_up;
 pub(crate) mod deleted;
 pub(crate) mod docker;
 pub(crate) mod drivers;
+pub(crate) mod engine;
 pub(crate) mod hostile;
 pub(crate) mod interpreters;
 pub(crate) mod layers;
+pub(crate) mod lxc;
 pub(crate) mod names;
 pub(crate) mod nested;
+pub(crate) mod nspawn;
 pub(crate) mod odd_stacks;
+pub(crate) mod podman;
 pub(crate) mod privileges;
+pub(crate) mod sandboxes;
 pub(crate) mod traces;
 
 use std::path::{Path, PathBuf};
