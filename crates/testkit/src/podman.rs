@@ -12,7 +12,7 @@
 //!
 //! There is no daemon: each command does its work itself, and leaves a conmon with a container.
 
-use crate::call::{ended, said};
+use crate::call::{ended, said, waited};
 use crate::cgroup::{dirs_named, remove_new, subtree_pids, tops};
 use crate::docker::layered_archive;
 use crate::procfs;
@@ -332,15 +332,21 @@ impl Podman {
         }
     }
 
-    /// Monitors and file servers, known by this engine's roots in their arguments.
+    /// Monitors, file servers and the commands that monitors end with, which mount the store again:
+    /// known by this engine's roots in their arguments. The commands may end by themselves.
     fn end_helpers(&self) {
-        let mine = |pid: &u32| {
+        let root = self.graph_root.to_string_lossy();
+        let mine = |names: &[&str]| -> Vec<u32> {
             // Only their arguments are read: some other test's may be a trap.
-            let helper = procfs::comm(*pid).is_some_and(|c| c == "conmon" || c == "fuse-overlayfs");
-            let root = self.graph_root.to_string_lossy();
-            helper && procfs::args(*pid).is_some_and(|args| args.iter().any(|a| a.contains(&*root)))
+            let fits = |pid: &u32| {
+                procfs::comm(*pid).is_some_and(|comm| names.contains(&comm.as_str()))
+                    && procfs::args(*pid)
+                        .is_some_and(|args| args.iter().any(|a| a.contains(&*root)))
+            };
+            procfs::pids().into_iter().filter(fits).collect()
         };
-        if !ended(|| procfs::pids().into_iter().filter(mine).collect()) {
+        waited(Duration::from_secs(10), || mine(&["podman", "conmon"]).is_empty());
+        if !ended(|| mine(&["podman", "conmon", "fuse-overlayfs"])) {
             eprintln!("cleaning up after podman: a helper does not die");
         }
     }

@@ -1,10 +1,10 @@
 //! Engines in containers, users' own engines, and builds.
 
-use crate::unique;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use whose_testkit::docker::Docker;
+use whose_testkit::users::LabUser;
 use whose_testkit::{procfs, which};
 
 /// How long an engine may take until it answers.
@@ -122,11 +122,10 @@ pub fn inside(docker: &Docker, outer: &str, args: &[&str]) -> String {
 /// A user with an engine of his own. All goes when this is dropped.
 #[derive(Debug)]
 pub struct Rootless {
-    /// The user's name.
-    pub user: String,
-    uid: u32,
     run: PathBuf,
     child: Option<Child>,
+    // Goes last, when nothing of the user's runs any more.
+    user: LabUser,
 }
 
 /// Runs as the user: an engine in a user and a network namespace.
@@ -145,20 +144,13 @@ impl Rootless {
     /// # Errors
     /// What did not work, with the engine's log.
     pub fn start() -> Result<Self, String> {
-        let user = unique("lab").replace('-', "");
-        said(Command::new("useradd").args(["--create-home", "--user-group", &user]))?;
-        let mut rootless = Self { user: user.clone(), uid: 0, run: PathBuf::new(), child: None };
-        let uid = said(Command::new("id").args(["-u", &user]))?;
-        rootless.uid = uid.parse().map_err(|e| format!("{uid}: {e}"))?;
-        rootless.run = Path::new("/run/user").join(&uid);
-        let run = rootless.run.clone();
-        std::fs::create_dir_all(&run).map_err(|e| e.to_string())?;
-        said(Command::new("chown").arg(format!("{user}:{user}")).arg(&run))?;
-        said(Command::new("chmod").arg("700").arg(&run))?;
+        let user = LabUser::new()?;
+        let run = user.runtime_dir();
+        let mut rootless = Self { run: run.clone(), child: None, user };
         let log = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
         let output = || log.reopen().map(Stdio::from).map_err(|e| e.to_string());
         let mut command = Command::new("su");
-        command.args(["-s", "/bin/sh", &user, "-c", SCRIPT, "sh"]).arg(&run);
+        command.args(["-s", "/bin/sh", rootless.user(), "-c", SCRIPT, "sh"]).arg(&run);
         command.stdin(Stdio::null()).stdout(output()?).stderr(output()?);
         rootless.child = Some(command.spawn().map_err(|e| e.to_string())?);
         let began = std::time::Instant::now();
@@ -171,6 +163,12 @@ impl Rootless {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(rootless)
+    }
+
+    /// The user's name.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.user.name()
     }
 
     /// Asks its client.
@@ -216,12 +214,6 @@ impl Drop for Rootless {
             }
             drop(child.kill());
             drop(child.wait());
-        }
-        // Its files belong to a range of ids that only root can remove.
-        drop(said(Command::new("rm").arg("-rf").arg(&self.run)));
-        drop(said(Command::new("rm").arg("-rf").arg(Path::new("/home").join(&self.user))));
-        if let Err(why) = said(Command::new("userdel").arg(&self.user)) {
-            eprintln!("cleaning up after a user's dockerd: {why}");
         }
     }
 }

@@ -107,9 +107,14 @@ impl Claim {
     }
 
     /// Asked in the mount namespace of this process, so that paths are of that one.
-    pub fn seen_from(mut self, pid: u32) -> Claim {
+    pub fn seen_from(self, pid: u32) -> Claim {
+        self.in_root_of(pid).via(&["nsenter", "-m", "-t", &pid.to_string(), "--"])
+    }
+
+    /// Paths are those that this process sees.
+    pub fn in_root_of(mut self, pid: u32) -> Claim {
         self.root = PathBuf::from(format!("/proc/{pid}/root"));
-        self.via(&["nsenter", "-m", "-t", &pid.to_string(), "--"])
+        self
     }
 
     /// Any other field of FILE.

@@ -335,7 +335,7 @@ fn a_users_own_engine() {
         for (id, inspect) in [(&id, wanted.clone()), (&stopped, inspect(&stopped))] {
             let container = find(&document, id).unwrap_or_else(|| panic!("{document:#}"));
             compare::owner(&mut facts, container, &inspect);
-            facts.same("user", container["user"].as_str(), Some(rootless.user.as_str()));
+            facts.same("user", container["user"].as_str(), Some(rootless.user()));
         }
         facts.same("pids", pids(find(&document, &id).unwrap()), members.clone());
         facts.same("not run", find(&listed(&[]), &stopped).is_some(), false);
@@ -346,7 +346,7 @@ fn a_users_own_engine() {
         for target in [name.as_str(), &id, &id[..12], &init.to_string()] {
             let told = answer(target);
             compare::owner(&mut facts, &told["owner"], &wanted);
-            facts.same("user", told["owner"]["user"].as_str(), Some(rootless.user.as_str()));
+            facts.same("user", told["owner"]["user"].as_str(), Some(rootless.user()));
         }
         let run = whose().args(["pids", &name]).run().expect_code(0);
         facts.same("pids", run.pids().into_iter().collect::<BTreeSet<_>>(), members.clone());
@@ -354,7 +354,7 @@ fn a_users_own_engine() {
     });
     cases.case("ps", || {
         let run = whose().args(["ps", "-o", "owner", "--no-headers", &init.to_string()]).run();
-        assert_eq!(run.expect_code(0).stdout_str(), format!("{}@{name}\n", rootless.user));
+        assert_eq!(run.expect_code(0).stdout_str(), format!("{}@{name}\n", rootless.user()));
     });
     cases.case("strace: whose ls", || trace::only_reads(&["ls", "-a"], 0));
     drop(rootless);

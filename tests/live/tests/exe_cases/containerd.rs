@@ -1,10 +1,12 @@
-//! containerd by itself, with two of its snapshotters: case 15.
+//! containerd by itself, with two of its snapshotters: case 15, T17.
 
+use super::engine::host;
 use rustix::process::Signal;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use whose_live_tests::judge::about;
+use whose_live_tests::judge::{Claim, about};
 use whose_live_tests::unique;
 use whose_testkit::cases::Cases;
 use whose_testkit::cgroup::tops;
@@ -13,6 +15,7 @@ use whose_testkit::marker::{Markers, Running};
 use whose_testkit::procfs;
 
 const IMAGE: &str = "docker.io/library/lab-marked:1";
+const DEEP: &str = "docker.io/library/lab-deep:1";
 
 /// A containerd of its own, stopped when dropped. Its containers have ended by then: each is run
 /// attached.
@@ -80,6 +83,27 @@ impl Drop for Containerd {
     }
 }
 
+/// Runs these words in a new container of an image, attached; it goes with what runs.
+fn started(containerd: &Containerd, snapshotter: &str, image: &str, words: &[&str]) -> Running {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{}-{count}", unique(snapshotter));
+    let run = ["run", "--rm", "--snapshotter", snapshotter, image, &id];
+    Running::start_contained(containerd.ctr(&[&run[..], words].concat()), &id)
+}
+
+/// The claim holds, at a path in the engine's store.
+#[track_caller]
+fn in_store(containerd: &Containerd, claim: &Claim) {
+    let told = claim.is_proven();
+    assert!(host(&told).starts_with(containerd.root()), "{told:#}");
+}
+
+fn import(containerd: &Containerd, snapshotter: &str, archive: &Path) {
+    let mut import = containerd.ctr(&["images", "import", "--snapshotter", snapshotter]);
+    super::run(import.arg(archive));
+}
+
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     let containerd = Containerd::start();
     let work = containerd.root().join("image");
@@ -89,20 +113,48 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
         }
     });
     for (snapshotter, role) in [("overlayfs", "lower"), ("native", "direct")] {
-        let mut import = containerd.ctr(&["images", "import", "--snapshotter", snapshotter]);
-        super::run(import.arg(&archive));
+        import(&containerd, snapshotter, &archive);
         for name in ["low", "middle", "all"] {
             cases.case(&format!("15 {snapshotter}: {name}"), || {
-                let id = unique(&format!("{snapshotter}-{name}"));
-                let file = format!("/bin/{name}");
-                let words = ["run", "--rm", "--snapshotter", snapshotter, IMAGE, &id, &file];
-                let running = Running::start_contained(containerd.ctr(&words), &id);
-                let told = about(&running).role(&[role]).state(&["present"]).is_proven();
-                let host = told["host"].as_str().unwrap_or_default();
-                assert!(Path::new(host).starts_with(containerd.root()), "{told:#}");
-                drop(running);
+                let running = started(&containerd, snapshotter, IMAGE, &[&format!("/bin/{name}")]);
+                in_store(&containerd, &about(&running).role(&[role]).state(&["present"]));
             });
         }
     }
+    cases.case("15 overlayfs: written and copied up", || {
+        for (script, copied) in [
+            ("cp /bin/low /bin/new; exec /bin/new", "no"),
+            ("chmod 711 /bin/low; exec /bin/low", "before-start"),
+        ] {
+            let words = ["/bin/sh", "-ec", script];
+            let running = started(&containerd, "overlayfs", IMAGE, &words);
+            in_store(&containerd, &about(&running).upper().copied_up(copied));
+        }
+    });
+    cases.case("T17 containerd with 80 layers", || deep(&containerd, markers));
     drop(containerd);
+}
+
+/// The lower directories are relative to one that nobody records, the upper one is not.
+fn deep(containerd: &Containerd, markers: &Markers) {
+    const LAYERS: usize = 80;
+    let marked = [0, 1, 40, 79];
+    let work = containerd.root().join("deep");
+    let archive = layered_archive(&work, DEEP, LAYERS, &mut |n, dir| {
+        if marked.contains(&n) {
+            markers.write(&dir.join(format!("bin/x{n}")));
+        }
+    });
+    import(containerd, "overlayfs", &archive);
+    for n in marked {
+        let running = started(containerd, "overlayfs", DEEP, &[&format!("/bin/x{n}")]);
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", running.pid())).unwrap();
+        let lowers = mounts.split_once("lowerdir=").expect("an overlay").1;
+        assert!(!lowers.starts_with('/'), "the layers are not relative paths: {lowers}");
+        let index = (LAYERS - 1 - n) as u64;
+        in_store(containerd, &about(&running).lower(index, LAYERS as u64));
+    }
+    let words = ["/bin/sh", "-ec", "chmod 711 /bin/x40; exec /bin/x40"];
+    let running = started(containerd, "overlayfs", DEEP, &words);
+    in_store(containerd, &about(&running).upper().copied_up("before-start"));
 }

@@ -1,6 +1,6 @@
 //! Files and layers that were removed, renamed or replaced: cases 6 and 18, T4, T12 and T13.
 
-use super::{exe_link, overlay};
+use super::{HostMount, exe_link, overlay};
 use whose_live_tests::judge::about;
 use whose_testkit::cases::Cases;
 use whose_testkit::marker::{Lab, Markers};
@@ -106,6 +106,20 @@ fn upper_gone(markers: &Markers) {
     assert!(told["layer_ns"].is_string(), "{told:#}");
     lab.sh("umount -l t");
     about(&running).has_none();
+    // One that the host had mounted too.
+    let fs = HostMount::tmpfs();
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("new"));
+    let top = fs.point().display().to_string();
+    lab.sh(&format!(
+        "mkdir l m {top}/u {top}/w; mount -t overlay o -o \
+         lowerdir=$LAB/l,upperdir={top}/u,workdir={top}/w m; mv new m/x"
+    ));
+    let running = lab.run("exec m/x");
+    about(&running).at(fs.point().join("u/x")).upper().is_proven();
+    lab.sh(&format!("umount -l {top}"));
+    drop(fs);
+    about(&running).state(&["present"]).has_none();
 }
 
 fn direct(markers: &Markers) {

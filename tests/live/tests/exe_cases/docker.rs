@@ -3,6 +3,7 @@
 use super::engine::{Engine, IMAGE, marked};
 use super::{exe_link, run};
 use std::path::{Path, PathBuf};
+use whose_live_tests::inner::{engine_in_a_container, inside};
 use whose_live_tests::judge::{Claim, about};
 use whose_live_tests::unique;
 use whose_testkit::cases::Cases;
@@ -73,15 +74,17 @@ pub(crate) fn cases(cases: &mut Cases, docker: &Docker, markers: &Markers) {
     cases.case("1-3, T1 layers of an image", || layers(docker));
     cases.case("1-3 the init itself", || init(docker));
     cases.case("4 written at run time", || written(docker));
-    cases.case("5, T2, T3 copied up", || copied_up(docker, markers));
-    cases.case("6, T4 removed, replaced, renamed", || removed(docker, markers));
-    cases.case("10a, 10b volumes and tmpfs", || volumes(docker, markers));
+    cases.case("5a, 5b, 5d, T2, T3 copied up", || copied_up(docker, markers));
+    cases.case("6a, 6b, T4 removed, replaced, renamed", || removed(docker, markers));
+    cases.case("10a, 10b, 17c, T9 volumes and tmpfs", || volumes(docker, markers));
     cases.case("11, T5 chroot", || chroot(docker));
     cases.case("T6 links out of the root", || links(docker));
     cases.case("T16 a decoy named like a layer", || decoy(docker, markers));
     cases.case("18b, T13 a layer renamed", || layer_renamed(docker));
     cases.case("T17 90 layers", || deep(docker, markers));
     cases.case("12a docker in docker", || nested(docker, markers));
+    cases.case("12a docker in docker on a tmpfs", || nested_on_tmpfs(docker, markers));
+    cases.case("19 asked in a container that sees all processes", || observer(docker, markers));
 }
 
 fn layers(docker: &Docker) {
@@ -90,6 +93,9 @@ fn layers(docker: &Docker) {
     assert_eq!(lowers.len(), 4, "{lowers:?}");
     for (file, index) in [("low", 3), ("middle", 2), ("all", 1)] {
         let running = exec(docker, &name, &[&format!("/bin/{file}")]);
+        // No independent position: the first range has zeroes that no name in map_files has.
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", running.pid())).unwrap();
+        assert!(maps.starts_with("00400000-"), "{maps}");
         let at = lowers[index].join("bin").join(file);
         let claim = about(&running).at(at).lower(index as u64, 4);
         let told = claim.state(&["present"]).copied_up("no").is_proven();
@@ -360,4 +366,57 @@ fn in_directory(claim: Claim, dir: &Path) {
     let told = claim.is_proven();
     let host = told["host"].as_str().unwrap_or_default();
     assert!(Path::new(host).starts_with(dir), "{told:#}");
+}
+
+/// The inner engine's store is a tmpfs that only the outer container has: no path of the host.
+fn nested_on_tmpfs(docker: &Docker, markers: &Markers) {
+    let lab = tempfile::tempdir().unwrap();
+    markers.write(&lab.path().join("x"));
+    let outer = unique("dindtmpfs");
+    drop(engine_in_a_container(docker, lab.path(), &outer, None));
+    docker.cli(&["cp", lab.path().join("x").to_str().unwrap(), &format!("{outer}:/x")]);
+    let run = ["run", "-d", "--network=none", "--name", "in", "lab-inner:1"];
+    let inner = inside(docker, &outer, &[&run[..], &["sleep", "10000"]].concat());
+    drop(inside(docker, &outer, &["cp", "/x", "in:/bin/x"]));
+    let command =
+        docker.command(&["exec", "-i", &outer, "/usr/bin/docker", "exec", "-i", "in", "/bin/x"]);
+    let running = Running::start_contained(command, &inner);
+    assert_eq!(whose_testkit::procfs::nspid(running.pid()).map(|n| n.len()), Some(3));
+    // Neither the host's mounts nor its own have the store: what is proven is the merged file.
+    let claim = about(&running).role(&["upper", "merged"]).state(&["present"]);
+    claim.fact("verified", "page").has_none();
+    drop(running);
+    drop(inside(docker, &outer, &["rm", "-f", "in"]));
+    docker.cli(&["rm", "-f", &outer]);
+}
+
+/// In a container with the host's PID namespace and the rights: paths are those it can open itself.
+fn observer(docker: &Docker, markers: &Markers) {
+    let dir = tempfile::tempdir().unwrap();
+    markers.write(&dir.path().join("x"));
+    let shared = format!("-v={}:/shared", dir.path().display());
+    let whose = whose_testkit::harness::Whose::built().bin().display().to_string();
+    let options = [
+        "--pid=host",
+        "--cap-add=SYS_PTRACE",
+        "--cap-add=DAC_READ_SEARCH",
+        "--cap-add=SYS_ADMIN",
+        "--security-opt=seccomp=unconfined",
+        "-v=/usr/lib:/lib:ro",
+        "-v=/usr/lib64:/lib64:ro",
+        &format!("-v={whose}:{whose}:ro"),
+        &shared,
+    ];
+    let observer = container(docker, &options);
+    let socket = format!("unix://{}", docker.socket().display());
+    let via = ["docker", "-H", &socket, "exec", &observer];
+    let from = docker.init_pid(&observer);
+    let asked = |running: &Running| about(running).via(&via).in_root_of(from);
+    let other = container(docker, &[&shared]);
+    // The layers of another container are out of its sight.
+    let low = exec(docker, &other, &["/bin/low"]);
+    asked(&low).says_nothing(&[1, 3]);
+    // What both have is at its own place.
+    let bound = exec(docker, &other, &["/shared/x"]);
+    asked(&bound).at("/shared/x").is_proven();
 }

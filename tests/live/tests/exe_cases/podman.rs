@@ -53,6 +53,7 @@ pub(crate) fn overlay(cases: &mut Cases, markers: &Markers) {
         stacked(&podman, markers, &["--uidmap", "0:300000:65536"], false);
     });
     cases.case("15 buildah run", || build(&podman));
+    cases.case("T17 podman with 90 layers", || deep(&podman, markers));
 }
 
 fn init(podman: &Podman) {
@@ -80,6 +81,7 @@ fn volumes(podman: &Podman, markers: &Markers) {
         format!("-v={}:/dir", at("dir").display()),
         format!("-v={}:/bin/low", at("file").display()),
         format!("-v={volume}:/volume"),
+        format!("-v={}:/overlaid:O", at("dir").display()),
         "--tmpfs=/t:exec".to_owned(),
     ];
     let name = podman.container(&mounts.each_ref().map(String::as_str));
@@ -90,6 +92,14 @@ fn volumes(podman: &Podman, markers: &Markers) {
         let claim = about(&running).at(outside).role(&["volume"]).state(&["present"]);
         claim.fact("inside", inside).is_proven();
     }
+    // A stack of its own for one volume: what is written does not reach the directory.
+    let before = podman.exec(&name, &["/overlaid/x"]);
+    about(&before).at(at("dir/x")).lower(0, 1).copied_up("no").is_proven();
+    podman.sh(&name, "chmod 711 /overlaid/x");
+    let after = podman.exec(&name, &["/overlaid/x"]);
+    about(&before).at(at("dir/x")).lower(0, 1).copied_up("after-start").is_proven();
+    let told = about(&after).upper().copied_up("before-start").is_proven();
+    assert!(host(&told).starts_with(podman.graph_root()), "{told:#}");
     podman.sh(&name, "cp /bin/all /t/x");
     let running = podman.exec(&name, &["/t/x"]);
     let told = about(&running).state(&["present"]).has_none();
@@ -106,7 +116,29 @@ fn rootfs(podman: &Podman, markers: &Markers) {
     let running = podman.exec(&name, &["/bin/x"]);
     let claim = about(&running).at(root.join("bin/x")).role(&["direct"]).state(&["present"]);
     claim.fact("inside", "/bin/x").is_proven();
+    drop(running);
     podman.cli(&["rm", "-f", "-t", "0", &name]);
+}
+
+fn deep(podman: &Podman, markers: &Markers) {
+    const LAYERS: usize = 90;
+    let marked = [0, 1, 45, 89];
+    podman.layered_image_with("localhost/lab-deep:1", LAYERS, |n, dir| {
+        if marked.contains(&n) {
+            markers.write(&dir.join(format!("bin/x{n}")));
+        }
+    });
+    let name = unique("deep");
+    podman.run(&["--name", &name, "localhost/lab-deep:1", "/bin/sleep", "10000"]);
+    for n in marked {
+        let running = podman.exec(&name, &[&format!("/bin/x{n}")]);
+        let index = (LAYERS - 1 - n) as u64;
+        let told = about(&running).lower(index, LAYERS as u64).copied_up("no").is_proven();
+        assert!(host(&told).starts_with(podman.graph_root()), "{told:#}");
+    }
+    podman.sh(&name, "chmod 711 /bin/x45");
+    let running = podman.exec(&name, &["/bin/x45"]);
+    about(&running).upper().copied_up("before-start").is_proven();
 }
 
 /// A step of a build, in a container that podman does not know.
