@@ -1,8 +1,9 @@
 //! What the live tests share: the containers of [`lab`], and how answers are compared with
 //! docker's own in [`compare`] and [`trace`]; [`judge`] judges the files that run.
 //!
-//! They need root, Debian's `docker.io`, `strace`, `busybox-static` and a C compiler, and run the
-//! binary that `cargo build -p whose` left beside them (or `WHOSE_BIN`).
+//! They need root and what `ci/lib/install.sh` lists for the tier `live`: engines, `strace`,
+//! `busybox-static`, a C compiler. They run the binary that `cargo build -p whose` left beside them
+//! (or `WHOSE_BIN`).
 #![allow(
     clippy::panic,
     clippy::expect_used,

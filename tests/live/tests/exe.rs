@@ -17,6 +17,7 @@ use exe_cases::{
     interpreters, layers, lxc, names, nested, nspawn, odd_stacks, podman, privileges, sandboxes,
     traces,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use whose_live_tests::alone;
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::{Docker, DockerOptions, View};
@@ -229,4 +230,64 @@ fn exe_in_nspawn() {
 #[test]
 fn exe_in_sandboxes() {
     suite("sandboxes", sandboxes::cases);
+}
+
+/// What a case shows: the numbers its name begins with, divided by commas.
+fn shown(name: &str) -> Vec<&str> {
+    let number = |word: &str| {
+        let digits = word.strip_prefix('T').unwrap_or(word);
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits.chars().all(|c| c.is_ascii_digit() || "-abcd".contains(c))
+    };
+    let mut all = Vec::new();
+    for word in name.split(' ') {
+        let plain = word.trim_end_matches(',');
+        if !number(plain) {
+            break;
+        }
+        all.push(plain);
+        if plain == word {
+            break;
+        }
+    }
+    all
+}
+
+/// The table of the cases' module says which themes show what; so do the names of the cases.
+#[test]
+fn every_case_of_the_reference_is_there() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/exe_cases");
+    let mut named: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let file = entry.unwrap().path();
+        let text = std::fs::read_to_string(&file).unwrap();
+        for call in text.split("cases.case(").skip(1) {
+            let call = call.trim_start().trim_start_matches("&format!(").trim_start();
+            let Some(name) = call.strip_prefix('"').and_then(|rest| rest.split('"').next()) else {
+                continue;
+            };
+            let theme = file.file_stem().unwrap().to_str().unwrap();
+            for what in shown(name) {
+                named.entry(what.to_owned()).or_default().insert(theme.to_owned());
+            }
+        }
+    }
+    let table = include_str!("exe_cases/mod.rs").lines();
+    let mut told = BTreeMap::new();
+    for row in table.filter_map(|line| line.strip_prefix("//! | ")).skip(1) {
+        let columns: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
+        let [what, _, themes] = columns[..] else { panic!("odd row {row:?}") };
+        if !themes.starts_with("none: ") {
+            let themes = themes.split(", ").map(str::to_owned).collect::<BTreeSet<_>>();
+            assert!(told.insert(what.to_owned(), themes).is_none(), "{what} is there twice");
+        }
+    }
+    assert_eq!(told, named, "left the table, right the cases");
+    // None was lost from both.
+    let traps = (1..23).map(|n| format!("T{n}"));
+    let rows = ["1-3".to_owned()].into_iter().chain((4..22).map(|n| n.to_string()));
+    for row in rows.chain(traps) {
+        let has = |what: &String| what.trim_end_matches(['a', 'b', 'c', 'd']) == row;
+        assert!(told.keys().any(has), "{row} has no case");
+    }
 }

@@ -12,8 +12,9 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("T6 a link where a lower layer has a directory", || link_in_layer(markers));
 }
 
-/// The rest of a script that makes `m` the root, as an engine does, and runs this in it.
-fn pivot(command: &str) -> String {
+/// The rest of a script that makes `m` the root, as an engine does, and runs this in it. There must
+/// be a `/bin/sh` and a `/bin/umount`.
+pub(crate) fn pivot(command: &str) -> String {
     format!(
         "unshare -m --propagation private sh -ec 'mount --bind m m; cd m; mkdir -p old; \
          pivot_root . old; umount -l /old; exec {command}'"

@@ -28,7 +28,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("a leader that has ended", || leaderless(markers));
     cases.case("exec while asked", || exec_while_asked(markers));
     if require(&["fuse", "fuse-overlayfs"]) {
-        cases.case("fuse-overlayfs", || fuse(markers));
+        cases.case("15 fuse-overlayfs", || fuse(markers));
         cases.case("T20 a FUSE server that never answers", || stalled(markers));
     }
 }

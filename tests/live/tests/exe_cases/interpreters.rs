@@ -1,10 +1,11 @@
 //! What runs something else: cases 14 and 21.
 
+use super::chroot_and_mounts::pivot;
 use super::{exe_link, overlay};
 use std::path::Path;
 use whose_live_tests::judge::{about, about_pid};
 use whose_testkit::cases::Cases;
-use whose_testkit::marker::{Lab, Markers};
+use whose_testkit::marker::{Lab, Markers, Running};
 use whose_testkit::{procfs, skip};
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
@@ -66,6 +67,25 @@ fn binfmt(markers: &Markers) {
     let running = lab.run(&format!("exec unshare -Urm sh -ec '{script}'"));
     assert_eq!(exe_link(running.pid()), lab.path("interpreter").to_str().unwrap());
     about(&running).at(lab.path("interpreter")).is_proven();
+    drop(running);
+    // As in a container: registered outside of it, and none of its mounts has the interpreter.
+    let busybox = whose_testkit::which("busybox").expect("busybox");
+    lab.sh(&format!("cp {} m/bin/busybox; mkdir -p m/old", busybox.display()));
+    lab.sh("for a in sh umount; do ln -s busybox m/bin/$a; done");
+    let script = format!(
+        "mount -t binfmt_misc none f; printf \"%s\" \"{rule}\" >f/register; exec ./interpreter"
+    );
+    let outer = lab.run(&format!("exec unshare -Urm sh -ec '{script}'"));
+    let enter = format!("nsenter -U -m -t {} --preserve-credentials", outer.pid());
+    let dir = lab.path("").display().to_string();
+    let pivoted = pivot("/bin/foreign");
+    let mut command = lab.command("cd /; exec $ENTER sh -ec \"cd $LAB; exec $PIVOT\"");
+    command.env("ENTER", enter).env("PIVOT", pivoted).env("LAB", dir);
+    let inner = Running::start(command);
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", inner.pid())).unwrap();
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    assert_eq!(exe_link(inner.pid()), lab.path("interpreter").to_str().unwrap());
+    about(&inner).at(lab.path("interpreter")).is_proven();
 }
 
 fn loader() {

@@ -13,7 +13,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("7a a lower file with two names", || two_names(markers));
     cases.case("7b one of two names copied up", || one_copied(markers));
     cases.case("7c the other name copied up, index=on", || other_copied(markers));
-    cases.case("8a redirect, T10 relative layers", || redirect(markers));
+    cases.case("8a, T10 redirect, relative layers", || redirect(markers));
     cases.case("8a redirect in a lower layer", || redirect_in_lower(markers));
     cases.case("8b metacopy", || metacopy(markers));
     cases.case("8c data-only layer", || data_only(markers));

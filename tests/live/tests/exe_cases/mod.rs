@@ -1,5 +1,74 @@
-//! The cases of `whose exe`, by theme; the numbers are those of the reference's tables of cases
-//! (plain) and traps (T).
+//! The cases of `whose exe`, by theme. A name begins with what it shows of the reference's list of
+//! cases (plain numbers) and traps (T); this table is compared with the names.
+//!
+//! | of | what | cases in |
+//! |---|---|---|
+//! | 1-3 | lowest, middle and shadowed layer | docker, layers |
+//! | 4 | written at run time | docker, layers |
+//! | 5a | started, then copied up | copy_up, docker |
+//! | 5b | copied up, then started | copy_up, docker |
+//! | 5c | copied up behind it, then removed | copy_up |
+//! | 5d | opened for writing while it runs | copy_up, docker |
+//! | 6a | lower file removed or replaced | deleted, docker |
+//! | 6b | upper file removed or replaced | deleted, docker |
+//! | 6c | upper file renamed | deleted |
+//! | 7a | lower file with two names | layers |
+//! | 7b | one of two names copied up | layers |
+//! | 7c | the other name copied up, index=on | layers |
+//! | 8a | redirected directory | layers |
+//! | 8b | metacopy | layers |
+//! | 8c | data-only layer | layers |
+//! | 9 | whiteouts, opaque directories | layers |
+//! | 10a | bound directory or file, volume | binds, docker, nspawn, podman |
+//! | 10b | private tmpfs | binds, docker, nspawn, podman, sandboxes |
+//! | 10c | bound directory of another stack | binds |
+//! | 11 | chroot | chroot_and_mounts, docker, sandboxes |
+//! | 12a | Docker in Docker | docker |
+//! | 12b | stack on a stack | nested |
+//! | 13a | memfd | anonymous |
+//! | 13b | O_TMPFILE | anonymous |
+//! | 14a | script | interpreters |
+//! | 14b | applet by a link | interpreters |
+//! | 14c | binfmt_misc with flag F | interpreters |
+//! | 15 | storage drivers and engines | anonymous, containerd, drivers, hostile, lxc, nspawn, podman, sandboxes |
+//! | 16a | idmapped mount or layer | binds, lxc, nspawn, podman |
+//! | 16b | stack of a user namespace | copy_up, podman |
+//! | 17a | mount lazily unmounted | binds |
+//! | 17b | over-mounted | binds |
+//! | 17c | source of a file bind replaced | binds, docker |
+//! | 18a | layer removed on the host | deleted |
+//! | 18b | layer renamed on the host | deleted, docker |
+//! | 18c | upper layer's file system gone | deleted |
+//! | 19 | asked with fewer rights | docker, podman, privileges |
+//! | 20 | odd names | names |
+//! | 21 | run by the loader | interpreters |
+//! | T1 | ranges with zeroes no name has | docker |
+//! | T2 | copy-up behind a process | copy_up, docker |
+//! | T3 | modified, then run | copy_up, docker |
+//! | T4 | deleted in the container only | deleted, docker |
+//! | T5 | chroot in the container | chroot_and_mounts, docker |
+//! | T6 | links out of the root | chroot_and_mounts, docker |
+//! | T7 | lazy unmount | binds |
+//! | T8 | mount over a mount | binds |
+//! | T9 | bound file renamed over | binds, docker |
+//! | T10 | relative layers, redirect | layers |
+//! | T11 | user namespace's stack | copy_up |
+//! | T12 | names like the kernel's marks | deleted, names |
+//! | T13 | layer gone | deleted, docker |
+//! | T14 | escapes in options | names |
+//! | T15 | nested stacks | nested |
+//! | T16 | decoy of a layer's name | docker, hostile |
+//! | T17 | very many layers | containerd, docker, podman |
+//! | T18 | private copies | anonymous, sandboxes |
+//! | T19 | btrfs: numbers and extents alike | copy_up, drivers, podman |
+//! | T20 | stalled file server | hostile, podman |
+//! | T21 | false exe | hostile |
+//! | T22 | mount point removed elsewhere | binds |
+//! | T23 | last record of a BPF iterator | none: no BPF iterator is asked for one process |
+//!
+//! What this kernel can't make: files of kernels before 6.8, whose `maps` show the layer's inode
+//! (virtual machines do that), and nspawn's `--image`, which wants udev; a loop mount in a private
+//! namespace and LXC's `loop:` stand in for it.
 
 pub(crate) mod anonymous;
 pub(crate) mod binds;
