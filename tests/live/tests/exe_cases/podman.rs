@@ -5,10 +5,12 @@ use super::HostMount;
 use super::engine::{Engine, IMAGE, file_server, host, marked, stacked, whole_copies};
 use rustix::process::Signal;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
-use whose_live_tests::judge::{about, exe};
+use whose_live_tests::judge::{Claim, about, exe};
 use whose_live_tests::unique;
 use whose_testkit::cases::Cases;
+use whose_testkit::harness::Whose;
 use whose_testkit::marker::{Markers, Running};
 use whose_testkit::podman::{Podman, PodmanOptions};
 use whose_testkit::{cgroup, procfs};
@@ -250,12 +252,68 @@ pub(crate) fn rootless(cases: &mut Cases, markers: &Markers) {
         about(&running).at(at).role(&["volume"]).state(&["present"]).is_proven();
     });
     cases.case("19 podman rootless, asked by the user", || {
+        let asking = Asking::new();
         let name = podman.container(&[]);
         let running = podman.exec(&name, &["/bin/low"]);
-        let user = podman.user().expect("a user").name().to_owned();
-        let words = ["setpriv", "--reuid", &user, "--regid", &user, "--init-groups"];
-        about(&running).via(&words).is_right_or_silent();
+        may_be(&running, about(&running), &asking.by_user(&podman));
+        may_be(&running, unshared(&podman, &name, &running), &asking.unshared(&podman));
     });
+}
+
+/// Without the right to compare pages nothing is proven: the right file is named as what it may be.
+#[track_caller]
+fn may_be(running: &Running, claim: Claim, via: &[String]) {
+    let via: Vec<&str> = via.iter().map(String::as_str).collect();
+    let told = claim.via(&via).says_nothing(&[3]);
+    assert_eq!(told["verified"], "none", "{told:#}");
+    let candidates = told["candidates"].as_array().cloned().unwrap_or_default();
+    let [only] = candidates.as_slice() else { panic!("not one candidate: {told:#}") };
+    let bytes = std::fs::read(only.as_str().unwrap()).unwrap();
+    assert!(running.marker().is_in(&bytes), "{told:#}");
+}
+
+/// About a process, with paths as the monitors of the user's containers see them.
+fn unshared(podman: &Podman, name: &str, running: &Running) -> Claim {
+    let monitor = procfs::ppid(podman.init_pid(name)).expect("a monitor");
+    about(running).in_root_of(monitor)
+}
+
+/// A copy of the binary that everybody may run.
+struct Asking(tempfile::TempDir);
+
+impl Asking {
+    fn new() -> Asking {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(Whose::built().bin(), dir.path().join("whose")).unwrap();
+        let mut chmod = Command::new("chmod");
+        super::run(chmod.arg("755").arg(dir.path()).arg(dir.path().join("whose")));
+        Asking(dir)
+    }
+
+    /// Words that run the copy in place of the program they are put before.
+    fn instead(&self) -> [String; 4] {
+        let script = format!("shift; exec {}/whose \"$@\"", self.0.path().display());
+        ["sh".into(), "-c".into(), script, "sh".into()]
+    }
+
+    /// As the engine's user.
+    fn by_user(&self, podman: &Podman) -> Vec<String> {
+        let user = podman.user().expect("a user").name();
+        let words = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"];
+        words.into_iter().map(str::to_owned).chain(self.instead()).collect()
+    }
+
+    /// As that user, in the namespaces of the user's containers.
+    fn unshared(&self, podman: &Podman) -> Vec<String> {
+        let command = podman.command(&["unshare"]);
+        let text = |word: &std::ffi::OsStr| word.to_str().expect("text").to_owned();
+        let variables = command.get_envs().filter_map(|(name, value)| {
+            value.map(|value| format!("{}={}", text(name), text(value)))
+        });
+        let program = [text(command.get_program())];
+        let words = program.into_iter().chain(command.get_args().map(text));
+        ["env".to_owned()].into_iter().chain(variables).chain(words).chain(self.instead()).collect()
+    }
 }
 
 pub(crate) fn rootless_vfs(cases: &mut Cases, markers: &Markers) {
@@ -274,6 +332,9 @@ pub(crate) fn rootless_fuse(cases: &mut Cases, markers: &Markers) {
         assert_eq!(refused.map_err(|e| e.kind()), Err(std::io::ErrorKind::PermissionDenied));
         about(&running).says_nothing(&[3]);
         gap_is_forbidden(&running);
+        let asking = Asking::new();
+        let via = asking.unshared(&podman);
+        may_be(&running, unshared(&podman, &name, &running), &via);
     });
     cases.case("T20 podman rootless, its file server stopped", || {
         let name = podman.container(&[]);
