@@ -9,6 +9,8 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("6a, T4 lower file removed or replaced", || lower(markers));
     cases.case("6b upper file removed or replaced", || upper(markers));
     cases.case("6c upper file renamed", || renamed(markers));
+    cases.case("6a replaced by another lower file", || by_another(markers));
+    cases.case("5c copied up, linked and removed", || linked(markers));
     cases.case("18a, 18b, T13 layers gone from the host", || layers(markers));
     cases.case("18a layer file removed on the host", || layer_file(markers));
     cases.case("18c file system of the upper layer gone", || upper_gone(markers));
@@ -26,11 +28,42 @@ fn lower(markers: &Markers) {
     lab.sh("rm m/x; cp new m/n; mv m/n m/y; rm new");
     assert!(exe_link(x.pid()).ends_with("/x (deleted)"));
     assert!(exe_link(y.pid()).ends_with("/y (deleted)"));
-    about(&x).at(lab.path("l/x")).lower(0, 1).state(&["deleted"]).is_proven();
-    about(&y).at(lab.path("l/y")).lower(0, 1).state(&["replaced"]).is_proven();
+    let told = |running, name: &str| about(running).at(lab.path(name)).lower(0, 1).copied_up("no");
+    told(&x, "l/x").state(&["deleted"]).is_proven();
+    // The upper file of that name is no copy of it.
+    told(&y, "l/y").state(&["replaced"]).is_proven();
     let newer = lab.run("exec m/y");
     assert_eq!(newer.marker(), &new);
     about(&newer).at(lab.path("u/y")).upper().state(&["present"]).is_proven();
+}
+
+/// The file that took the name was copied up itself.
+fn by_another(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    markers.write(&lab.path("l/y"));
+    lab.sh(&overlay(&["l"], ""));
+    let running = lab.run("exec m/x");
+    lab.sh("mv m/y m/x");
+    let claim = about(&running).at(lab.path("l/x")).lower(0, 1).copied_up("no");
+    claim.state(&["replaced"]).is_proven();
+    // Removed behind another process that runs it.
+    let second = lab.run("exec m/x");
+    let claim = about(&second).upper().copied_up("before-start");
+    claim.at(lab.path("u/x")).state(&["present"]).is_proven();
+}
+
+/// Its copy has another name, so that the links of the file do not tell.
+fn linked(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    markers.write(&lab.path("new"));
+    lab.sh(&overlay(&["l"], ""));
+    let running = lab.run("exec m/x");
+    lab.sh("chmod 711 m/x; ln m/x m/other; mv new m/n; mv m/n m/x");
+    markers.patch(&lab.path("u/other"));
+    let claim = about(&running).at(lab.path("l/x")).lower(0, 1).copied_up("after-start");
+    claim.state(&["replaced"]).is_proven();
 }
 
 fn upper(markers: &Markers) {
@@ -73,7 +106,7 @@ fn layers(markers: &Markers) {
     for running in [&one, &two] {
         assert!(!exe_link(running.pid()).contains("deleted"), "{}", exe_link(running.pid()));
     }
-    about(&one).state(&["unlinked"]).has_none();
+    about(&one).state(&["unlinked"]).copied_up("no").has_none();
     about(&two).at(lab.path("b2/two")).role(&["lower"]).state(&["present"]).is_proven();
     // Others take their names.
     markers.write(&lab.path("a/one"));

@@ -7,7 +7,7 @@
 //! | 4 | written at run time | docker, layers |
 //! | 5a | started, then copied up | copy_up, docker |
 //! | 5b | copied up, then started | copy_up, docker |
-//! | 5c | copied up behind it, then removed | copy_up |
+//! | 5c | copied up behind it, then removed | copy_up, deleted |
 //! | 5d | opened for writing while it runs | copy_up, docker |
 //! | 6a | lower file removed or replaced | deleted, docker |
 //! | 6b | upper file removed or replaced | deleted, docker |

@@ -248,8 +248,7 @@ impl Look1<'_> {
                     if by == By::Inode {
                         file.why = Some(self.memory_why(&candidate));
                     }
-                    let removed = self.exe_look.nlink == 0;
-                    file.copied_up = copied_up(&candidate, copied, copied || removed);
+                    file.copied_up = copied_up(&candidate, copied, || self.shows_copy(copied));
                     if file.copied_up == Some(CopiedUp::AfterStart) {
                         // Both open the copy, and it does not run.
                         (file.via_proc, file.merged) = (None, None);
@@ -271,7 +270,7 @@ impl Look1<'_> {
             .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || lower_is_shown));
         if let Some(at) = by_handle.filter(|_| disproven.is_empty()) {
             let (candidate, why) = undecided.swap_remove(at);
-            file.copied_up = copied_up(&candidate, copied, false);
+            file.copied_up = copied_up(&candidate, copied, || false);
             self.tell(&mut file, &candidate, Verified::Handle, stack.as_ref());
             file.why = Some(why.into());
             return of(file);
@@ -307,6 +306,13 @@ impl Look1<'_> {
         file.host = Fact::Unread(gap);
         file.why = Some(why);
         of(file)
+    }
+
+    /// Whether `exe` opens a copy made since the start, when what runs is a lower file. A file in the
+    /// upper layer need not be its copy: the name may have been given to another.
+    fn shows_copy(&self, copied: bool) -> bool {
+        let removed = self.exe_look.nlink == 0;
+        (copied || removed) && !matches!(self.memory.compare(&self.exe, true), Compared::Mapped(_))
     }
 
     /// A file system that gives each of its trees inode numbers of their own.
@@ -450,13 +456,17 @@ fn why(compared: &Compared) -> Cow<'static, str> {
 }
 
 /// Only an overlay with a writable layer copies up.
-fn copied_up(winner: &Candidate, copied: bool, upper_is_shown: bool) -> Option<CopiedUp> {
+fn copied_up(
+    winner: &Candidate,
+    copied: bool,
+    upper_is_shown: impl Fn() -> bool,
+) -> Option<CopiedUp> {
     Some(match winner.role? {
         FileRole::Upper | FileRole::UpperIndex if copied || winner.says_copied => {
             CopiedUp::BeforeStart
         }
         FileRole::Upper | FileRole::UpperIndex => CopiedUp::No,
-        FileRole::Lower | FileRole::Data if upper_is_shown => CopiedUp::AfterStart,
+        FileRole::Lower | FileRole::Data if upper_is_shown() => CopiedUp::AfterStart,
         FileRole::Lower | FileRole::Data => CopiedUp::No,
         _ => return None,
     })
