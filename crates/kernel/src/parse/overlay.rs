@@ -18,6 +18,9 @@ pub struct Overlay {
     pub work: Option<BString>,
     /// Whether attributes are named `user.overlay.` and not `trusted.overlay.`.
     pub userxattr: bool,
+    /// Whether a file may have its content in a layer further down; `None` when that is as the
+    /// module's parameter says, which the kernel does not repeat.
+    pub metacopy: Option<bool>,
 }
 
 /// Parses `super_options` of mountinfo, still with its octal escapes: they are undone after the
@@ -39,6 +42,7 @@ pub fn parse_array(options: impl Iterator<Item = BString>) -> Overlay {
             b"upperdir" => overlay.upper = Some(unslash(value)),
             b"workdir" => overlay.work = Some(unslash(value)),
             b"userxattr" => overlay.userxattr = true,
+            b"metacopy" => overlay.metacopy = Some(value != b"off"),
             _ => {}
         }
     }
@@ -105,6 +109,9 @@ mod tests {
             parse(r"rw,lowerdir=/s/co\134:l\134\054x\040y,upperdir=/u\134:,userxattr".into());
         assert_eq!(texts(&overlay.lowers), ["/s/co:l,x y"]);
         assert_eq!((overlay.upper.unwrap().as_slice(), overlay.userxattr), (&b"/u:"[..], true));
+        let metacopy = ["lowerdir=a", "lowerdir=a,metacopy=on", "lowerdir=a,metacopy=off"];
+        let told = metacopy.map(|text| parse(text.into()).metacopy);
+        assert_eq!(told, [None, Some(true), Some(false)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Files and layers that were removed, renamed or replaced: cases 6 and 18, T4, T12 and T13.
 
-use super::{HostMount, exe_link, overlay};
+use super::{HostMount, exe_link, inside, overlay};
 use whose_live_tests::judge::about;
 use whose_testkit::cases::Cases;
 use whose_testkit::marker::{Lab, Markers};
@@ -14,6 +14,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("18a, 18b, T13 layers gone from the host", || layers(markers));
     cases.case("18a layer file removed on the host", || layer_file(markers));
     cases.case("18c file system of the upper layer gone", || upper_gone(markers));
+    cases.case("18c a copy on a file system that is gone", || copy_gone(markers));
     cases.case("no stack at all", || direct(markers));
     cases.case("T12 an impostor with the kernel's suffix", || impostor(markers));
 }
@@ -153,6 +154,25 @@ fn upper_gone(markers: &Markers) {
     lab.sh(&format!("umount -l {top}"));
     drop(fs);
     about(&running).state(&["present"]).has_none();
+}
+
+/// Nothing leads to the copy, but `exe` opens it in place of what runs.
+fn copy_gone(markers: &Markers) {
+    let lab = Lab::new(markers);
+    markers.write(&lab.path("l/x"));
+    markers.write(&lab.path("l/y"));
+    lab.sh("mkdir m t; mount -t tmpfs t t; mkdir t/u t/w; mount -t overlay o -o \
+            lowerdir=$LAB/l,upperdir=$LAB/t/u,workdir=$LAB/t/w m");
+    let (x, y) = (lab.run("exec m/x"), lab.run("exec m/y"));
+    lab.sh("touch m/x");
+    markers.patch(&inside(&lab, "t/u/x"));
+    let copied = lab.run("exec m/x");
+    lab.sh("umount -l t");
+    let claim = about(&x).at(lab.path("l/x")).lower(0, 1).copied_up("after-start");
+    let told = claim.is_proven();
+    assert!(told["via_proc"].is_null() && told["merged"].is_null(), "{told:#}");
+    about(&y).at(lab.path("l/y")).lower(0, 1).copied_up("no").is_proven();
+    about(&copied).role(&["upper", "merged"]).says_nothing(&[1, 3]);
 }
 
 fn direct(markers: &Markers) {

@@ -185,3 +185,10 @@ pub(crate) fn exe_link(pid: u32) -> String {
     let link = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
     link.to_string_lossy().into_owned()
 }
+
+/// A file as the lab's namespace sees it.
+pub(crate) fn inside(lab: &whose_testkit::marker::Lab, name: &str) -> PathBuf {
+    let path = lab.path(name);
+    let below = path.strip_prefix("/").unwrap();
+    PathBuf::from(format!("/proc/{}/root", lab.pid())).join(below)
+}

@@ -10,6 +10,7 @@ use whose_kernel::parse::overlay;
 use whose_kernel::worker::exam::Way;
 
 use super::filesystems::FileSystems;
+use super::mounted::DELETED;
 use super::stack::{Stack, joined};
 use super::walk::{self, Found, Where};
 use super::{Look1, fuse};
@@ -263,7 +264,9 @@ impl<'h> Look1<'h> {
         if layer.upper {
             return;
         }
-        candidates.lower_is_shown = true;
+        // Where its copy would lie has to be known, and that it would be found there.
+        let named = path.is_some() && !self.text.ends_with(DELETED) && self.exe_look.nlink > 0;
+        candidates.lower_is_shown = named && stack.upper_is_sure();
         // The content of such a file may lie in a layer further down.
         let marked = candidates.list[before..]
             .iter()

@@ -248,9 +248,12 @@ impl Look1<'_> {
                     if by == By::Inode {
                         file.why = Some(self.memory_why(&candidate));
                     }
-                    file.copied_up = copied_up(&candidate, copied, || self.shows_copy(copied));
-                    if file.copied_up == Some(CopiedUp::AfterStart) {
-                        // Both open the copy, and it does not run.
+                    let sure = stack.as_ref().is_some_and(stack::Stack::upper_is_sure);
+                    let since = || self.shows_copy(copied, sure);
+                    file.copied_up = copied_up(&candidate, copied, since);
+                    let lower = matches!(candidate.role, Some(FileRole::Lower | FileRole::Data));
+                    if lower && file.copied_up != Some(CopiedUp::No) {
+                        // Both open the copy, if there is one, and it does not run.
                         (file.via_proc, file.merged) = (None, None);
                     }
                     self.tell(&mut file, &candidate, how, stack.as_ref());
@@ -265,12 +268,13 @@ impl Look1<'_> {
             }
         }
         // The kernel's handle says which file `exe` is, though not that it is mapped.
+        let shown = || lower_is_shown && !stack.as_ref().is_some_and(|s| self.may_be_metadata(s));
         let by_handle = undecided
             .iter()
-            .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || lower_is_shown));
+            .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || shown()));
         if let Some(at) = by_handle.filter(|_| disproven.is_empty()) {
             let (candidate, why) = undecided.swap_remove(at);
-            file.copied_up = copied_up(&candidate, copied, || false);
+            file.copied_up = copied_up(&candidate, copied, || Some(false));
             self.tell(&mut file, &candidate, Verified::Handle, stack.as_ref());
             file.why = Some(why.into());
             return of(file);
@@ -308,11 +312,31 @@ impl Look1<'_> {
         of(file)
     }
 
-    /// Whether `exe` opens a copy made since the start, when what runs is a lower file. A file in the
-    /// upper layer need not be its copy: the name may have been given to another.
-    fn shows_copy(&self, copied: bool) -> bool {
+    /// Whether a layer's file may have its content in a layer further down. The attribute that says
+    /// so can't be read without CAP_SYS_ADMIN, so only the overlay's option excludes it.
+    fn may_be_metadata(&self, stack: &stack::Stack<'_>) -> bool {
+        let by_default = || {
+            let parameter = self.host.root().read(b"sys/module/overlay/parameters/metacopy", 8192);
+            !parameter.is_ok_and(|text| text.starts_with(b"N"))
+        };
+        !stack.options.userxattr && stack.options.metacopy.unwrap_or_else(by_default)
+    }
+
+    /// Whether `exe` opens a copy made since the start, when what runs is a lower file; `None` when
+    /// that can't be told. A file in the upper layer need not be its copy: the name may have been
+    /// given to another. None there is no proof unless the layer is known for `sure`.
+    fn shows_copy(&self, copied: bool, sure: bool) -> Option<bool> {
         let removed = self.exe_look.nlink == 0;
-        (copied || removed) && !matches!(self.memory.compare(&self.exe, true), Compared::Mapped(_))
+        if sure && !copied && !removed {
+            return Some(false);
+        }
+        match self.memory.compare(&self.exe, true) {
+            Compared::Mapped(_) => Some(false),
+            Compared::Other => Some(true),
+            Compared::Undecided(_) => {
+                (copied && !self.text.ends_with(mounted::DELETED)).then_some(true)
+            }
+        }
     }
 
     /// A file system that gives each of its trees inode numbers of their own.
@@ -459,15 +483,17 @@ fn why(compared: &Compared) -> Cow<'static, str> {
 fn copied_up(
     winner: &Candidate,
     copied: bool,
-    upper_is_shown: impl Fn() -> bool,
+    since: impl Fn() -> Option<bool>,
 ) -> Option<CopiedUp> {
     Some(match winner.role? {
         FileRole::Upper | FileRole::UpperIndex if copied || winner.says_copied => {
             CopiedUp::BeforeStart
         }
         FileRole::Upper | FileRole::UpperIndex => CopiedUp::No,
-        FileRole::Lower | FileRole::Data if upper_is_shown() => CopiedUp::AfterStart,
-        FileRole::Lower | FileRole::Data => CopiedUp::No,
+        FileRole::Lower | FileRole::Data => match since()? {
+            true => CopiedUp::AfterStart,
+            false => CopiedUp::No,
+        },
         _ => return None,
     })
 }

@@ -12,7 +12,7 @@ use super::{Look1, Subject};
 use crate::model::FileState;
 
 /// What the kernel appends to the path of a file without a name.
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 /// Directories between a chroot and the namespace's root, at most.
 const DEEPEST: usize = 64;
 

@@ -99,6 +99,11 @@ impl<'h> Stack<'h> {
         self.upper.get_or_init(find).as_ref()
     }
 
+    /// Whether the upper directory is known for certain, or there is none.
+    pub(super) fn upper_is_sure(&self) -> bool {
+        self.options.upper.is_none() || matches!(self.top, Some((_, true)))
+    }
+
     /// The directory once more, under a descriptor of its own.
     fn again(&self, dir: &Dir) -> Option<Dir> {
         let object = self.host.lookup(&dir.object, BStr::new(b"."), Way::Plain).ok()?;
