@@ -61,9 +61,11 @@ fn linked(markers: &Markers) {
     markers.write(&lab.path("new"));
     lab.sh(&overlay(&["l"], ""));
     let running = lab.run("exec m/x");
-    lab.sh("chmod 711 m/x; ln m/x m/other; mv new m/n; mv m/n m/x");
+    lab.sh("chmod 711 m/x; ln m/x m/other; rm m/x");
     markers.patch(&lab.path("u/other"));
     let claim = about(&running).at(lab.path("l/x")).lower(0, 1).copied_up("after-start");
+    claim.clone().state(&["deleted"]).is_proven();
+    lab.sh("mv new m/x");
     claim.state(&["replaced"]).is_proven();
 }
 

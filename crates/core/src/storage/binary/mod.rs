@@ -326,16 +326,15 @@ impl Look1<'_> {
     /// that can't be told. A file in the upper layer need not be its copy: the name may have been
     /// given to another. None there is no proof unless the layer is known for `sure`.
     fn shows_copy(&self, copied: bool, sure: bool) -> Option<bool> {
-        let removed = self.exe_look.nlink == 0;
-        if sure && !copied && !removed {
+        // Its copy may have other names.
+        let named = self.exe_look.nlink > 0 && !self.text.ends_with(mounted::DELETED);
+        if sure && !copied && named {
             return Some(false);
         }
         match self.memory.compare(&self.exe, true) {
             Compared::Mapped(_) => Some(false),
             Compared::Other => Some(true),
-            Compared::Undecided(_) => {
-                (copied && !self.text.ends_with(mounted::DELETED)).then_some(true)
-            }
+            Compared::Undecided(_) => (copied && named).then_some(true),
         }
     }
 
