@@ -392,6 +392,25 @@ pub fn read_to_end(fd: BorrowedFd<'_>, into: &mut Vec<u8>, cap: usize) -> Result
     Ok(())
 }
 
+/// Reads a file that the kernel makes in one piece (`single_open` of fs/seq_file.c), as `stat`,
+/// `status` and `cgroup` of a process are: what is shorter than the buffer is all of it.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn read_whole(fd: BorrowedFd<'_>, into: &mut Vec<u8>, cap: usize) -> Result<(), Errno> {
+    let mut chunk = [0_u8; 4096];
+    loop {
+        match rustix::io::read(fd, &mut chunk) {
+            Ok(n) => {
+                into.extend_from_slice(&chunk[..n]);
+                return if n < chunk.len() { Ok(()) } else { read_to_end(fd, into, cap) };
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
 /// Calls `each` for every entry of an open directory but `.` and `..`.
 ///
 /// # Errors

@@ -68,7 +68,8 @@ impl Captured {
         for row in &listing.rows {
             let text = row.process.pid.to_string().into();
             let target = Target::Pid(pid::Pid(row.process.pid));
-            self.one(index, &Typed { text, target });
+            // Asked alone it may need what the scan had from another process.
+            self.one(&mut Index::new(index.host()), &Typed { text, target });
         }
         for listed in &containers.rows {
             self.container(index.host(), listed);

@@ -322,6 +322,9 @@ impl Index<'_> {
         if namespace.is_some() && namespace == reference.mount_namespace {
             return host_seen("in the host's mount namespace", "ns/mnt");
         }
+        if namespace.is_some_and(|n| self.hosts_namespaces.contains(&n)) {
+            return host_seen("its root is the host's", "ns/mnt");
+        }
         let Ok(mounts) = dir.mountinfo() else {
             return Place::Unproven;
         };
@@ -332,6 +335,8 @@ impl Index<'_> {
         let same =
             root_mount(&mounts).is_none_or(|m| (m.device, &m.root) == (host_root.0, &host_root.1));
         if same {
+            // In the same namespace no other root is to be had but by chroot, which contains nothing.
+            self.hosts_namespaces.extend(namespace);
             host_seen("its root is the host's", "mountinfo")
         } else {
             self.other_root(p, &mounts)

@@ -49,6 +49,8 @@ pub struct Index<'h> {
     decisions: HashMap<membership::Key, Rc<Decision>>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
     reference: OnceCell<HostReference>,
+    /// Mount namespaces whose root is the host's.
+    hosts_namespaces: HashSet<u64>,
     parents: HashMap<u32, Option<membership::Parent>>,
     hierarchies: OnceCell<Result<Vec<Hierarchy>, ReadError>>,
     binaries: OnceCell<Result<HashMap<facts_of_capture::Process, File>, ReadError>>,
@@ -67,6 +69,7 @@ impl<'h> Index<'h> {
             decisions: HashMap::new(),
             owners: HashMap::new(),
             reference: OnceCell::new(),
+            hosts_namespaces: HashSet::new(),
             parents: HashMap::new(),
             hierarchies: OnceCell::new(),
             binaries: OnceCell::new(),

@@ -19,7 +19,7 @@ use crate::parse::idmap::Extent;
 use crate::parse::mountinfo::Mount;
 use crate::parse::stat::Stat;
 use crate::parse::status::Status;
-use crate::root::{Links, Root, read_to_end};
+use crate::root::{Links, Root, read_to_end, read_whole};
 use crate::worker::{Ask, Slow};
 
 /// Cap of the small files, bytes.
@@ -28,6 +28,10 @@ const SMALL: usize = 64 * 1024;
 const CGROUP: usize = 1 << 20;
 /// Cap of `mountinfo`: the kernel's default limit is 100,000 mounts a namespace.
 const MOUNTINFO: usize = 32 << 20;
+
+/// Files that the kernel makes in one piece (`ONE` of fs/proc/base.c): a read that does not fill the
+/// buffer has reached the end, which saves the read that says so.
+const WHOLE: [&str; 4] = ["stat", "status", "cgroup", "wchan"];
 
 /// A process's directory; see the module.
 #[derive(Debug)]
@@ -210,7 +214,9 @@ impl<'h> ProcDir<'h> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(fd, name, flags, Mode::empty()).map_err(errno)?;
         let mut bytes = Vec::new();
-        read_to_end(file.as_fd(), &mut bytes, cap).map_err(errno)?;
+        let in_one_piece = WHOLE.contains(&name);
+        let read = if in_one_piece { read_whole } else { read_to_end };
+        read(file.as_fd(), &mut bytes, cap).map_err(errno)?;
         if bytes.len() > cap {
             let why = format!("more than {cap} bytes");
             return Err(ReadError::new(self.path(name), Class::Malformed, why));
