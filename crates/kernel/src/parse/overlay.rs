@@ -18,6 +18,9 @@ pub struct Overlay {
     pub work: Option<BString>,
     /// Whether attributes are named `user.overlay.` and not `trusted.overlay.`.
     pub userxattr: bool,
+    /// Whether a file's metadata may lie in a layer without its content; `None` where the options do
+    /// not say, and the module's default holds.
+    pub metacopy: Option<bool>,
 }
 
 /// Parses `super_options` of mountinfo, still with its octal escapes: they are undone after the
@@ -39,6 +42,7 @@ pub fn parse_array(options: impl Iterator<Item = BString>) -> Overlay {
             b"upperdir" => overlay.upper = Some(unslash(value)),
             b"workdir" => overlay.work = Some(unslash(value)),
             b"userxattr" => overlay.userxattr = true,
+            b"metacopy" => overlay.metacopy = Some(value == b"on"),
             _ => {}
         }
     }
@@ -109,7 +113,11 @@ mod tests {
 
     #[test]
     fn data_only_and_the_new_mount_api() {
-        let overlay = parse("ro,lowerdir=a:b::c::d".into());
+        let overlay = parse("ro,lowerdir=a:b::c::d,metacopy=on".into());
+        assert_eq!(
+            (overlay.metacopy, parse("ro,metacopy=off".into()).metacopy),
+            (Some(true), Some(false))
+        );
         assert_eq!(texts(&overlay.lowers), ["a", "b"]);
         assert_eq!(texts(&overlay.data), ["c", "d"]);
         let overlay = parse(r"ro,lowerdir+=/co:lon,lowerdir+=/b,datadir+=/d".into());

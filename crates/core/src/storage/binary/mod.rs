@@ -16,6 +16,7 @@ mod stack;
 mod walk;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::time::Duration;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -32,7 +33,7 @@ use crate::model::{
 use candidates::{Candidate, Candidates};
 use filesystems::FileSystems;
 use memory::{By, Compared, Memory};
-use mounted::Mounted;
+use mounted::{DELETED, Mounted};
 
 /// The process that is asked about.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,27 @@ enum Problem {
 const ASIDE: Option<Duration> = Some(Duration::from_millis(500));
 /// Looks a process may take part in before it is said to be changing.
 const LOOKS: usize = 3;
+
+/// What the kernel's handle of `exe` says; see [`Candidates`].
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent observations")]
+struct Handles {
+    is_whole: bool,
+    is_lower: bool,
+    lower_is_shown: bool,
+    copied: bool,
+}
+
+impl Handles {
+    fn of(candidates: &Candidates<'_>) -> Self {
+        Self {
+            is_whole: candidates.handle_is_whole,
+            is_lower: candidates.handle_is_lower,
+            lower_is_shown: candidates.lower_is_shown,
+            copied: candidates.copied,
+        }
+    }
+}
 
 /// Finds and proves the file that a process runs. `None` for what runs no file: a kernel thread, a
 /// zombie, a process that is gone.
@@ -132,6 +154,8 @@ struct Look1<'l> {
     text: BString,
     mounted: Mounted,
     memory: Memory<'l>,
+    /// Whether a file was found that has the whole name, ` (deleted)` included.
+    called_so: Cell<bool>,
 }
 
 fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
@@ -153,8 +177,11 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
         Err(e) => return Err(unread(e)),
     };
     let root = host.root_object().map_err(unread)?;
-    let mounted = Mounted::of(host, subject, &exe, &exe_look, &text);
-    let look = Look1 { host, subject, root: &root, exe, exe_look, text, mounted, memory };
+    let shown = memory.main().map(|m| m.device);
+    let mounted = Mounted::of(host, subject, &exe, &exe_look, (&text, shown));
+    let called_so = Cell::new(mounted.is_literal());
+    let look =
+        Look1 { host, subject, root: &root, exe, exe_look, text, mounted, memory, called_so };
     let located = look.answer();
     let unchanged = look.unchanged();
     let Look1 { memory, .. } = look;
@@ -188,17 +215,36 @@ impl Look1<'_> {
         let file_systems =
             FileSystems::new(self.host, self.root, target_root, &self.mounted.target_mounts);
         let candidates = Candidates::of(self, &file_systems);
-        let located = self.prove(file, candidates);
+        for path in candidates.list.iter().filter(|c| c.is_handle) {
+            self.host_path(path).iter().for_each(|p| self.note_name(p));
+        }
+        let located = self.prove(file, candidates, &file_systems);
         let mut file = located.file;
+        file.host.known().into_iter().for_each(|p| self.note_name(p));
+        let literal = self.called_so.get();
+        (file.inside, file.namespace_path) = {
+            let (inside, namespace_path) = self.mounted.names(&self.text, literal);
+            (Some(inside), namespace_path)
+        };
         if file.state != Some(FileState::Unlinked) {
-            file.state = self.mounted.state(self, &self.text, file.verified == Verified::Content);
+            let answers = file.verified == Verified::Content;
+            file.state = self.mounted.state(self, &self.text, (answers, literal));
         }
         Located { file, ..located }
     }
 
+    /// Remembers it when a file has the whole name, the kernel's mark of a name that is gone
+    /// included: then that is no mark.
+    fn note_name(&self, path: &BString) {
+        let last = |path: &BString| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
+        if self.text.ends_with(DELETED) && last(path) == last(&self.text) {
+            self.called_so.set(true);
+        }
+    }
+
     /// What is known before any candidate is looked for.
     fn describe(&self) -> File {
-        let (inside, namespace_path) = self.mounted.names(self, &self.text);
+        let (inside, namespace_path) = self.mounted.names(&self.text, self.mounted.is_literal());
         let mount = self.mounted.mount.as_ref().map(|m| FileMount {
             kind: m.fs_type.clone(),
             source: m.source.clone(),
@@ -235,26 +281,33 @@ impl Look1<'_> {
     }
 
     /// Compares the candidates with what is mapped, in their order, and tells of the one that is.
-    fn prove(&self, mut file: File, candidates: Candidates<'_>) -> Located {
+    fn prove(
+        &self,
+        mut file: File,
+        candidates: Candidates<'_>,
+        file_systems: &FileSystems<'_>,
+    ) -> Located {
         let mut undecided: Vec<(Candidate, &'static str)> = Vec::new();
         let mut disproven: Vec<Candidate> = Vec::new();
-        let Candidates { list, stack, problem, lower_is_shown, copied, handle_fits_nothing } =
-            candidates;
-        let copied = copied || list.iter().any(|c| c.says_copied);
-        for candidate in list {
+        let handles = Handles::of(&candidates);
+        let Candidates { list, last, stack, problem, handle_fits_nothing, .. } = candidates;
+        let known: Vec<BString> = list.iter().filter_map(|c| c.object.path().ok()?).collect();
+        let wider = || stack.as_ref().map(|s| self.wider(s, &known, file_systems));
+        let wider = std::iter::once_with(wider).flatten().flatten();
+        for candidate in list.into_iter().chain(wider).chain(last) {
             match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
                 Compared::Mapped(by) => {
                     let how = if by == By::Page { Verified::Page } else { Verified::MappedInode };
                     if by == By::Inode {
                         file.why = Some(self.memory_why(&candidate));
                     }
-                    let removed = self.exe_look.nlink == 0;
-                    file.copied_up = copied_up(&candidate, copied, copied || removed);
+                    candidate.by_path.iter().for_each(|p| self.note_name(p));
+                    file.copied_up = self.copied_up(&candidate, handles, stack.as_ref());
                     if file.copied_up == Some(CopiedUp::AfterStart) {
                         // Both open the copy, and it does not run.
                         (file.via_proc, file.merged) = (None, None);
                     }
-                    self.tell(&mut file, &candidate, how, stack.as_ref());
+                    self.tell(&mut file, &candidate, how, handles, stack.as_ref());
                     if handle_fits_nothing && candidate.is_merged && file.host.known().is_none() {
                         // The kernel names the layer's file, and no file system here has it.
                         file.host = Fact::Absent;
@@ -266,13 +319,13 @@ impl Look1<'_> {
             }
         }
         // The kernel's handle says which file `exe` is, though not that it is mapped.
-        let by_handle = undecided
-            .iter()
-            .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || lower_is_shown));
+        let by_handle = undecided.iter().position(|(c, _)| {
+            c.is_handle && !c.is_merged && (c.is_sure || handles.lower_is_shown)
+        });
         if let Some(at) = by_handle.filter(|_| disproven.is_empty()) {
             let (candidate, why) = undecided.swap_remove(at);
-            file.copied_up = copied_up(&candidate, copied, false);
-            self.tell(&mut file, &candidate, Verified::Handle, stack.as_ref());
+            file.copied_up = self.copied_up(&candidate, handles, stack.as_ref());
+            self.tell(&mut file, &candidate, Verified::Handle, handles, stack.as_ref());
             file.why = Some(why.into());
             return of(file);
         }
@@ -285,13 +338,13 @@ impl Look1<'_> {
                 (hash::of(self.host, &exe, ASIDE), hash::of(self.host, &only.object, ASIDE));
             if ours.sha256.known().is_some() && theirs.sha256 == ours.sha256 {
                 let only = disproven.remove(0);
-                self.tell(&mut file, &only, Verified::Content, stack.as_ref());
+                self.tell(&mut file, &only, Verified::Content, handles, stack.as_ref());
                 file.why = Some("a FUSE file system has pages of its own".into());
                 return of(file);
             }
         }
-        let known = undecided.iter().map(|(c, _)| c);
-        file.candidates = known.filter_map(|c| self.host_path(c).ok()).collect();
+        file.candidates =
+            undecided.iter().map(|(c, _)| c).filter_map(|c| self.host_path(c).ok()).collect();
         file.candidates.sort();
         file.candidates.dedup();
         let why: Cow<'static, str> = match (problem, undecided.first()) {
@@ -307,6 +360,44 @@ impl Look1<'_> {
         file.host = Fact::Unread(gap);
         file.why = Some(why);
         of(file)
+    }
+
+    /// Whether the overlay copied the file up. `None` where that can't be told.
+    fn copied_up(
+        &self,
+        winner: &Candidate,
+        handles: Handles,
+        stack: Option<&stack::Stack<'_>>,
+    ) -> Option<CopiedUp> {
+        match winner.role? {
+            // The numbers and the handle of a copy stay those of the lower file.
+            FileRole::Upper | FileRole::UpperIndex => {
+                let copy = winner.says_copied || handles.is_lower || self.shows_another(winner);
+                Some(if copy { CopiedUp::BeforeStart } else { CopiedUp::No })
+            }
+            FileRole::Lower | FileRole::Data => {
+                // What `exe` opens today is the copy, if there is one.
+                match self.memory.is_opened(&self.exe, &winner.object) {
+                    Some(true) => Some(CopiedUp::No),
+                    Some(false) => Some(CopiedUp::AfterStart),
+                    None if handles.copied => Some(CopiedUp::AfterStart),
+                    None if handles.lower_is_shown => Some(CopiedUp::No),
+                    None => {
+                        stack.is_some_and(|s| s.options.upper.is_none()).then_some(CopiedUp::No)
+                    }
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether maps shows the number of another file for this upper one.
+    fn shows_another(&self, winner: &Candidate) -> bool {
+        let overlay = self.mounted.overlay().map(|m| m.device);
+        let shown = self.memory.main().filter(|m| Some(m.device) == overlay);
+        // An overlay may put the number of a file system into the topmost bits.
+        let differs = |ino: u64| shown.is_some_and(|m| (m.inode ^ ino) & 0xffff_ffff != 0);
+        winner.object.look().is_ok_and(|l| differs(l.ino))
     }
 
     /// A file system that gives each of its trees inode numbers of their own.
@@ -333,6 +424,7 @@ impl Look1<'_> {
         file: &mut File,
         candidate: &Candidate,
         how: Verified,
+        handles: Handles,
         stack: Option<&stack::Stack<'_>>,
     ) {
         file.verified = how;
@@ -342,7 +434,10 @@ impl Look1<'_> {
         let device = look.as_ref().map(|l| l.device);
         file.image_file =
             file.image_file.take().or_else(|| self.mounted.image_of(self.host, device?));
-        if look.is_some_and(|l| l.nlink == 0) {
+        // Of a merged file the number of names may be that of its metadata alone.
+        let splits =
+            candidate.is_merged && !handles.is_whole && stack.is_some_and(stack::Stack::may_split);
+        if look.is_some_and(|l| l.nlink == 0) && !splits {
             file.host = Fact::Absent;
             file.state = Some(FileState::Unlinked);
             if how != Verified::Page {
@@ -447,19 +542,6 @@ fn why(compared: &Compared) -> Cow<'static, str> {
         Compared::Other => "what it maps is another file".into(),
         Compared::Mapped(_) => "the kernel shows the mapped inode".into(),
     }
-}
-
-/// Only an overlay with a writable layer copies up.
-fn copied_up(winner: &Candidate, copied: bool, upper_is_shown: bool) -> Option<CopiedUp> {
-    Some(match winner.role? {
-        FileRole::Upper | FileRole::UpperIndex if copied || winner.says_copied => {
-            CopiedUp::BeforeStart
-        }
-        FileRole::Upper | FileRole::UpperIndex => CopiedUp::No,
-        FileRole::Lower | FileRole::Data if upper_is_shown => CopiedUp::AfterStart,
-        FileRole::Lower | FileRole::Data => CopiedUp::No,
-        _ => return None,
-    })
 }
 
 fn inode(look: &Look) -> Inode {
