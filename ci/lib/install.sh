@@ -21,6 +21,7 @@ live crun crun
 live fuse-overlayfs fuse-overlayfs
 live mkfs.btrfs btrfs-progs
 live mkfs.ext4 e2fsprogs
+live mkfs.xfs xfsprogs
 live mksquashfs squashfs-tools
 live firejail firejail
 live bwrap bubblewrap
