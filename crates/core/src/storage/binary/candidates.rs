@@ -264,7 +264,10 @@ impl<'h> Look1<'h> {
                 self.by_walk(&mut candidates, other, path, file_systems, NESTED);
             }
         }
-        self.by_number(&mut candidates, stack, file_systems);
+        if self.memory.has_pages() {
+            // Many file systems may have a file of this number: only the page can tell.
+            self.by_number(&mut candidates, stack, file_systems);
+        }
         for candidate in &mut candidates.list {
             self.prefer_own_name(candidate, stack);
         }

@@ -134,6 +134,11 @@ impl<'h> Memory<'h> {
         }
     }
 
+    /// Whether pages can be compared at all.
+    pub(super) fn has_pages(&self) -> bool {
+        self.exam.is_some() && !self.samples.is_empty()
+    }
+
     /// The mapping with the program headers.
     pub(super) fn main(&self) -> Option<&Mapping> {
         self.program.first()

@@ -1,5 +1,7 @@
 //! The mount that a program was started from, and what became of its name.
 
+use std::collections::BTreeSet;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::Class;
 use whose_kernel::Host;
@@ -73,11 +75,9 @@ impl Mounted {
             init.mountinfo().ok()
         };
         if mounted.root_text != "/" {
-            for mount in init().unwrap_or_default() {
-                if mounted.target_mounts.iter().all(|m| m.id != mount.id) {
-                    mounted.target_mounts.push(mount);
-                }
-            }
+            let seen: BTreeSet<u32> = mounted.target_mounts.iter().map(|m| m.id).collect();
+            let more = init().unwrap_or_default();
+            mounted.target_mounts.extend(more.into_iter().filter(|m| !seen.contains(&m.id)));
         }
         mounted.mount = mounted.mount_at(host, exe);
         if mounted.mount.is_none() {
@@ -129,16 +129,15 @@ impl Mounted {
     /// Where a file system is mounted, for the process and for the host.
     pub(super) fn points(&self, host: &Host, mount: &Mount) -> Vec<BString> {
         let all = self.target_mounts.iter().chain(host.mounts().unwrap_or_default());
-        let same = all.filter(|m| m.device == mount.device).map(|m| m.point.clone());
-        let mut points: Vec<BString> = std::iter::once(mount.point.clone()).chain(same).collect();
-        let mut seen = Vec::new();
-        points.retain(|p| {
-            !seen.contains(p) && {
-                seen.push(p.clone());
-                true
+        let mut points = vec![mount.point.clone()];
+        for other in all.filter(|m| m.device == mount.device) {
+            if points.len() == POINTS {
+                break;
             }
-        });
-        points.truncate(POINTS);
+            if !points.contains(&other.point) {
+                points.push(other.point.clone());
+            }
+        }
         points
     }
 

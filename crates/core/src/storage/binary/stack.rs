@@ -233,12 +233,14 @@ impl<'h> Stack<'h> {
             while let Some(slash) = path.rfind_byte(b'/') {
                 path = &path[..slash];
                 let base = BString::from(if path.is_empty() { &b"/"[..] } else { path });
+                if bases.len() == BASES {
+                    return bases;
+                }
                 if !bases.contains(&base) {
                     bases.push(base);
                 }
             }
         }
-        bases.truncate(BASES);
         bases
     }
 
@@ -254,6 +256,9 @@ impl<'h> Stack<'h> {
     }
 
     fn open(&self, root: &Object, path: &BStr) -> Option<Dir> {
+        if self.host.out_of_time() {
+            return None;
+        }
         // A text is anybody's: it must not lead where nothing answers.
         self.host.guard(path).ok()?;
         let object = self.host.lookup(root, path, Way::Links).ok()?;

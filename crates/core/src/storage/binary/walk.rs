@@ -153,6 +153,9 @@ impl<'w, 's> Walker<'w, 's> {
     /// A file in the data-only layers.
     fn data(&self, path: &BStr) -> Vec<Found> {
         let open = |dir: &Dir| {
+            if self.host.out_of_time() {
+                return None;
+            }
             let object = self.host.lookup(&dir.object, path, Way::Plain).ok()?;
             object.look().ok().filter(whose_kernel::object::Look::is_file)?;
             Some(Found { object, place: Where::Data, metadata_only: false })
@@ -201,7 +204,7 @@ impl<'w, 's> Walker<'w, 's> {
             let end = text[at..].find_byte(b'/').map_or(text.len(), |n| at + n);
             let last = end == text.len();
             let part = text[at..end].as_bstr();
-            if part.is_empty() {
+            if part.is_empty() || self.host.out_of_time() {
                 return None;
             }
             let object = self.host.lookup(below.as_ref().unwrap_or(dir), part, Way::Plain).ok()?;
