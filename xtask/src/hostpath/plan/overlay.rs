@@ -395,6 +395,12 @@ fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
 fn detach(draft: &mut Draft, stack: &mut Stack) {
     draft.note("overlay detached");
     draft.inside(&[b"detach", &stack.point.clone()]);
+    if draft.plan.traits.contains(&"relative layers") {
+        for run in stack.runs.iter().filter(|run| run.meta && run.bind == Some(Bind::Stays)) {
+            let Some(program) = draft.program(run.program) else { continue };
+            program.none = program.none.or(Some("relative layers, no mount near them is left"));
+        }
+    }
     for run in stack.runs.iter().filter(|run| run.bind != Some(Bind::Stays)) {
         let Some(program) = draft.program(run.program) else { continue };
         program.state = match program.state {
