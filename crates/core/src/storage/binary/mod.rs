@@ -219,8 +219,11 @@ impl Look1<'_> {
             self.host_path(path).iter().for_each(|p| self.note_name(p));
         }
         let located = self.prove(file, candidates, &file_systems);
+        if let (Some(path), Some(running)) = (located.file.host.known(), &located.running) {
+            self.note_name(path);
+            self.note_link(path, running);
+        }
         let mut file = located.file;
-        file.host.known().into_iter().for_each(|p| self.note_name(p));
         let literal = self.called_so.get();
         (file.inside, file.namespace_path) = {
             let (inside, namespace_path) = self.mounted.names(&self.text, literal);
@@ -230,7 +233,7 @@ impl Look1<'_> {
             let answers = file.verified == Verified::Content;
             file.state = self.mounted.state(self, &self.text, (answers, literal));
         }
-        Located { file, ..located }
+        Located { file, running: located.running }
     }
 
     /// Remembers it when a file has the whole name, the kernel's mark of a name that is gone
@@ -238,6 +241,20 @@ impl Look1<'_> {
     fn note_name(&self, path: &BString) {
         let last = |path: &BString| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
         if self.text.ends_with(DELETED) && last(path) == last(&self.text) {
+            self.called_so.set(true);
+        }
+    }
+
+    /// The same, when it is another name of the running file beside the one that was found.
+    fn note_link(&self, path: &BString, running: &Object) {
+        let Ok(look) = running.look() else { return };
+        if look.nlink < 2 || !self.text.ends_with(DELETED) {
+            return;
+        }
+        let dir = path.rfind_byte(b'/').map_or(&b"/"[..], |at| &path[..at]);
+        let name = self.text.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let there = self.host.lookup(self.root, stack::joined(dir, name).as_ref(), Way::Plain);
+        if there.is_ok_and(|o| o.look().is_ok_and(|l| l.is(&look))) {
             self.called_so.set(true);
         }
     }
