@@ -220,18 +220,8 @@ impl<'w, 's> Walker<'w, 's> {
             }
             let redirects = if look.is_dir() { !opaque } else { look.is_file() && marks.metacopy };
             if let Some(redirect) = marks.redirect.as_ref().filter(|_| redirects) {
-                let rest = text.len() - end;
-                let mut new = redirect.clone();
-                if redirect.starts_with(b"/") {
-                    entry.stop = false;
-                } else {
-                    // Beside the last name that was looked up, whatever that is called by now.
-                    let used = entry.name.len() - rest;
-                    let before = entry.name[..used].rfind_byte(b'/').map_or(0, |n| n + 1);
-                    new = [&entry.name[..before], redirect.as_slice()].concat().into();
-                }
-                new.extend_from_slice(&text[end..]);
-                entry.name = new;
+                entry.stop &= !redirect.starts_with(b"/");
+                entry.name = redirected(&entry.name, &text[end..], redirect);
             }
             if last {
                 return Some((object, marks));
@@ -265,6 +255,15 @@ struct Entry {
     stop: bool,
 }
 
+/// What an entry is called further down, when the name before `rest` is redirected there: from the
+/// root, or beside the last name that was looked up, whatever that is called by now.
+fn redirected(name: &[u8], rest: &[u8], redirect: &[u8]) -> BString {
+    let used = &name[..name.len() - rest.len()];
+    let before = used.rfind_byte(b'/').map_or(0, |slash| slash + 1);
+    let before = if redirect.starts_with(b"/") { &[] } else { &used[..before] };
+    [before, redirect, rest].concat().into()
+}
+
 /// One name, or a path from the root without empty names: the kernel takes nothing else.
 fn is_redirect(text: &[u8]) -> bool {
     let names = text.strip_prefix(b"/").unwrap_or(text);
@@ -288,7 +287,24 @@ pub(super) fn was_copied(host: &Host, object: &Object, userxattr: bool) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use super::is_redirect;
+    use super::{is_redirect, redirected};
+
+    #[test]
+    fn names_further_down() {
+        for (name, rest, redirect, below) in [
+            ("f", "", "g", "g"),
+            ("f", "", "/a/g", "/a/g"),
+            ("/d/f", "", "g", "/d/g"),
+            ("/d/f", "/f", "e", "/e/f"),
+            ("/d/e/f", "/f", "x", "/d/x/f"),
+            ("/d/e/f", "/e/f", "/x/y", "/x/y/e/f"),
+            // The first name was redirected just before.
+            ("/x/y/e/f", "/f", "z", "/x/y/z/f"),
+        ] {
+            let told = redirected(name.as_bytes(), rest.as_bytes(), redirect.as_bytes());
+            assert_eq!(told, below, "{name} {redirect}");
+        }
+    }
 
     #[test]
     fn redirects_the_kernel_takes() {
