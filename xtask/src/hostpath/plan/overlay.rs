@@ -424,7 +424,10 @@ fn numbered(file: &[u8], apart: bool) -> bool {
 /// Writes down where each program's file is in the end.
 fn settle(draft: &mut Draft, stack: &Stack) {
     let mute = stack.mute(draft);
-    let lacks = |what: &&str| what.starts_with("layer directory");
+    // Layers that the options do not lead to.
+    let lacks = |what: &&str| {
+        what.starts_with("layer directory") || ["relative layers", "private tmpfs"].contains(what)
+    };
     let splits = stack.metacopy && (mute || draft.plan.traits.iter().any(lacks));
     for run in &stack.runs {
         let file = match (&run.data, &stack.upper) {
