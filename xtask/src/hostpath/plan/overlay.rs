@@ -349,6 +349,7 @@ fn move_layer(draft: &mut Draft, stack: &mut Stack) {
     draft.at(&[b"rename", &dir, &to]);
     let mute = stack.mute(draft);
     break_chains(draft, stack);
+    break_redirects(draft, stack, number);
     for run in &mut stack.runs {
         if let Data::Lower(Some(n), real) = &mut run.data
             && *n == number
@@ -372,11 +373,30 @@ fn break_chains(draft: &mut Draft, stack: &Stack) {
     }
 }
 
+/// Where a directory was renamed in an earlier mount, the layer that was its upper one tells what
+/// that is called further down: without it only a handle or a number leads there.
+fn break_redirects(draft: &mut Draft, stack: &Stack, moved: usize) {
+    let has_redirects = draft.plan.traits.contains(&"directory renamed in a lower") && moved == 0;
+    if !has_redirects || !stack.mute(draft) {
+        return;
+    }
+    for run in &stack.runs {
+        if let Data::Lower(layer, real) = &run.data
+            && *layer != Some(moved)
+            && !numbered(real, run.apart)
+            && let Some(program) = draft.program(run.program)
+        {
+            program.none = program.none.or(Some("redirect of a layer that was moved"));
+        }
+    }
+}
+
 fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
     let Some((number, dir)) = used_layer(draft, stack) else { return };
     draft.note("layer directory removed");
     draft.at(&[b"rmtree", &dir]);
     break_chains(draft, stack);
+    break_redirects(draft, stack, number);
     for run in &stack.runs {
         if matches!(run.data, Data::Lower(Some(n), _) if n == number)
             && let Some(program) = draft.program(run.program)
