@@ -26,6 +26,7 @@ live systemd-nspawn systemd-container
 live fuse-overlayfs fuse-overlayfs
 live mkfs.btrfs btrfs-progs
 live mkfs.ext4 e2fsprogs
+live mkfs.xfs xfsprogs
 live mksquashfs squashfs-tools
 live firejail firejail
 live bwrap bubblewrap

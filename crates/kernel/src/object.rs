@@ -97,18 +97,6 @@ impl Object {
         seam::handle::handle_of(self.fd.as_fd())
     }
 
-    /// An extended attribute of at most 4 KiB. `trusted.*` needs `CAP_SYS_ADMIN`. Only for objects
-    /// on local file systems.
-    ///
-    /// # Errors
-    /// `ENODATA` when it has none of this name.
-    pub fn attribute(&self, name: &str) -> Result<Vec<u8>, Errno> {
-        let mut value = vec![0_u8; 4096];
-        let n = rustix::fs::getxattr(self.magic(), name, value.as_mut_slice())?;
-        value.truncate(n);
-        Ok(value)
-    }
-
     /// The magic number of its file system (fstatfs(2)). Asks a FUSE server: not for such objects.
     ///
     /// # Errors

@@ -20,18 +20,21 @@ const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
 /// What counts as a proof.
 pub(super) const PROOFS: &[&str] = &["page", "mapped-inode"];
 
-/// What an answer is worth.
+/// What an answer is worth. The text beside a right one is a field that is not what the plan knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The path of the file that runs, or none where none was to be.
-    Right {
-        /// A field beside the path that is not what the plan knows.
-        mismatch: Option<String>,
-    },
+    /// The path of the file that runs, proven.
+    Proven(Option<String>),
+    /// No path, and the plan says why there is none.
+    Null(Option<String>),
+    /// The same, but an overlay's view of the file is told, or its path without a proof.
+    View(Option<String>),
+    /// No path of a layer's file where the plan expects one.
+    Unlabelled(String),
+    /// The right path without a proof.
+    Unproven(String),
     /// A path of another file, or of none.
     Wrong(String),
-    /// No path where there is one, or one without a proof.
-    Unproven(String),
 }
 
 /// The answer that the plan knows: it checks the generator and this judge.
@@ -42,6 +45,7 @@ pub(super) fn planned(world: &World, program: &Program) -> Answer {
         verified: text("page"),
         state: program.state.and_then(text),
         copied_up: program.copied_up.and_then(text),
+        role: program.role.and_then(text),
         ..Answer::default()
     }
 }
@@ -67,33 +71,40 @@ pub(super) fn judge(
         let why = format!("the plan is wrong: mark {} runs, not {}", said.mark, program.mark);
         return Ok(Verdict::Wrong(why));
     }
+    let differs = mismatch(&program, answer);
     let Some(host) = &answer.host else {
         return Ok(match program.none {
-            Some(_) => Verdict::Right { mismatch: mismatch(&program, answer) },
-            None => Verdict::Unproven("no path".to_owned()),
+            Some(_) => Verdict::Null(differs),
+            None => Verdict::Unlabelled("no path".to_owned()),
         });
     };
     match same_file(world, scene, said, Path::new(OsStr::from_bytes(host)))? {
         Found::Same => {}
-        Found::View if program.none.is_some() => {}
-        Found::View => return Ok(Verdict::Unproven("it is the overlay's view".to_owned())),
+        Found::View if program.none.is_some() => return Ok(Verdict::View(differs)),
+        Found::View => return Ok(Verdict::Unlabelled("it is the overlay's view".to_owned())),
         Found::Other(why) => return Ok(Verdict::Wrong(why)),
     }
     let verified = answer.verified.as_deref().unwrap_or("nothing");
-    if program.none.is_none() && !PROOFS.contains(&verified) {
-        return Ok(Verdict::Unproven(format!("verified by {verified}")));
-    }
-    Ok(Verdict::Right { mismatch: mismatch(&program, answer) })
+    Ok(match (PROOFS.contains(&verified), program.none) {
+        (true, _) => Verdict::Proven(differs),
+        (false, Some(_)) => Verdict::View(differs),
+        (false, None) => Verdict::Unproven(format!("verified by {verified}")),
+    })
 }
 
 fn mismatch(program: &Program, answer: &Answer) -> Option<String> {
     let fields = [
         ("state", program.state, &answer.state),
         ("copied_up", program.copied_up, &answer.copied_up),
+        ("role", program.role, &answer.role),
     ];
+    // Of the overlay's view alone, or of nothing, neither copies nor layers are told.
+    let is_view = answer.role.as_deref().is_none_or(|role| role == "merged");
     fields.into_iter().find_map(|(name, expected, found)| {
         let expected = expected?;
-        // Without a path nothing is told of copies.
+        if name != "state" && (is_view && program.none.is_some()) {
+            return None;
+        }
         if name == "copied_up" && answer.host.is_none() {
             return None;
         }

@@ -26,6 +26,8 @@ use world::World;
 
 /// Stacks that stand at the same time.
 const BATCH: u64 = 40;
+/// How a line begins that counts against the share of proven paths alone.
+const UNPROVEN: &str = "unproven: ";
 /// Plans printed in full.
 const PLANS: usize = 5;
 
@@ -69,9 +71,13 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
             break;
         }
     }
-    table.print();
+    table.print(options.seed);
     let seconds = began.elapsed().as_secs_f64();
     println!("hostpath: seed {}, {seconds:.1} s: {}", options.seed, table.summary());
+    let (passed, failed) = table.tests();
+    let word = if table.passed() { "ok" } else { "FAILED" };
+    // As cargo's own tests end, to be counted with them.
+    println!("test result: {word}. {passed} passed; {failed} failed; in stacks");
     Ok(table.passed())
 }
 
@@ -156,13 +162,14 @@ fn play(
             continue;
         }
         clean = false;
-        table.complaints += 1;
         let (number, traits) = (scene.plan.number, scene.plan.traits.join(", "));
+        table.complaints.push(number);
         println!("--- stack {number} (--seed {} --only {number}): {traits}", options.seed);
         for line in &bad {
             println!("{line}");
         }
-        if table.complaints <= PLANS {
+        table.failed += usize::from(bad.iter().any(|line| !line.starts_with(UNPROVEN)));
+        if table.complaints.len() <= PLANS {
             print!("{}", scene.plan);
         }
         if options.keep {
@@ -208,11 +215,13 @@ fn judge_scene(
         let heard = || format!("program {index}, PID {}, {}: {answer}", said.pid, program.label);
         match verdict {
             Verdict::Wrong(why) => bad.push(format!("WRONG: {why}; {}", heard())),
-            Verdict::Unproven(why) => bad.push(format!("unproven: {why}; {}", heard())),
-            Verdict::Right { mismatch: Some(what) } => {
-                println!("label: stack {}: {what}; {}", scene.plan.number, heard());
+            Verdict::Unlabelled(why) => {
+                bad.push(format!("null without a label: {why}; {}", heard()))
             }
-            Verdict::Right { mismatch: None } => {}
+            Verdict::Unproven(why) => bad.push(format!("{UNPROVEN}{why}; {}", heard())),
+            Verdict::Proven(differs) | Verdict::Null(differs) | Verdict::View(differs) => {
+                bad.extend(differs.map(|what| format!("field: {what}; {}", heard())));
+            }
         }
     }
     Ok(bad)

@@ -25,10 +25,19 @@ pub struct LayerHandle {
 /// `OVL_FILEID_V1` of fs/overlayfs/overlayfs.h: three bytes of padding, then what the extended
 /// attribute `trusted.overlay.origin` holds.
 const OVERLAY: i32 = 0xf8;
+/// `FILEID_INO64_GEN` of include/linux/exportfs.h: what the kernel itself makes up, and FUSE.
+const INO64_GEN: i32 = 0x81;
 /// Longest handle of any file system (`MAX_HANDLE_SZ`).
 const LONGEST: usize = 128;
 
 impl Handle {
+    /// Whether the file system has no handles of its own, or is an overlay: the number is that of a
+    /// view, and no layer's file has this handle. FUSE has the same type.
+    #[must_use]
+    pub fn is_of_a_view(&self) -> bool {
+        matches!(self.kind, OVERLAY | INO64_GEN)
+    }
+
     /// The layer's handle in an overlay's. `None` when it is another file system's, or an overlay's
     /// without one: mounted in a user namespace, or on another overlay.
     ///
@@ -94,7 +103,10 @@ mod tests {
     #[test]
     fn others_and_damage() {
         let own = u8::from(cfg!(target_endian = "big"));
-        assert_eq!(Handle { kind: 0x81, bytes: vec![0; 16] }.parse_layer(), Ok(None));
+        let plain = |kind| Handle { kind, bytes: vec![0; 16] };
+        assert_eq!(plain(0x81).parse_layer(), Ok(None));
+        assert!(plain(0x81).is_of_a_view() && plain(0xf8).is_of_a_view());
+        assert!(!plain(1).is_of_a_view() && !plain(0x4d).is_of_a_view());
         for bytes in [vec![], vec![0; 3], handle(own ^ 1, 29), handle(own, 200), handle(own, 3)] {
             assert!(Handle { kind: 0xf8, bytes }.parse_layer().is_err());
         }

@@ -116,7 +116,11 @@ mod tests {
 
     #[test]
     fn data_only_and_the_new_mount_api() {
-        let overlay = parse("ro,lowerdir=a:b::c::d".into());
+        let overlay = parse("ro,lowerdir=a:b::c::d,metacopy=on".into());
+        assert_eq!(
+            (overlay.metacopy, parse("ro,metacopy=off".into()).metacopy),
+            (Some(true), Some(false))
+        );
         assert_eq!(texts(&overlay.lowers), ["a", "b"]);
         assert_eq!(texts(&overlay.data), ["c", "d"]);
         let overlay = parse(r"ro,lowerdir+=/co:lon,lowerdir+=/b,datadir+=/d".into());

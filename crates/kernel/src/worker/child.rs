@@ -13,6 +13,8 @@ use crate::seam::{fork, handle, page};
 
 /// Largest `maps` taken, bytes: 65,530 mappings with long names.
 const MAPS: usize = 64 << 20;
+/// Longest extended attribute taken, bytes: a path.
+const ATTRIBUTE: usize = 4096;
 /// Tries of the page check while the target's page comes and goes.
 const TRIES: u32 = 3;
 
@@ -112,6 +114,7 @@ impl Child<'_> {
             Op::OpenHandle => open_handle(sent, a, payload),
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),
+            Op::Attribute => return self.attribute(pid, sent, payload),
             Op::Release => self.release().map(|alive| value(u64::from(alive))),
         })
     }
@@ -212,6 +215,27 @@ impl Child<'_> {
         if hidden { Err(Errno::PERM) } else { Ok(0) }
     }
 
+    fn attribute(
+        &mut self,
+        pid: u32,
+        sent: Option<&OwnedFd>,
+        payload: &[u8],
+    ) -> Result<Result<Done, Errno>, Errno> {
+        let read = sent.ok_or(Errno::BADF).and_then(|fd| {
+            let name = CStr::from_bytes_with_nul(payload).map_err(|_| Errno::INVAL)?;
+            let mut path = [0_u8; 32];
+            let path = magic(fd, &mut path)?;
+            rustix::fs::getxattr(path, name, &mut self.buffer[HEAD..HEAD + ATTRIBUTE])
+        });
+        match read {
+            Ok(n) => {
+                self.frame(pid, n)?;
+                Ok(Ok(Done::default()))
+            }
+            Err(errno) => Ok(Err(errno)),
+        }
+    }
+
     fn content(
         &mut self,
         pid: u32,
@@ -241,11 +265,16 @@ impl Child<'_> {
     }
 }
 
+/// The magic link of a descriptor.
+fn magic<'s>(fd: &OwnedFd, space: &'s mut [u8]) -> Result<&'s CStr, Errno> {
+    let number = u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    c_decimal(b"/proc/self/fd/", number, space)
+}
+
 /// Opens for reading what is held as `O_PATH` and known to be a regular file.
 fn reopen(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
     let mut name = [0_u8; 32];
-    let number = u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF)?;
-    let name = c_decimal(b"/proc/self/fd/", number, &mut name)?;
+    let name = magic(fd, &mut name)?;
     let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     match rustix::fs::open(name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => rustix::fs::open(name, flags, Mode::empty()),

@@ -125,6 +125,18 @@ impl Host {
         self.worker().borrow_mut().call(&request, fd, until, take).map(|_| ())
     }
 
+    /// An extended attribute of at most 4 KiB. `trusted.*` needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    /// `ENODATA` when it has none of this name, `ETIMEDOUT`.
+    pub fn attribute(&self, file: &Object, name: &str) -> Result<Vec<u8>, Errno> {
+        let payload = name.as_bytes();
+        let request = Request { op: Op::Attribute, pid: 0, a: 0, b: 0, payload };
+        let mut value = Vec::new();
+        self.ask(&request, Some(file), &mut |part| value.extend_from_slice(part))?;
+        Ok(value)
+    }
+
     /// Begins to look at a process's memory. `start_ticks` says which process is meant.
     ///
     /// # Errors

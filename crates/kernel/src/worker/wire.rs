@@ -49,6 +49,8 @@ pub(super) enum Op {
     Content = 10,
     /// Close what is held. The value says whether `maps` still had something to tell.
     Release = 11,
+    /// The extended attribute named in the payload of the file sent along.
+    Attribute = 12,
 }
 
 impl Op {
@@ -66,6 +68,7 @@ impl Op {
             Self::Lookup,
             Self::Content,
             Self::Release,
+            Self::Attribute,
         ];
         all.into_iter().find(|op| *op as u32 == number)
     }

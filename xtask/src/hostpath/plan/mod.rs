@@ -60,6 +60,8 @@ pub(crate) struct Program {
     pub(crate) copied_up: Option<&'static str>,
     /// `state`, when the plan knows it.
     pub(crate) state: Option<&'static str>,
+    /// `role` of the mapped file, when the plan knows it.
+    pub(crate) role: Option<&'static str>,
 }
 
 /// One stack with its programs.
@@ -216,6 +218,7 @@ impl Program {
             none: None,
             copied_up: None,
             state: Some("present"),
+            role: None,
         }
     }
 }

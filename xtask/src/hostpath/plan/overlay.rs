@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) shadows: bool,
     /// Whether its layer has it under two names.
     pub(super) linked: bool,
+    /// Whether the overlay gave it a second name.
+    pub(super) named_twice: bool,
     /// Whether it is what it is because of an earlier mount.
     pub(super) aged: bool,
     /// Whether it was made in the overlay as it is mounted now.
@@ -40,6 +42,7 @@ impl File {
             mark,
             shadows: false,
             linked: false,
+            named_twice: false,
             aged: false,
             born: true,
             meta: false,
@@ -59,6 +62,10 @@ pub(super) struct Run {
     pub(super) apart: bool,
     /// Whether its data is found through the metadata of another layer.
     pub(super) meta: bool,
+    /// Whether the index alone leads from the name that was run to its data.
+    pub(super) index: bool,
+    /// Whether the name it was run by is gone, and another one is left.
+    pub(super) renamed: bool,
     /// Whether it was run through a bind mount, and whether that is gone.
     pub(super) bind: Option<Bind>,
 }
@@ -67,7 +74,10 @@ pub(super) struct Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bind {
     Stays,
-    Detached,
+    /// `whole`: it was of the overlay's root, so that paths in it are the overlay's.
+    Detached {
+        whole: bool,
+    },
 }
 
 /// An overlay as it is at some moment.
@@ -114,7 +124,19 @@ pub(super) fn draw(draft: &mut Draft) {
         let data = Data::Lower(file.layer, file.real);
         let (mark, shadows, linked) = (file.mark, file.shadows, file.linked);
         let meta = file.layer.is_none();
-        (path, File { data, mark, shadows, linked, aged: false, born: false, meta })
+        (
+            path,
+            File {
+                data,
+                mark,
+                shadows,
+                linked,
+                named_twice: false,
+                aged: false,
+                born: false,
+                meta,
+            },
+        )
     });
     let disk = draft.disk();
     let home = draft.home(&disk);
@@ -327,13 +349,15 @@ fn move_layer(draft: &mut Draft, stack: &mut Stack) {
     draft.at(&[b"rename", &dir, &to]);
     let mute = stack.mute(draft);
     break_chains(draft, stack);
+    break_redirects(draft, stack, number);
     for run in &mut stack.runs {
         if let Data::Lower(Some(n), real) = &mut run.data
             && *n == number
             && let Some(rest) = below(&dir, real)
         {
             *real = join(&to, rest);
-            if mute && let Some(program) = draft.program(run.program) {
+            let lost = mute && !numbered(real, run.apart);
+            if lost && let Some(program) = draft.program(run.program) {
                 program.none = program.none.or(Some("renamed layer without a handle"));
             }
         }
@@ -349,11 +373,30 @@ fn break_chains(draft: &mut Draft, stack: &Stack) {
     }
 }
 
+/// Where a directory was renamed in an earlier mount, the layer that was its upper one tells what
+/// that is called further down: without it only a handle or a number leads there.
+fn break_redirects(draft: &mut Draft, stack: &Stack, moved: usize) {
+    let has_redirects = draft.plan.traits.contains(&"directory renamed in a lower") && moved == 0;
+    if !has_redirects || !stack.mute(draft) {
+        return;
+    }
+    for run in &stack.runs {
+        if let Data::Lower(layer, real) = &run.data
+            && *layer != Some(moved)
+            && !numbered(real, run.apart)
+            && let Some(program) = draft.program(run.program)
+        {
+            program.none = program.none.or(Some("redirect of a layer that was moved"));
+        }
+    }
+}
+
 fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
     let Some((number, dir)) = used_layer(draft, stack) else { return };
     draft.note("layer directory removed");
     draft.at(&[b"rmtree", &dir]);
     break_chains(draft, stack);
+    break_redirects(draft, stack, number);
     for run in &stack.runs {
         if matches!(run.data, Data::Lower(Some(n), _) if n == number)
             && let Some(program) = draft.program(run.program)
@@ -362,7 +405,8 @@ fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
             // Of a name that is there and leads to a copy, or that was deleted before, either
             // word is true.
             let plain = program.state == Some("present") && program.copied_up == Some("no");
-            program.state = plain.then_some("unlinked");
+            // With metacopy=on the content may have been elsewhere.
+            program.state = (plain && !stack.metacopy).then_some("unlinked");
             program.copied_up = None;
         }
     }
@@ -371,6 +415,12 @@ fn remove_layer(draft: &mut Draft, stack: &mut Stack) {
 fn detach(draft: &mut Draft, stack: &mut Stack) {
     draft.note("overlay detached");
     draft.inside(&[b"detach", &stack.point.clone()]);
+    if draft.plan.traits.contains(&"relative layers") {
+        for run in stack.runs.iter().filter(|run| run.meta && run.bind == Some(Bind::Stays)) {
+            let Some(program) = draft.program(run.program) else { continue };
+            program.none = program.none.or(Some("relative layers, no mount near them is left"));
+        }
+    }
     for run in stack.runs.iter().filter(|run| run.bind != Some(Bind::Stays)) {
         let Some(program) = draft.program(run.program) else { continue };
         program.state = match program.state {
@@ -385,9 +435,20 @@ fn detach(draft: &mut Draft, stack: &mut Stack) {
     }
 }
 
+/// Whether the number that an overlay shows leads to the file without a handle: these file systems
+/// open one by its number alone, but a copy has the number of the file below.
+fn numbered(file: &[u8], apart: bool) -> bool {
+    !apart && (file.starts_with(b"@ext4@") || file.starts_with(b"@btrfs@"))
+}
+
 /// Writes down where each program's file is in the end.
 fn settle(draft: &mut Draft, stack: &Stack) {
     let mute = stack.mute(draft);
+    // Layers that the options do not lead to.
+    let lacks = |what: &&str| {
+        what.starts_with("layer directory") || ["relative layers", "private tmpfs"].contains(what)
+    };
+    let splits = stack.metacopy && (mute || draft.plan.traits.iter().any(lacks));
     for run in &stack.runs {
         let file = match (&run.data, &stack.upper) {
             (Data::Lower(_, real), _) => real.clone(),
@@ -396,8 +457,18 @@ fn settle(draft: &mut Draft, stack: &Stack) {
         };
         let hidden = Draft::side(&file) == super::Place::Inside;
         let Some(program) = draft.program(run.program) else { continue };
-        if mute && run.bind == Some(Bind::Detached) {
+        program.role = Some(match run.data {
+            Data::Lower(Some(_), _) => "lower",
+            Data::Lower(None, _) => "data",
+            Data::Upper if run.index => "upper-index",
+            Data::Upper => "upper",
+        });
+        let lost = mute && !numbered(&file, run.apart);
+        if lost && run.bind == Some(Bind::Detached { whole: false }) {
             program.none = program.none.or(Some("detached bind without a handle"));
+        }
+        if lost && run.renamed {
+            program.none = program.none.or(Some("the name left is not the one run"));
         }
         if hidden {
             program.none = program.none.or(Some("tmpfs of a private namespace"));
@@ -405,5 +476,18 @@ fn settle(draft: &mut Draft, stack: &Stack) {
         if program.none.is_none() {
             program.file = Some(file);
         }
+        unsure_state(program, run, splits);
+    }
+}
+
+/// Forgets a state that nothing tells: without the file, whether its name ends so or is gone; and
+/// without a handle or a layer, whether metadata alone or the whole file was unlinked.
+fn unsure_state(program: &mut super::Program, run: &Run, splits: bool) {
+    let state = program.state.filter(|_| program.none.is_some());
+    let ends_so = run.path.ends_with(b" (deleted)");
+    if matches!(state, Some("hidden" | "detached")) && ends_so
+        || state == Some("unlinked") && splits
+    {
+        program.state = None;
     }
 }

@@ -42,6 +42,7 @@ fn run(
 ) -> usize {
     let mut program = Program::new(label, mark);
     program.file = file.map(<[u8]>::to_vec);
+    program.role = Some("direct");
     draft.start(words, program)
 }
 
@@ -97,6 +98,8 @@ fn bound(draft: &mut Draft, home: &[u8], path: &[u8]) {
     if detach {
         draft.inside(&[b"detach", &point]);
         set(draft, index, "detached", None);
+    } else {
+        is_volume(draft, index);
     }
 }
 
@@ -108,11 +111,20 @@ fn bound_file(draft: &mut Draft, home: &[u8], path: &[u8]) {
     let replace = draft.rng.chance(60);
     let label = if replace { "bound file, source replaced" } else { "bound file" };
     let index = run(draft, &[b"start", &point], label, &mark, Some(path));
+    is_volume(draft, index);
     if replace {
         let new = [path, b".new"].concat();
         put(draft, &new);
         draft.at(&[b"rename", &new, path]);
         set(draft, index, "unlinked", Some("unlinked file"));
+    }
+}
+
+/// A bind mount is a volume where it is not the caller's own.
+fn is_volume(draft: &mut Draft, index: usize) {
+    let volume = draft.plan.space != Space::Host;
+    if let Some(program) = draft.program(index).filter(|_| volume) {
+        program.role = Some("volume");
     }
 }
 
@@ -125,6 +137,11 @@ fn hidden(draft: &mut Draft, home: &[u8], path: &[u8]) {
     // In the caller's own namespace the path then leads elsewhere.
     let none = (draft.plan.space == Space::Host).then_some("name over-mounted");
     set(draft, index, "hidden", none);
+    if path.ends_with(b" (deleted)")
+        && let Some(program) = draft.program(index).filter(|_| none.is_some())
+    {
+        program.state = None; // nothing tells such a name from one that is gone
+    }
     if none.is_none()
         && let Some(program) = draft.program(index)
     {
@@ -144,6 +161,9 @@ fn nameless(draft: &mut Draft, how: &'static str) {
         _ => ("unlinked", "file without a name"),
     };
     set(draft, index, state, Some(why));
+    if let Some(program) = draft.program(index).filter(|_| how == "memfd") {
+        program.role = Some("anonymous");
+    }
 }
 
 fn two_names(draft: &mut Draft, path: &[u8]) {

@@ -163,6 +163,7 @@ pub(super) fn copy_up(draft: &mut Draft, stack: &mut Stack, path: &[u8], until: 
         }
     }
     let Some(mut file) = entry else { return now };
+    file.named_twice |= way == 3;
     if file.data != Data::Upper && way != 0 && stack.metacopy {
         file.meta = true;
     } else if file.data != Data::Upper {
@@ -195,15 +196,25 @@ fn start(
 ) -> usize {
     let Some(file) = stack.files.get(path) else { return usize::MAX };
     let mut program = Program::new(label, &file.mark);
-    if !file.aged && !stack.metacopy {
-        program.copied_up = Some("no");
-    }
+    // Metadata alone that was copied up is no copy of the file.
+    let copied = file.data == Data::Upper && !file.born;
+    program.copied_up = Some(if copied { "before-start" } else { "no" });
     let data = file.data.clone();
     let meta = file.meta;
     let apart = (data == Data::Upper && !file.born) || meta;
     let merged = join(&stack.point, path);
     let index = draft.start(words.unwrap_or(&[b"start", &merged]), program);
-    stack.runs.push(Run { program: index, path: path.to_vec(), data, apart, meta, bind: None });
+    let (path, bind) = (path.to_vec(), None);
+    stack.runs.push(Run {
+        program: index,
+        path,
+        data,
+        apart,
+        meta,
+        index: false,
+        renamed: false,
+        bind,
+    });
     index
 }
 
@@ -241,8 +252,9 @@ fn one_file(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
 }
 
 fn copied(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
-    // Of a file with two names the copy does not tell that it is one.
-    let unsure = stack.files.get(path).is_some_and(|file| file.aged || file.linked);
+    // A file of two names has one left after the other's removal: that of the index.
+    let twice = stack.index && stack.files.get(path).is_some_and(|file| file.named_twice);
+    let scene = if twice { Scene::CopyRun } else { scene };
     let until = if scene == Scene::CopyRemove { Until::Whole } else { Until::Any };
     let path = copy_up(draft, stack, path, until);
     let whole = stack.files.get(&path).is_some_and(|file| file.data == Data::Upper);
@@ -252,7 +264,6 @@ fn copied(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
         (_, false) => "metadata copied up, then run",
     };
     let index = start(draft, stack, &path, label, None);
-    set(draft, index, (whole && !unsure).then_some("before-start"), "present");
     if scene == Scene::CopyRemove {
         draft.inside(&[b"unlink", &join(&stack.point, &path)]);
         set(draft, index, None, "unlinked");
@@ -270,12 +281,11 @@ fn copied_after(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene)
     };
     let index = start(draft, stack, path, label, None);
     copy_up(draft, stack, path, Until::Named);
-    if whole {
-        set(draft, index, Some("after-start"), "present");
-    }
+    let copied_up = Some(if whole { "after-start" } else { "no" });
+    set(draft, index, copied_up, "present");
     if scene == Scene::RunCopyRemove {
         draft.inside(&[b"unlink", &join(&stack.point, path)]);
-        set(draft, index, whole.then_some("after-start"), "deleted");
+        set(draft, index, copied_up, "deleted");
     }
 }
 
@@ -286,6 +296,7 @@ fn removed(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
         Scene::Impostor => ("lower, removed, impostor", "deleted"),
         _ => ("lower, removed", "deleted"),
     };
+    let copies = stack.index && stack.files.get(path).is_some_and(|file| file.named_twice);
     let index = start(draft, stack, path, label, None);
     match scene {
         Scene::Replace => replace(draft, &merged),
@@ -299,6 +310,8 @@ fn removed(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
     }
     if let Some(program) = draft.program(index) {
         program.state = Some(state);
+        // The index counts the names of such a file, in its copy.
+        program.copied_up = if copies { Some("after-start") } else { program.copied_up };
     }
 }
 
@@ -345,7 +358,8 @@ fn elsewhere(draft: &mut Draft, stack: &mut Stack, path: &[u8], scene: Scene) {
             let index = start(draft, stack, path, label, Some(&[b"start", &bound]));
             let detached = scene == Scene::BindDetach;
             if let Some(run) = stack.runs.last_mut() {
-                run.bind = Some(if detached { Bind::Detached } else { Bind::Stays });
+                let whole = dir.is_empty();
+                run.bind = Some(if detached { Bind::Detached { whole } } else { Bind::Stays });
             }
             if detached {
                 draft.inside(&[b"detach", &point]);
@@ -398,8 +412,11 @@ fn new_file(draft: &mut Draft, stack: &mut Stack, scene: Scene, number: usize) {
         }
         Scene::NewTwoNames => {
             draft.inside(&[b"unlink", &merged]);
-            set(draft, index, None, "deleted");
-            no_path(draft, index, "the name left is not the one run");
+            set(draft, index, Some("no"), "deleted");
+            if let Some(run) = stack.runs.last_mut() {
+                run.path.extend_from_slice(b".other");
+                run.renamed = true;
+            }
         }
         _ => {}
     }
@@ -418,7 +435,7 @@ fn two_names(draft: &mut Draft, stack: &mut Stack, path: &[u8], other: &[u8], sc
         let index = start(draft, stack, path, "run, then its other name copied up", None);
         draft.inside(&[b"chmod", &merged, b"0711"]);
         if stack.index {
-            set(draft, index, None, "present");
+            set(draft, index, Some("after-start"), "present");
         }
         remark(draft, stack, other);
         return;
@@ -431,9 +448,7 @@ fn two_names(draft: &mut Draft, stack: &mut Stack, path: &[u8], other: &[u8], sc
             file.data = Data::Upper;
             file.mark = mark;
         }
-        let index = start(draft, stack, other, "one of two names copied up, then run", None);
-        // Nothing in the copy tells that it is one.
-        set(draft, index, None, "present");
+        start(draft, stack, other, "one of two names copied up, then run", None);
         start(draft, stack, path, "other of two names copied up, then run", None);
         return;
     }
@@ -442,11 +457,12 @@ fn two_names(draft: &mut Draft, stack: &mut Stack, path: &[u8], other: &[u8], sc
     }
     let label = "other of two names copied up, index, then run";
     let index = start(draft, stack, path, label, None);
-    set(draft, index, None, "present");
+    set(draft, index, Some("before-start"), "present");
     // Its upper file's name in the overlay is the other one.
     if let Some(run) = stack.runs.last_mut() {
         run.data = Data::Upper;
         run.path = other.to_vec();
         run.apart = true;
+        run.index = true;
     }
 }

@@ -30,7 +30,8 @@ impl fmt::Display for Plan {
             }
             writeln!(
                 f,
-                ", copied_up {}, state {}",
+                ", role {}, copied_up {}, state {}",
+                program.role.unwrap_or("?"),
                 program.copied_up.unwrap_or("?"),
                 program.state.unwrap_or("?")
             )?;

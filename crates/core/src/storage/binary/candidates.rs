@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::object::Object;
 use whose_kernel::parse::handle::LayerHandle;
-use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::parse::mountinfo::{Mount, strip};
 use whose_kernel::parse::overlay;
 use whose_kernel::worker::exam::Way;
 
@@ -34,6 +34,8 @@ pub(super) struct Candidate {
     pub(super) on_host: bool,
     /// Whether its attributes say that it was copied up.
     pub(super) says_copied: bool,
+    /// The overlay's path that led to it, where one did.
+    pub(super) by_path: Option<BString>,
     /// The name the overlay knows it by, preferred among hard links.
     pub(super) better_name: Option<BString>,
     /// Names to fall back on: the kernel tells none that is longer than a page.
@@ -41,6 +43,11 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// Whether it lies below a writable layer.
+    pub(super) fn is_lower(&self) -> bool {
+        matches!(self.role, Some(FileRole::Lower | FileRole::Data))
+    }
+
     fn new(object: Object, role: FileRole, on_host: bool) -> Self {
         Self {
             object,
@@ -50,6 +57,7 @@ impl Candidate {
             is_merged: false,
             on_host,
             says_copied: false,
+            by_path: None,
             better_name: None,
             other_names: Vec::new(),
         }
@@ -60,13 +68,19 @@ impl Candidate {
 #[derive(Default)]
 pub(super) struct Candidates<'h> {
     pub(super) list: Vec<Candidate>,
+    /// The file as `exe` opens it: it may have no other name.
+    pub(super) last: Option<Candidate>,
     /// The overlay's directories, where it is one.
     pub(super) stack: Option<Stack<'h>>,
     /// Why candidates could not be looked for.
     pub(super) problem: Option<Cow<'static, str>>,
     /// Whether nothing lies over the lower file: no upper one, no index entry, no metacopy.
     pub(super) lower_is_shown: bool,
-    /// Whether the handle is a lower's though an upper file is at its path.
+    /// Whether the handle leads to the content, and not to metadata alone.
+    pub(super) handle_is_whole: bool,
+    /// Whether the handle is a lower file's.
+    pub(super) handle_is_lower: bool,
+    /// Whether it is, though a copy of the file is at its path.
     pub(super) copied: bool,
     /// Whether the kernel gives a layer's handle that no file system here knows.
     pub(super) handle_fits_nothing: bool,
@@ -78,22 +92,23 @@ const NESTED: usize = 4;
 impl<'h> Candidates<'h> {
     pub(super) fn of(look: &'h Look1<'h>, file_systems: &FileSystems<'_>) -> Self {
         let kind = look.mounted.mount.as_ref().map(|m| m.fs_type.as_bytes().to_vec());
-        let mut candidates = match kind.as_deref() {
-            Some(b"overlay") => look.overlay(file_systems),
-            Some(k) if is_fuse(k) => look.fuse(),
-            _ => look.plain(file_systems),
-        };
-        // Last, the file as `exe` opens it: it may have no other name.
         let fuse = kind.as_deref().is_some_and(is_fuse);
+        let overlay = look.mounted.overlay();
+        let mut candidates = match overlay {
+            Some(mount) => look.overlay(mount, file_systems),
+            None if fuse => look.fuse(),
+            None => look.plain(file_systems),
+        };
         if let Some(object) = look.again().filter(|_| !fuse) {
-            let merged = kind.as_deref() == Some(b"overlay");
+            let nowhere = kind.is_none() && object.handle().is_ok_and(|h| h.is_of_a_view());
+            let merged = overlay.is_some() || nowhere;
             let role = if merged { FileRole::Merged } else { look.direct_role() };
             let mut last = Candidate::new(object, role, look.mounted.same_ns);
             last.is_merged = merged;
             last.is_handle = !merged;
             last.is_sure = !merged;
             last.other_names = look.host_text().into_iter().collect();
-            candidates.list.push(last);
+            candidates.last = Some(last);
         }
         candidates
     }
@@ -129,7 +144,7 @@ impl<'h> Look1<'h> {
         };
         if let Ok(Some(layer)) = handle.parse_layer() {
             // An overlay that is mounted nowhere any more: the handle is all there is.
-            self.layer_files(&mut candidates, &layer, file_systems);
+            layer_files(&mut candidates, &layer, opened(&layer, file_systems));
             return candidates;
         }
         let is_it = |o: &Object| o.look().is_ok_and(|l| l.is(&self.exe_look));
@@ -150,14 +165,11 @@ impl<'h> Look1<'h> {
     /// The path in the file system, beneath each mount of it that the host has.
     fn names_by_mount_table(&self) -> Vec<BString> {
         let Some(mount) = &self.mounted.mount else { return Vec::new() };
-        let Some(inner) = self.mounted.path_in_fs(&self.text) else { return Vec::new() };
         let mounts = self.host.mounts().unwrap_or_default();
-        let same = mounts.iter().filter(|m| m.device == mount.device);
-        let name = |m: &Mount| {
-            let rest = whose_kernel::parse::mountinfo::strip(&m.root, &inner)?;
-            Some(joined(&m.point, rest))
-        };
-        same.filter_map(name).collect()
+        let same = || mounts.iter().filter(|m| m.device == mount.device);
+        let name = |m: &Mount, inner: &BString| Some(joined(&m.point, strip(&m.root, inner)?));
+        let paths = self.mounted.paths_in_fs(&self.text);
+        paths.iter().flat_map(|inner| same().filter_map(|m| name(m, inner))).collect()
     }
 
     /// Without a handle: the file of such a name.
@@ -169,26 +181,6 @@ impl<'h> Look1<'h> {
             candidate.better_name = Some(path);
             Some(candidate)
         })
-    }
-
-    /// The files that an overlay's handle leads to. A handle that fits several file systems says
-    /// nothing for sure.
-    fn layer_files(
-        &self,
-        candidates: &mut Candidates<'_>,
-        layer: &LayerHandle,
-        file_systems: &FileSystems<'_>,
-    ) {
-        let is_file = |o: &Object| o.look().is_ok_and(|l| l.is_file());
-        let found = file_systems.open(&layer.inner, None, &is_file);
-        let only = found.len() == 1;
-        candidates.handle_fits_nothing = found.is_empty();
-        let role = if layer.upper { FileRole::Upper } else { FileRole::Lower };
-        for (object, on_host) in found {
-            let mut candidate = Candidate::new(object, role, on_host);
-            (candidate.is_handle, candidate.is_sure) = (only, only && layer.upper);
-            candidates.list.push(candidate);
-        }
     }
 
     /// FUSE: what its server holds open of the same number and size.
@@ -203,100 +195,149 @@ impl<'h> Look1<'h> {
         }
     }
 
-    fn overlay(&'h self, file_systems: &FileSystems<'_>) -> Candidates<'h> {
-        let Some(mount) = &self.mounted.mount else { return Candidates::default() };
-        let options = overlay::parse(mount.super_options.as_ref());
-        let overlay_root = self.mounted.mount_root(self);
+    fn overlay(&'h self, mount: &Mount, file_systems: &FileSystems<'_>) -> Candidates<'h> {
+        let overlay_root = self.mounted.mount_root(self, mount);
+        let layer = self.exe_layer();
+        let found = layer.as_ref().map(|l| opened(l, file_systems)).unwrap_or_default();
         let stack = Stack::new(
             self.host,
             (self.root, self.mounted.ns_root.as_ref()),
-            options,
+            overlay::parse(mount.super_options.as_ref()),
             overlay_root.as_ref(),
             file_systems,
-            mount.point.clone(),
+            self.near(mount, &found),
         );
-        let path = self.mounted.path_in_fs(&self.text);
-        let list = Vec::new();
-        let mut candidates = Candidates { list, ..Candidates::default() };
-        let layer = self.exe.handle().ok().and_then(|h| h.parse_layer().ok().flatten());
-        match &layer {
+        let mut candidates = Candidates::default();
+        match layer {
             Some(layer) => {
-                self.by_handle(&mut candidates, layer, &stack, path.as_ref(), file_systems)
+                // A name that is gone may have been a copy's: its handle is the lower's for ever.
+                let paths = self.overlay_paths();
+                let known = !paths.is_empty() && !self.is_gone();
+                self.by_handle(&mut candidates, (&layer, found), &stack, &paths);
+                candidates.lower_is_shown &= known && self.mounted.mount.is_some();
             }
-            None => {
-                self.by_mapped_inode(&mut candidates, file_systems);
-                self.by_walk(&mut candidates, &stack, path.as_ref(), file_systems, NESTED);
-            }
-        }
-        // Nothing came of the handle: the layers may still be looked through.
-        if candidates
-            .list
-            .iter()
-            .all(|c| c.role != Some(FileRole::Lower) && c.role != Some(FileRole::Upper))
-        {
-            self.by_walk(&mut candidates, &stack, path.as_ref(), file_systems, NESTED);
-        }
-        if !self.mounted.same_ns
-            && layer.is_none()
-            && let Some(other) = stack.as_target_sees()
-        {
-            // A text may lead somewhere in the host's root and mean another place in the target's.
-            self.by_walk(&mut candidates, &other, path.as_ref(), file_systems, NESTED);
+            None => self.by_mapped_inode(&mut candidates, file_systems),
         }
         for candidate in &mut candidates.list {
-            self.prefer_own_name(candidate, &stack, path.as_ref());
+            self.prefer_own_name(candidate, &stack);
         }
         candidates.stack = Some(stack);
         candidates
+    }
+
+    /// Where an overlay is mounted and a file of its layers lies: what texts may be relative to.
+    fn near(&self, mount: &Mount, found: &[(Object, bool)]) -> Vec<BString> {
+        let files = found.iter().filter_map(|(file, _)| file.path().ok()?);
+        self.mounted.points(self.host, mount).into_iter().chain(files).collect()
+    }
+
+    /// The layer's handle that the kernel gives for `exe`.
+    fn exe_layer(&self) -> Option<LayerHandle> {
+        self.exe.handle().ok().and_then(|h| h.parse_layer().ok().flatten())
+    }
+
+    fn overlay_paths(&self) -> Vec<BString> {
+        self.mounted.paths_in_fs(&self.text)
+    }
+
+    /// Whether the kernel says that the name was removed.
+    fn is_gone(&self) -> bool {
+        self.text.ends_with(DELETED) && !self.mounted.is_literal()
+    }
+
+    /// When none of the files that the kernel's handles lead to is the one: those that the
+    /// overlay's rules and the inode's number lead to.
+    pub(super) fn wider(
+        &self,
+        stack: &Stack<'_>,
+        known: &[BString],
+        file_systems: &FileSystems<'_>,
+    ) -> Vec<Candidate> {
+        let mut candidates = Candidates::default();
+        let mut paths = self.overlay_paths();
+        if self.mounted.mount.is_none() {
+            // Where the mount began is not known. The layer's path is the overlay's, too, as long as
+            // nothing was renamed.
+            let rest = known.iter().filter_map(|p| stack.layer_of(p.as_ref()));
+            paths.extend(rest.map(|(_, rest)| rest.to_owned()));
+        }
+        let other = if self.mounted.same_ns { None } else { stack.as_target_sees() };
+        for path in &paths {
+            self.by_walk(&mut candidates, stack, path, file_systems, NESTED);
+            if let Some(other) = &other {
+                // A text may lead somewhere in the host's root and mean another place in the target's.
+                self.by_walk(&mut candidates, other, path, file_systems, NESTED);
+            }
+        }
+        if self.memory.has_pages() {
+            // Many file systems may have a file of this number: only the page can tell.
+            self.by_number(&mut candidates, stack, file_systems);
+        }
+        for candidate in &mut candidates.list {
+            self.prefer_own_name(candidate, stack);
+        }
+        candidates.list
     }
 
     /// The layer's handle that the kernel gives, and what may lie over a lower file.
     fn by_handle(
         &self,
         candidates: &mut Candidates<'_>,
-        layer: &LayerHandle,
+        (layer, found): (&LayerHandle, Vec<(Object, bool)>),
         stack: &Stack<'_>,
-        path: Option<&BString>,
-        file_systems: &FileSystems<'_>,
+        paths: &[BString],
     ) {
+        let userxattr = stack.options.userxattr;
         let before = candidates.list.len();
-        self.layer_files(candidates, layer, file_systems);
+        layer_files(candidates, layer, found);
+        // The content of such a file may lie in a layer further down.
+        let mut content = Vec::new();
+        // An upper file has a handle of its own only when there is no lower one.
+        candidates.handle_is_whole = layer.upper;
+        for file in &candidates.list[before..] {
+            if !walk::is_metadata_only(self.host, &file.object, userxattr) {
+                candidates.handle_is_whole |= file.is_handle;
+                continue;
+            }
+            candidates.lower_is_shown = false;
+            let path = file.object.path().ok().flatten().unwrap_or_default();
+            let found = match stack.layer_of(path.as_ref()) {
+                Some((at, rest)) => walk::walk_from(self.host, stack, at, rest),
+                None => walk::content_of(self.host, stack, &file.object),
+            };
+            content.extend(found.into_iter().filter(|f| !f.metadata_only));
+        }
+        let is_shown = content.is_empty();
+        candidates.handle_is_whole |= !is_shown && stack.is_whole();
+        let content = content.into_iter().map(|f| found_in_layer(f, true));
+        candidates.list.splice(before..before, content);
         if layer.upper {
             return;
         }
         // Where its copy would lie has to be known, and that it would be found there.
-        let named = path.is_some() && !self.text.ends_with(DELETED) && self.exe_look.nlink > 0;
-        candidates.lower_is_shown = named && stack.upper_is_sure();
-        // The content of such a file may lie in a layer further down.
-        let marked = candidates.list[before..]
-            .iter()
-            .find_map(|c| walk::metadata_only(&c.object, stack.options.userxattr));
-        if let Some(redirect) = marked {
+        let named = !paths.is_empty() && self.is_named();
+        candidates.lower_is_shown = is_shown && named && stack.upper_is_sure();
+        candidates.handle_is_lower = true;
+        for path in paths {
+            let Some(mut upper) = self.upper_file(stack, path.as_ref()) else { continue };
             candidates.lower_is_shown = false;
-            let absolute = redirect.filter(|r| r.starts_with(b"/"));
-            let data = absolute.map(|r| walk::data_files(self.host, stack, r.as_ref()));
-            let below = path.map(|path| walk::walk(self.host, stack, path.as_ref()));
-            let content = data.into_iter().flatten().chain(below.into_iter().flatten());
-            let content = content.filter(|f| !f.metadata_only).map(|f| found_in_layer(f, true));
-            candidates.list.splice(before..before, content);
-        }
-        let upper = path.and_then(|path| {
-            let dir = stack.upper()?;
-            let object = self.host.lookup(&dir.object, path.as_ref(), Way::Plain).ok()?;
-            object.look().ok().filter(whose_kernel::object::Look::is_file)?;
-            // A copy of the metadata alone is no copy of the content.
-            let copied = walk::metadata_only(&object, stack.options.userxattr).is_none();
-            copied.then(|| Candidate::new(object, FileRole::Upper, true))
-        });
-        if let Some(mut upper) = upper {
-            (candidates.lower_is_shown, candidates.copied) = (false, true);
-            upper.says_copied = true;
+            upper.says_copied = walk::was_copied(self.host, &upper.object, userxattr);
+            candidates.copied |= upper.says_copied;
             candidates.list.push(upper);
         }
         if let Some(entry) = self.index_entry(stack, layer) {
             (candidates.lower_is_shown, candidates.copied) = (false, true);
             candidates.list.push(entry);
         }
+    }
+
+    /// The upper file at an overlay's path. A copy of the metadata alone is no copy of the content.
+    fn upper_file(&self, stack: &Stack<'_>, path: &BStr) -> Option<Candidate> {
+        let dir = stack.upper()?;
+        let object = self.host.lookup(&dir.object, path, Way::Plain).ok()?;
+        object.look().ok().filter(whose_kernel::object::Look::is_file)?;
+        let metadata = walk::is_metadata_only(self.host, &object, stack.options.userxattr);
+        (!metadata).then(|| Candidate::new(object, FileRole::Upper, true))
     }
 
     /// `index=on`: the copy of a hard-linked file lies in the work directory under its lower's
@@ -340,25 +381,55 @@ impl<'h> Look1<'h> {
         &self,
         candidates: &mut Candidates<'_>,
         stack: &Stack<'_>,
-        path: Option<&BString>,
+        path: &BString,
         file_systems: &FileSystems<'_>,
         nested: usize,
     ) {
-        let Some(path) = path else { return };
         let found = walk::walk(self.host, stack, path.as_ref());
         for file in found {
             let (found, on_host) = self.on_host(file.object, file_systems);
             let file = Found { object: found, ..file };
             // A layer that lies on an overlay itself: its file is a merged one.
             if let Some(below) = self.below(&file.object, file_systems, nested) {
-                candidates.list.extend(below);
+                let led = |mut c: Candidate| {
+                    c.by_path = Some(path.clone());
+                    c
+                };
+                candidates.list.extend(below.into_iter().map(led));
                 continue;
             }
             let copied = file.place == Where::Upper
-                && walk::was_copied(&file.object, stack.options.userxattr);
+                && walk::was_copied(self.host, &file.object, stack.options.userxattr);
             let mut candidate = found_in_layer(file, on_host);
             candidate.says_copied = copied;
+            candidate.by_path = Some(path.clone());
             candidates.list.push(candidate);
+        }
+    }
+
+    /// Files of the number that `exe` or maps has: on an overlay that is the layer's, of a lower
+    /// one's copy the lower's. Only where a file system opens a handle without a generation.
+    fn by_number(
+        &self,
+        candidates: &mut Candidates<'_>,
+        stack: &Stack<'_>,
+        file_systems: &FileSystems<'_>,
+    ) {
+        let dirs = stack.upper().into_iter().chain(stack.lowers().iter().flatten());
+        let dirs: Vec<&Object> =
+            dirs.chain(stack.data().iter().flatten()).map(|d| &d.object).collect();
+        let mut numbers = vec![self.exe_look.ino];
+        numbers.extend(self.memory.main().map(|m| m.inode).filter(|n| *n != self.exe_look.ino));
+        for number in numbers {
+            for (object, on_host) in file_systems.by_number(number, &dirs) {
+                let path = object.path().ok().flatten().unwrap_or_default();
+                let upper = stack.layer_of(path.as_ref()).is_some_and(|(at, _)| at == 0);
+                let role = if upper { FileRole::Upper } else { FileRole::Lower };
+                let mut candidate = Candidate::new(object, role, on_host);
+                candidate.says_copied = upper
+                    && walk::was_copied(self.host, &candidate.object, stack.options.userxattr);
+                candidates.list.push(candidate);
+            }
         }
     }
 
@@ -383,56 +454,52 @@ impl<'h> Look1<'h> {
         file_systems: &FileSystems<'_>,
         nested: usize,
     ) -> Option<Vec<Candidate>> {
-        let look = object.look().ok()?;
-        let mount_id = look.mount?;
-        let mounts = self.host.mounts().unwrap_or_default();
-        let all = mounts.iter().chain(&self.mounted.target_mounts);
-        let mount =
-            all.into_iter().find(|m| u64::from(m.id) == mount_id && m.fs_type == "overlay")?;
-        let mut list = Vec::new();
+        let Some(mount) = self.mounted.mount_at(self.host, object) else {
+            // The view of an overlay in no table that can be read is no layer's file.
+            return object.handle().is_ok_and(|h| h.is_of_a_view()).then(Vec::new);
+        };
+        if mount.fs_type != "overlay" {
+            return None;
+        }
         if nested == 0 {
-            return Some(list);
+            return Some(Vec::new());
         }
         let layer = object.handle().ok().and_then(|h| h.parse_layer().ok().flatten());
         let path = object.path().ok().flatten();
-        let inner = path.as_ref().and_then(|p| {
-            let rest = whose_kernel::parse::mountinfo::strip(&mount.point, p)?;
-            Some(joined(&mount.root, rest))
-        });
+        let inner: Vec<BString> = path
+            .iter()
+            .filter_map(|p| Some(joined(&mount.root, strip(&mount.point, p)?)))
+            .collect();
+        let found = layer.as_ref().map(|l| opened(l, file_systems)).unwrap_or_default();
         let stack = Stack::new(
             self.host,
             (self.root, self.mounted.ns_root.as_ref()),
             overlay::parse(mount.super_options.as_ref()),
             None,
             file_systems,
-            mount.point.clone(),
+            self.near(&mount, &found),
         );
         let mut candidates = Candidates::default();
         if let Some(layer) = layer {
-            self.by_handle(&mut candidates, &layer, &stack, inner.as_ref(), file_systems);
-        } else {
-            self.by_walk(&mut candidates, &stack, inner.as_ref(), file_systems, nested - 1);
+            self.by_handle(&mut candidates, (&layer, found), &stack, &inner);
         }
-        for mut candidate in candidates.list {
+        for path in &inner {
+            self.by_walk(&mut candidates, &stack, path, file_systems, nested - 1);
+        }
+        for candidate in &mut candidates.list {
             // What is known of the outer overlay's handle says nothing of this one's.
             candidate.is_handle = false;
-            list.push(candidate);
         }
-        Some(list)
+        Some(candidates.list)
     }
 
     /// The name that the overlay has for it: of several hard links any may come back.
-    fn prefer_own_name(
-        &self,
-        candidate: &mut Candidate,
-        stack: &Stack<'_>,
-        path: Option<&BString>,
-    ) {
-        let Some(path) = path else { return };
+    fn prefer_own_name(&self, candidate: &mut Candidate, stack: &Stack<'_>) {
+        let paths = self.overlay_paths();
         let named = candidate.object.path().ok().flatten();
         let many = candidate.object.look().is_ok_and(|l| l.nlink > 1);
-        if named.as_ref().is_some_and(|n| n.ends_with(path.as_bytes()))
-            || (named.is_some() && !many)
+        if named.is_some() && !many
+            || named.as_ref().is_some_and(|n| paths.iter().any(|p| n.ends_with(p.as_bytes())))
         {
             return;
         }
@@ -444,10 +511,28 @@ impl<'h> Look1<'h> {
             _ => Vec::new(),
         };
         let Ok(look) = candidate.object.look() else { return };
-        candidate.better_name = dirs.into_iter().map(|dir| joined(dir, path)).find(|name| {
+        let names = paths.iter().flat_map(|path| dirs.iter().map(move |dir| joined(dir, path)));
+        candidate.better_name = names.into_iter().find(|name| {
             let there = self.host.lookup(self.root, name.as_ref(), Way::Plain);
             there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look))
         });
+    }
+}
+
+/// The files that an overlay's handle leads to.
+fn opened(layer: &LayerHandle, file_systems: &FileSystems<'_>) -> Vec<(Object, bool)> {
+    file_systems.open(&layer.inner, None, &|o: &Object| o.look().is_ok_and(|l| l.is_file()))
+}
+
+/// Lists them. A handle that fits several file systems says nothing for sure.
+fn layer_files(candidates: &mut Candidates<'_>, layer: &LayerHandle, found: Vec<(Object, bool)>) {
+    let only = found.len() == 1;
+    candidates.handle_fits_nothing = found.is_empty();
+    let role = if layer.upper { FileRole::Upper } else { FileRole::Lower };
+    for (object, on_host) in found {
+        let mut candidate = Candidate::new(object, role, on_host);
+        (candidate.is_handle, candidate.is_sure) = (only, only && layer.upper);
+        candidates.list.push(candidate);
     }
 }
 

@@ -92,6 +92,39 @@ impl<'h> FileSystems<'h> {
         found
     }
 
+    /// Opens the files of a number on the file systems that take a handle without a generation:
+    /// ext4, and the subvolumes of btrfs that are mounted or that `dirs` lie in. An overlay may have
+    /// put a number of its own into the topmost bits.
+    pub(super) fn by_number(&self, number: u64, dirs: &[&Object]) -> Vec<(Object, bool)> {
+        let is_file = |o: &Object| o.look().is_ok_and(|l| l.is_file());
+        let mut found = Vec::new();
+        let count = self.places.borrow().len();
+        for at in 0..count {
+            let (kind, device) = {
+                let place = &self.places.borrow()[at];
+                (place.mount.fs_type.clone(), place.mount.device)
+            };
+            let handles = match kind.as_slice() {
+                b"ext4" | b"ext3" | b"ext2" => {
+                    // FILEID_INO32_GEN of include/linux/exportfs.h.
+                    let Ok(ino) = u32::try_from(number & 0xffff_ffff) else { continue };
+                    vec![Handle { kind: 1, bytes: [ino.to_ne_bytes(), [0; 4]].concat() }]
+                }
+                b"btrfs" => {
+                    self.reach(at);
+                    let places = self.places.borrow();
+                    let own = places[at].dir.as_ref().and_then(Option::as_ref);
+                    subvolumes(own.into_iter().chain(dirs.iter().copied()), number)
+                }
+                _ => continue,
+            };
+            for handle in handles {
+                found.extend(self.open(&handle, Some(device), &is_file));
+            }
+        }
+        found
+    }
+
     /// Opens the mount point, if it still leads to that mount.
     fn reach(&self, at: usize) {
         let (point, id, on_host): (BString, u32, bool) = {
@@ -108,6 +141,22 @@ impl<'h> FileSystems<'h> {
             .filter(|dir| dir.look().is_ok_and(|l| l.mount.is_none_or(|m| m == u64::from(id))));
         self.places.borrow_mut()[at].dir = Some(dir);
     }
+}
+
+/// Handles of the files of a number in the btrfs subvolumes that these lie in.
+fn subvolumes<'o>(dirs: impl Iterator<Item = &'o Object>, number: u64) -> Vec<Handle> {
+    let mut handles: Vec<Handle> = Vec::new();
+    for dir in dirs {
+        // FILEID_BTRFS_WITHOUT_PARENT of fs/btrfs/export.h: inode, subvolume, generation.
+        let Ok(Handle { kind: 0x4d, bytes }) = dir.handle() else { continue };
+        let Some(subvolume) = bytes.get(8..16) else { continue };
+        let ino = (number & 0xff_ffff_ffff).to_ne_bytes();
+        let handle = Handle { kind: 0x4d, bytes: [&ino[..], subvolume, &[0; 4]].concat() };
+        if !handles.contains(&handle) {
+            handles.push(handle);
+        }
+    }
+    handles
 }
 
 /// Place in the order in which they are tried; `None` for what holds no program.

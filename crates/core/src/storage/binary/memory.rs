@@ -134,6 +134,11 @@ impl<'h> Memory<'h> {
         }
     }
 
+    /// Whether pages can be compared at all.
+    pub(super) fn has_pages(&self) -> bool {
+        self.exam.is_some() && !self.samples.is_empty()
+    }
+
     /// The mapping with the program headers.
     pub(super) fn main(&self) -> Option<&Mapping> {
         self.program.first()
@@ -164,6 +169,22 @@ impl<'h> Memory<'h> {
             }
         }
         self.by_inode(file, merged, why)
+    }
+
+    /// Whether opening `exe` leads to the file that is mapped, which `running` is. `None` where that
+    /// can't be told.
+    pub(super) fn is_opened(&self, exe: &Object, running: &Object) -> Option<bool> {
+        let exam = self.exam.as_ref()?;
+        let same = |file, (address, offset): (u64, u64)| exam.same_page(file, address, offset).ok();
+        self.samples.iter().find_map(|at| match same(exe, *at)? {
+            Verdict::Same => Some(true),
+            Verdict::Differs => Some(false),
+            // The mapped page is in the cache, and not in that of what was opened: another file.
+            Verdict::NotCached => (same(running, *at) == Some(Verdict::Same)
+                && same(exe, *at) == Some(Verdict::NotCached))
+            .then_some(false),
+            Verdict::NoPage | Verdict::Changing => None,
+        })
     }
 
     /// The inode that the kernel shows in maps, where that is the file's own: everywhere but on

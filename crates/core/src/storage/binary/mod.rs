@@ -16,6 +16,7 @@ mod stack;
 mod walk;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::time::Duration;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -32,7 +33,7 @@ use crate::model::{
 use candidates::{Candidate, Candidates};
 use filesystems::FileSystems;
 use memory::{By, Compared, Memory};
-use mounted::Mounted;
+use mounted::{DELETED, Mounted};
 
 /// The process that is asked about.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,27 @@ enum Problem {
 const ASIDE: Option<Duration> = Some(Duration::from_millis(500));
 /// Looks a process may take part in before it is said to be changing.
 const LOOKS: usize = 3;
+
+/// What the kernel's handle of `exe` says; see [`Candidates`].
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent observations")]
+struct Handles {
+    is_whole: bool,
+    is_lower: bool,
+    lower_is_shown: bool,
+    copied: bool,
+}
+
+impl Handles {
+    fn of(candidates: &Candidates<'_>) -> Self {
+        Self {
+            is_whole: candidates.handle_is_whole,
+            is_lower: candidates.handle_is_lower,
+            lower_is_shown: candidates.lower_is_shown,
+            copied: candidates.copied,
+        }
+    }
+}
 
 /// Finds and proves the file that a process runs. `None` for what runs no file: a kernel thread, a
 /// zombie, a process that is gone.
@@ -132,6 +154,8 @@ struct Look1<'l> {
     text: BString,
     mounted: Mounted,
     memory: Memory<'l>,
+    /// Whether a file was found that has the whole name, ` (deleted)` included.
+    called_so: Cell<bool>,
 }
 
 fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
@@ -153,8 +177,11 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
         Err(e) => return Err(unread(e)),
     };
     let root = host.root_object().map_err(unread)?;
-    let mounted = Mounted::of(host, subject, &exe, &exe_look, &text);
-    let look = Look1 { host, subject, root: &root, exe, exe_look, text, mounted, memory };
+    let shown = memory.main().map(|m| m.device);
+    let mounted = Mounted::of(host, subject, &exe, &exe_look, (&text, shown));
+    let called_so = Cell::new(mounted.is_literal());
+    let look =
+        Look1 { host, subject, root: &root, exe, exe_look, text, mounted, memory, called_so };
     let located = look.answer();
     let unchanged = look.unchanged();
     let Look1 { memory, .. } = look;
@@ -188,17 +215,53 @@ impl Look1<'_> {
         let file_systems =
             FileSystems::new(self.host, self.root, target_root, &self.mounted.target_mounts);
         let candidates = Candidates::of(self, &file_systems);
-        let located = self.prove(file, candidates);
-        let mut file = located.file;
-        if file.state != Some(FileState::Unlinked) {
-            file.state = self.mounted.state(self, &self.text, file.verified == Verified::Content);
+        for path in candidates.list.iter().filter(|c| c.is_handle) {
+            self.host_path(path).iter().for_each(|p| self.note_name(p));
         }
-        Located { file, ..located }
+        let located = self.prove(file, candidates, &file_systems);
+        if let (Some(path), Some(running)) = (located.file.host.known(), &located.running) {
+            self.note_name(path);
+            self.note_link(path, running);
+        }
+        let mut file = located.file;
+        let literal = self.called_so.get();
+        (file.inside, file.namespace_path) = {
+            let (inside, namespace_path) = self.mounted.names(&self.text, literal);
+            (Some(inside), namespace_path)
+        };
+        if file.state != Some(FileState::Unlinked) {
+            let answers = file.verified == Verified::Content;
+            file.state = self.mounted.state(self, &self.text, (answers, literal));
+        }
+        Located { file, running: located.running }
+    }
+
+    /// Remembers it when a file has the whole name, the kernel's mark of a name that is gone
+    /// included: then that is no mark.
+    fn note_name(&self, path: &BString) {
+        let last = |path: &BString| path.rsplit(|b| *b == b'/').next().map(<[u8]>::to_vec);
+        if self.text.ends_with(DELETED) && last(path) == last(&self.text) {
+            self.called_so.set(true);
+        }
+    }
+
+    /// The same, when it is another name of the running file beside the one that was found.
+    fn note_link(&self, path: &BString, running: &Object) {
+        let Ok(look) = running.look() else { return };
+        if look.nlink < 2 || !self.text.ends_with(DELETED) {
+            return;
+        }
+        let dir = path.rfind_byte(b'/').map_or(&b"/"[..], |at| &path[..at]);
+        let name = self.text.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let there = self.host.lookup(self.root, stack::joined(dir, name).as_ref(), Way::Plain);
+        if there.is_ok_and(|o| o.look().is_ok_and(|l| l.is(&look))) {
+            self.called_so.set(true);
+        }
     }
 
     /// What is known before any candidate is looked for.
     fn describe(&self) -> File {
-        let (inside, namespace_path) = self.mounted.names(self, &self.text);
+        let (inside, namespace_path) = self.mounted.names(&self.text, self.mounted.is_literal());
         let mount = self.mounted.mount.as_ref().map(|m| FileMount {
             kind: m.fs_type.clone(),
             source: m.source.clone(),
@@ -235,28 +298,33 @@ impl Look1<'_> {
     }
 
     /// Compares the candidates with what is mapped, in their order, and tells of the one that is.
-    fn prove(&self, mut file: File, candidates: Candidates<'_>) -> Located {
+    fn prove(
+        &self,
+        mut file: File,
+        candidates: Candidates<'_>,
+        file_systems: &FileSystems<'_>,
+    ) -> Located {
         let mut undecided: Vec<(Candidate, &'static str)> = Vec::new();
         let mut disproven: Vec<Candidate> = Vec::new();
-        let Candidates { list, stack, problem, lower_is_shown, copied, handle_fits_nothing } =
-            candidates;
-        let copied = copied || list.iter().any(|c| c.says_copied);
-        for candidate in list {
+        let handles = Handles::of(&candidates);
+        let Candidates { list, last, stack, problem, handle_fits_nothing, .. } = candidates;
+        let known: Vec<BString> = list.iter().filter_map(|c| c.object.path().ok()?).collect();
+        let wider = || stack.as_ref().map(|s| self.wider(s, &known, file_systems));
+        let wider = std::iter::once_with(wider).flatten().flatten();
+        for candidate in list.into_iter().chain(wider).chain(last) {
             match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
                 Compared::Mapped(by) => {
                     let how = if by == By::Page { Verified::Page } else { Verified::MappedInode };
                     if by == By::Inode {
                         file.why = Some(self.memory_why(&candidate));
                     }
-                    let sure = stack.as_ref().is_some_and(stack::Stack::upper_is_sure);
-                    let since = || self.shows_copy(copied, sure);
-                    file.copied_up = copied_up(&candidate, copied, since);
-                    let lower = matches!(candidate.role, Some(FileRole::Lower | FileRole::Data));
-                    if lower && file.copied_up != Some(CopiedUp::No) {
+                    candidate.by_path.iter().for_each(|p| self.note_name(p));
+                    file.copied_up = self.copied_up(&candidate, handles, stack.as_ref());
+                    if candidate.is_lower() && file.copied_up != Some(CopiedUp::No) {
                         // Both open the copy, if there is one, and it does not run.
                         (file.via_proc, file.merged) = (None, None);
                     }
-                    self.tell(&mut file, &candidate, how, stack.as_ref());
+                    self.tell(&mut file, &candidate, how, handles, stack.as_ref());
                     if handle_fits_nothing && candidate.is_merged && file.host.known().is_none() {
                         // The kernel names the layer's file, and no file system here has it.
                         file.host = Fact::Absent;
@@ -268,14 +336,15 @@ impl Look1<'_> {
             }
         }
         // The kernel's handle says which file `exe` is, though not that it is mapped.
-        let shown = || lower_is_shown && !stack.as_ref().is_some_and(|s| self.may_be_metadata(s));
+        let shown =
+            || handles.lower_is_shown && !stack.as_ref().is_some_and(stack::Stack::may_split);
         let by_handle = undecided
             .iter()
             .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || shown()));
         if let Some(at) = by_handle.filter(|_| disproven.is_empty()) {
             let (candidate, why) = undecided.swap_remove(at);
-            file.copied_up = copied_up(&candidate, copied, || Some(false));
-            self.tell(&mut file, &candidate, Verified::Handle, stack.as_ref());
+            file.copied_up = self.copied_up(&candidate, handles, stack.as_ref());
+            self.tell(&mut file, &candidate, Verified::Handle, handles, stack.as_ref());
             file.why = Some(why.into());
             return of(file);
         }
@@ -288,15 +357,12 @@ impl Look1<'_> {
                 (hash::of(self.host, &exe, ASIDE), hash::of(self.host, &only.object, ASIDE));
             if ours.sha256.known().is_some() && theirs.sha256 == ours.sha256 {
                 let only = disproven.remove(0);
-                self.tell(&mut file, &only, Verified::Content, stack.as_ref());
+                self.tell(&mut file, &only, Verified::Content, handles, stack.as_ref());
                 file.why = Some("a FUSE file system has pages of its own".into());
                 return of(file);
             }
         }
-        let known = undecided.iter().map(|(c, _)| c);
-        file.candidates = known.filter_map(|c| self.host_path(c).ok()).collect();
-        file.candidates.sort();
-        file.candidates.dedup();
+        file.candidates = self.paths_of(&undecided);
         let why: Cow<'static, str> = match (problem, undecided.first()) {
             (Some(problem), _) => problem,
             (None, Some((_, why))) => (*why).into(),
@@ -312,30 +378,56 @@ impl Look1<'_> {
         of(file)
     }
 
-    /// Whether a layer's file may have its content in a layer further down. The attribute that says
-    /// so can't be read without CAP_SYS_ADMIN, so only the overlay's option excludes it.
-    fn may_be_metadata(&self, stack: &stack::Stack<'_>) -> bool {
-        let by_default = || {
-            let parameter = self.host.root().read(b"sys/module/overlay/parameters/metacopy", 8192);
-            !parameter.is_ok_and(|text| text.starts_with(b"N"))
-        };
-        !stack.options.userxattr && stack.options.metacopy.unwrap_or_else(by_default)
+    /// Whether `exe` has the name still that it was started by: a copy of it would be found there.
+    fn is_named(&self) -> bool {
+        self.exe_look.nlink > 0 && !self.text.ends_with(mounted::DELETED)
     }
 
-    /// Whether `exe` opens a copy made since the start, when what runs is a lower file; `None` when
-    /// that can't be told. A file in the upper layer need not be its copy: the name may have been
-    /// given to another. None there is no proof unless the layer is known for `sure`.
-    fn shows_copy(&self, copied: bool, sure: bool) -> Option<bool> {
-        // Its copy may have other names.
-        let named = self.exe_look.nlink > 0 && !self.text.ends_with(mounted::DELETED);
-        if sure && !copied && named {
-            return Some(false);
+    /// Whether the overlay copied the file up. `None` where that can't be told.
+    fn copied_up(
+        &self,
+        winner: &Candidate,
+        handles: Handles,
+        stack: Option<&stack::Stack<'_>>,
+    ) -> Option<CopiedUp> {
+        match winner.role? {
+            // The numbers and the handle of a copy stay those of the lower file.
+            FileRole::Upper | FileRole::UpperIndex => {
+                let copy = winner.says_copied || handles.is_lower || self.shows_another(winner);
+                Some(if copy { CopiedUp::BeforeStart } else { CopiedUp::No })
+            }
+            FileRole::Lower | FileRole::Data => {
+                // What `exe` opens today is the copy, if there is one.
+                match self.memory.is_opened(&self.exe, &winner.object) {
+                    Some(true) => Some(CopiedUp::No),
+                    Some(false) => Some(CopiedUp::AfterStart),
+                    None if handles.copied && self.is_named() => Some(CopiedUp::AfterStart),
+                    None if handles.lower_is_shown => Some(CopiedUp::No),
+                    None => {
+                        stack.is_some_and(|s| s.options.upper.is_none()).then_some(CopiedUp::No)
+                    }
+                }
+            }
+            _ => None,
         }
-        match self.memory.compare(&self.exe, true) {
-            Compared::Mapped(_) => Some(false),
-            Compared::Other => Some(true),
-            Compared::Undecided(_) => (copied && named).then_some(true),
-        }
+    }
+
+    /// Whether maps shows the number of another file for this upper one.
+    fn shows_another(&self, winner: &Candidate) -> bool {
+        let overlay = self.mounted.overlay().map(|m| m.device);
+        let shown = self.memory.main().filter(|m| Some(m.device) == overlay);
+        // An overlay may put the number of a file system into the topmost bits.
+        let differs = |ino: u64| shown.is_some_and(|m| (m.inode ^ ino) & 0xffff_ffff != 0);
+        winner.object.look().is_ok_and(|l| differs(l.ino))
+    }
+
+    /// The host paths of candidates that could not be decided about.
+    fn paths_of(&self, undecided: &[(Candidate, &'static str)]) -> Vec<BString> {
+        let mut paths: Vec<BString> =
+            undecided.iter().filter_map(|(c, _)| self.host_path(c).ok()).collect();
+        paths.sort();
+        paths.dedup();
+        paths
     }
 
     /// A file system that gives each of its trees inode numbers of their own.
@@ -362,6 +454,7 @@ impl Look1<'_> {
         file: &mut File,
         candidate: &Candidate,
         how: Verified,
+        handles: Handles,
         stack: Option<&stack::Stack<'_>>,
     ) {
         file.verified = how;
@@ -371,7 +464,10 @@ impl Look1<'_> {
         let device = look.as_ref().map(|l| l.device);
         file.image_file =
             file.image_file.take().or_else(|| self.mounted.image_of(self.host, device?));
-        if look.is_some_and(|l| l.nlink == 0) {
+        // Of a merged file the number of names may be that of its metadata alone.
+        let splits =
+            candidate.is_merged && !handles.is_whole && stack.is_some_and(stack::Stack::may_split);
+        if look.is_some_and(|l| l.nlink == 0) && !splits {
             file.host = Fact::Absent;
             file.state = Some(FileState::Unlinked);
             if how != Verified::Page {
@@ -476,25 +572,6 @@ fn why(compared: &Compared) -> Cow<'static, str> {
         Compared::Other => "what it maps is another file".into(),
         Compared::Mapped(_) => "the kernel shows the mapped inode".into(),
     }
-}
-
-/// Only an overlay with a writable layer copies up.
-fn copied_up(
-    winner: &Candidate,
-    copied: bool,
-    since: impl Fn() -> Option<bool>,
-) -> Option<CopiedUp> {
-    Some(match winner.role? {
-        FileRole::Upper | FileRole::UpperIndex if copied || winner.says_copied => {
-            CopiedUp::BeforeStart
-        }
-        FileRole::Upper | FileRole::UpperIndex => CopiedUp::No,
-        FileRole::Lower | FileRole::Data => match since()? {
-            true => CopiedUp::AfterStart,
-            false => CopiedUp::No,
-        },
-        _ => return None,
-    })
 }
 
 fn inode(look: &Look) -> Inode {

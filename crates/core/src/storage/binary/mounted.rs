@@ -1,5 +1,7 @@
 //! The mount that a program was started from, and what became of its name.
 
+use std::collections::BTreeSet;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::Class;
 use whose_kernel::Host;
@@ -13,6 +15,8 @@ use crate::model::FileState;
 
 /// What the kernel appends to the path of a file without a name.
 pub(super) const DELETED: &[u8] = b" (deleted)";
+/// Mount points of one file system looked at, at most.
+const POINTS: usize = 16;
 /// Directories between a chroot and the namespace's root, at most.
 const DEEPEST: usize = 64;
 
@@ -20,11 +24,11 @@ const DEEPEST: usize = 64;
 pub(super) struct Mounted {
     /// The mount of `exe`; `None` for a detached one and for what is on none.
     pub(super) mount: Option<Mount>,
-    /// Whether the mount point is told from the process's root and not from the namespace's.
-    from_root: bool,
+    /// Where that is none: another mount of the overlay that the program is on.
+    sibling: Option<Mount>,
     /// Whether the process shares this program's mount namespace.
     pub(super) same_ns: bool,
-    /// Mounts that the process sees.
+    /// Mounts that the process sees, their points from the root of its mount namespace.
     pub(super) target_mounts: Vec<Mount>,
     /// Its root directory, and that of its mount namespace.
     root: Option<Object>,
@@ -32,39 +36,109 @@ pub(super) struct Mounted {
     /// Path of the process's root from that of the namespace; `/` without a chroot.
     root_text: BString,
     ns: Option<u64>,
+    ns_object: Option<Object>,
+    /// Whether the file is really called `... (deleted)`: then the name is there.
+    literal: bool,
 }
 
 impl Mounted {
+    /// `shown` is the device that maps has for the program.
     pub(super) fn of(
         host: &Host,
         subject: &Subject<'_>,
         exe: &Object,
         look: &Look,
-        _text: &BString,
+        (text, shown): (&BString, Option<(u32, u32)>),
     ) -> Self {
         let dir = subject.dir;
         let ns = dir.namespace("mnt").ok();
-        let same_ns = ns.is_some() && ns == host.own_mount_namespace();
-        let target_mounts = dir.mountinfo().unwrap_or_default();
-        let root = dir.object("root").ok();
         let root_text = dir.link_text("root").unwrap_or_else(|_| "/".into());
+        let root = dir.object("root").ok();
         let ns_root = root.as_ref().and_then(|r| top(host, r));
-        let is_it = |m: &&Mount| look.mount == Some(u64::from(m.id));
-        let own = target_mounts.iter().find(is_it).cloned();
-        let from_root = own.is_some();
-        let unique = || {
-            let ns = dir.object("ns/mnt").ok()?;
-            host.mount_in(exe.unique_mount().ok()?, &ns).ok()
+        let mut mounted = Self {
+            mount: None,
+            sibling: None,
+            same_ns: ns.is_some() && ns == host.own_mount_namespace(),
+            target_mounts: dir.mountinfo().unwrap_or_default(),
+            root,
+            ns_root,
+            root_text,
+            ns,
+            ns_object: dir.object("ns/mnt").ok(),
+            literal: false,
         };
-        // A chroot hides its own mount from the process's table; another process may show it.
-        let by_init = || {
+        mounted.count_points_from_ns_root();
+        // A chroot hides mounts from the process's table; another process may show them.
+        let init = || {
             let init = host.process(subject.init?).ok()?;
             (init.namespace("mnt").ok() == ns).then_some(())?;
-            init.mountinfo().ok()?.iter().find(is_it).cloned()
+            init.mountinfo().ok()
         };
-        let by_host = || host.mounts().ok()?.iter().find(is_it).cloned();
-        let mount = own.or_else(unique).or_else(by_init).or_else(by_host);
-        Self { mount, from_root, same_ns, target_mounts, root, ns_root, root_text, ns }
+        if mounted.root_text != "/" {
+            let seen: BTreeSet<u32> = mounted.target_mounts.iter().map(|m| m.id).collect();
+            let more = init().unwrap_or_default();
+            mounted.target_mounts.extend(more.into_iter().filter(|m| !seen.contains(&m.id)));
+        }
+        mounted.mount = mounted.mount_at(host, exe);
+        if mounted.mount.is_none() {
+            let devices = [shown, Some(look.device)];
+            let is_it = |m: &&Mount| m.fs_type == "overlay" && devices.contains(&Some(m.device));
+            let hosts = host.mounts().unwrap_or_default();
+            mounted.sibling = hosts.iter().chain(&mounted.target_mounts).find(is_it).cloned();
+        }
+        mounted.literal = text.ends_with(DELETED)
+            && !mounted.asks_elsewhere(text.as_ref())
+            && mounted.ns_root.as_ref().is_some_and(|root| {
+                let there = host.lookup(root, text.as_ref(), Way::Plain);
+                there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(look))
+            });
+        mounted
+    }
+
+    /// mountinfo has its points from the process's own root.
+    fn count_points_from_ns_root(&mut self) {
+        if self.root_text == "/" {
+            return;
+        }
+        for mount in &mut self.target_mounts {
+            mount.point = if mount.point == "/" {
+                self.root_text.clone()
+            } else {
+                joined(&self.root_text, &mount.point)
+            };
+        }
+    }
+
+    /// The mount that an object is on, if it is the host's or in the process's namespace.
+    pub(super) fn mount_at(&self, host: &Host, object: &Object) -> Option<Mount> {
+        let id = object.look().ok()?.mount?;
+        let is_it = |m: &&Mount| u64::from(m.id) == id;
+        let unique = || {
+            let ns = self.ns_object.as_ref()?;
+            host.mount_in(object.unique_mount().ok()?, ns).ok()
+        };
+        let seen = self.target_mounts.iter().find(is_it).cloned();
+        seen.or_else(unique).or_else(|| host.mounts().ok()?.iter().find(is_it).cloned())
+    }
+
+    /// The mount that tells of the program's overlay: its own one, or that of another place.
+    pub(super) fn overlay(&self) -> Option<&Mount> {
+        self.mount.as_ref().or(self.sibling.as_ref()).filter(|m| m.fs_type == "overlay")
+    }
+
+    /// Where a file system is mounted, for the process and for the host.
+    pub(super) fn points(&self, host: &Host, mount: &Mount) -> Vec<BString> {
+        let all = self.target_mounts.iter().chain(host.mounts().unwrap_or_default());
+        let mut points = vec![mount.point.clone()];
+        for other in all.filter(|m| m.device == mount.device) {
+            if points.len() == POINTS {
+                break;
+            }
+            if !points.contains(&other.point) {
+                points.push(other.point.clone());
+            }
+        }
+        points
     }
 
     /// The namespace's name, as its link reads.
@@ -73,15 +147,9 @@ impl Mounted {
     }
 
     /// The path from the process's own root, and from the namespace's where that is another.
-    pub(super) fn names(&self, look: &Look1<'_>, text: &BString) -> (BString, Option<BString>) {
-        // A file may also be called so: then the name is there.
-        let literal = text.ends_with(DELETED)
-            && !self.asks_elsewhere(text.as_ref())
-            && self.ns_root.as_ref().is_some_and(|root| {
-                let there = look.host.lookup(root, text.as_ref(), Way::Plain);
-                there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look.exe_look))
-            });
-        let plain = if literal { text.clone() } else { self.without_deleted(text) };
+    /// `literal`: the file is really called so.
+    pub(super) fn names(&self, text: &BString, literal: bool) -> (BString, Option<BString>) {
+        let plain = if literal { text.clone() } else { without_deleted(text) };
         if self.root_text == "/" {
             return (plain, None);
         }
@@ -91,15 +159,13 @@ impl Mounted {
         }
     }
 
-    fn without_deleted(&self, text: &BString) -> BString {
-        text.strip_suffix(DELETED).map_or_else(|| text.clone(), BString::from)
+    /// Whether the file is known to be really called `... (deleted)`.
+    pub(super) fn is_literal(&self) -> bool {
+        self.literal
     }
 
     /// The mount point from the process's root.
     pub(super) fn point_inside(&self, mount: &Mount) -> BString {
-        if self.from_root || self.root_text == "/" {
-            return mount.point.clone();
-        }
         let inside = strip(&self.root_text, &mount.point);
         inside.map_or_else(
             || mount.point.clone(),
@@ -107,41 +173,41 @@ impl Mounted {
         )
     }
 
-    /// The mount point from the namespace's root, as the text of `exe` has it.
-    fn point_in_ns(&self, mount: &Mount) -> BString {
-        if !self.from_root || self.root_text == "/" {
-            return mount.point.clone();
+    /// The program's path from the root of its file system, the likelier one first: a name may end
+    /// as the kernel marks one that is gone. Of a detached mount only the end of the path is known.
+    pub(super) fn paths_in_fs(&self, text: &BString) -> Vec<BString> {
+        let stripped = without_deleted(text);
+        let mut texts = if self.literal { vec![text] } else { vec![&stripped] };
+        if !self.literal && stripped != *text {
+            texts.push(text);
         }
-        if mount.point == "/" {
-            self.root_text.clone()
-        } else {
-            joined(&self.root_text, &mount.point)
-        }
-    }
-
-    /// The program's path from the root of its file system.
-    pub(super) fn path_in_fs(&self, text: &BString) -> Option<BString> {
-        let mount = self.mount.as_ref()?;
-        let plain = self.without_deleted(text);
-        let point = self.point_in_ns(mount);
-        let rest = strip(&point, &plain)?;
+        let Some(mount) = &self.mount else { return texts.into_iter().cloned().collect() };
         let root = mount.root.strip_suffix(b"//deleted").unwrap_or(&mount.root);
-        Some(if rest.is_empty() { root.into() } else { joined(root, rest) })
+        let inner = |text: &BString| {
+            let rest = strip(&mount.point, text)?;
+            Some(if rest.is_empty() { root.into() } else { joined(root, rest) })
+        };
+        texts.into_iter().filter_map(inner).collect()
     }
 
-    /// The root directory of the program's file system, where its mount shows it.
-    pub(super) fn mount_root(&self, look: &Look1<'_>) -> Option<Object> {
-        let mount = self.mount.as_ref().filter(|m| m.root == "/")?;
-        let point = self.point_in_ns(mount);
-        let root = self.ns_root.as_ref()?;
-        let object = look.host.lookup(root, point.as_ref(), Way::Plain).ok()?;
-        let id = object.look().ok()?.mount;
-        (id.is_none() || id == look.exe_look.mount).then_some(object)
+    /// The root directory of a file system, where one of its mounts shows it.
+    pub(super) fn mount_root(&self, look: &Look1<'_>, mount: &Mount) -> Option<Object> {
+        let whole = |m: &&Mount| m.device == mount.device && m.root == "/";
+        let seen = self.mount.iter().chain(&self.target_mounts).filter(whole).take(POINTS);
+        let seen = seen.filter_map(|m| Some((m, self.ns_root.as_ref()?)));
+        let hosts = look.host.mounts().unwrap_or_default().iter().filter(whole).take(POINTS);
+        seen.chain(hosts.map(|m| (m, look.root))).find_map(|(m, root)| {
+            let object = look.host.lookup(root, m.point.as_ref(), Way::Plain).ok()?;
+            let id = object.look().ok()?.mount;
+            id.is_none_or(|id| id == u64::from(m.id)).then_some(object)
+        })
     }
 
     /// `/proc/PID/root/...`, where that opens the same file.
     pub(super) fn via_proc(&self, look: &Look1<'_>, inside: &BStr) -> Option<BString> {
-        if self.asks_elsewhere(inside) {
+        let from_ns_root =
+            if self.root_text == "/" { inside.into() } else { joined(&self.root_text, inside) };
+        if self.asks_elsewhere(from_ns_root.as_ref()) {
             return None;
         }
         let there = look.host.lookup(self.root.as_ref()?, inside, Way::Plain).ok()?.look().ok()?;
@@ -154,16 +220,16 @@ impl Mounted {
     /// The merged view's path on the host, where the host has that file system mounted too.
     pub(super) fn merged(&self, look: &Look1<'_>) -> Option<BString> {
         let mount = self.mount.as_ref().filter(|m| m.fs_type == "overlay")?;
-        let inner = self.path_in_fs(&look.text)?;
         let mounts = look.host.mounts().ok()?;
-        let same = mounts.iter().filter(|m| m.device == mount.device);
-        let open = |m: &Mount| {
-            let path = joined(&m.point, strip(&m.root, &inner)?);
+        let open = |m: &Mount, inner: &BString| {
+            let path = joined(&m.point, strip(&m.root, inner)?);
             let there = look.host.lookup(look.root, path.as_ref(), Way::Plain).ok()?;
             there.look().ok().filter(|l| l.is(&look.exe_look))?;
             Some(path)
         };
-        same.into_iter().find_map(open)
+        let same = || mounts.iter().filter(|m| m.device == mount.device);
+        let paths = self.paths_in_fs(&look.text);
+        paths.iter().find_map(|inner| same().find_map(|m| open(m, inner)))
     }
 
     /// The image file when the file system lies on a loop device.
@@ -189,12 +255,13 @@ impl Mounted {
     }
 
     /// What became of the name in `exe`: it is looked up from the namespace's root. `None` where that
-    /// would ask a server that may never answer, unless it just did.
+    /// would ask a server that may never answer, unless it just did. `literal`: the file is really
+    /// called so.
     pub(super) fn state(
         &self,
         look: &Look1<'_>,
         text: &BString,
-        answers: bool,
+        (answers, literal): (bool, bool),
     ) -> Option<FileState> {
         let root = self.ns_root.as_ref()?;
         let at = |path: &BStr| match look.host.lookup(root, path, Way::Plain) {
@@ -211,7 +278,7 @@ impl Mounted {
         if found.as_ref().is_some_and(is_it) {
             return Some(FileState::Present);
         }
-        if let Some(plain) = text.strip_suffix(DELETED) {
+        if let Some(plain) = text.strip_suffix(DELETED).filter(|_| !literal) {
             return Some(match at(plain.as_bstr()).ok()? {
                 Some(_) => FileState::Replaced,
                 None => FileState::Deleted,
@@ -238,6 +305,11 @@ impl Mounted {
         self.target_mounts.iter().filter(over).any(|m| remote(&m))
             || mount_of(&self.target_mounts, path).is_some_and(|m| remote(&m))
     }
+}
+
+/// A path without the kernel's mark of a name that is gone.
+fn without_deleted(text: &BString) -> BString {
+    text.strip_suffix(DELETED).map_or_else(|| text.clone(), BString::from)
 }
 
 /// The root of the mount namespace that a directory lies in: `..` leads out of another process's

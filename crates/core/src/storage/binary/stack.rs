@@ -5,10 +5,17 @@ use std::cell::OnceCell;
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::Host;
 use whose_kernel::object::Object;
+use whose_kernel::parse::mountinfo::strip;
 use whose_kernel::parse::overlay::Overlay;
 use whose_kernel::worker::exam::Way;
 
 use super::filesystems::FileSystems;
+
+/// Directories that relative texts are tried from, at most.
+const BASES: usize = 64;
+
+/// The default of the option metacopy: `Y` or `N`.
+const METACOPY: &[u8] = b"sys/module/overlay/parameters/metacopy";
 
 /// A layer's directory.
 #[derive(Debug)]
@@ -32,8 +39,10 @@ pub(super) struct Stack<'h> {
     data: OnceCell<Vec<Option<Dir>>>,
     /// What the kernel says of the overlay's root: the upper directory, or the topmost lower.
     top: Option<(Dir, bool)>,
-    /// Where the overlay is mounted: one more base for relative texts.
-    near: BString,
+    /// Where the overlay is mounted: more bases for relative texts.
+    near: Vec<BString>,
+    /// The directory that relative texts start from, once it was needed.
+    base: OnceCell<Option<BString>>,
     /// Whether texts are read in the target's own root before the host's.
     target_first: bool,
 }
@@ -46,7 +55,7 @@ impl<'h> Stack<'h> {
         options: Overlay,
         overlay_root: Option<&Object>,
         file_systems: &FileSystems<'_>,
-        near: BString,
+        near: Vec<BString>,
     ) -> Self {
         let top = overlay_root.and_then(|root| {
             let layer = root.handle().ok()?.parse_layer().ok()??;
@@ -64,8 +73,20 @@ impl<'h> Stack<'h> {
             Some((dirs.swap_remove(at), layer.upper))
         });
         let (upper, lowers, data) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        let target_first = false;
-        Self { host, root, target_root, options, upper, lowers, data, top, near, target_first }
+        let (base, target_first) = (OnceCell::new(), false);
+        Self {
+            host,
+            root,
+            target_root,
+            options,
+            upper,
+            lowers,
+            data,
+            top,
+            near,
+            base,
+            target_first,
+        }
     }
 
     /// The same overlay, its texts read as the process itself would read them. `None` where that is
@@ -83,8 +104,19 @@ impl<'h> Stack<'h> {
             data: OnceCell::new(),
             top,
             near: self.near.clone(),
+            base: OnceCell::new(),
             target_first: true,
         })
+    }
+
+    /// Whether a file's metadata and its content may lie in two layers. The attribute that says so
+    /// can't be read without CAP_SYS_ADMIN, so only the overlay's options exclude it.
+    pub(super) fn may_split(&self) -> bool {
+        // The module's own default; a file of sysfs shows a page as its size.
+        let default =
+            || !self.host.root().read(METACOPY, 8192).is_ok_and(|text| text.starts_with(b"N"));
+        let copies = || self.options.metacopy.unwrap_or_else(default);
+        !self.options.data.is_empty() || (!self.options.userxattr && copies())
     }
 
     /// The upper directory.
@@ -125,6 +157,11 @@ impl<'h> Stack<'h> {
         self.data.get_or_init(|| self.resolve_all(&self.options.data))
     }
 
+    /// Whether all its directories were found again.
+    pub(super) fn is_whole(&self) -> bool {
+        self.lowers().iter().chain(self.data()).all(Option::is_some)
+    }
+
     fn resolve_all(&self, texts: &[BString]) -> Vec<Option<Dir>> {
         texts
             .iter()
@@ -141,13 +178,12 @@ impl<'h> Stack<'h> {
             if text.starts_with(b"/") {
                 return self.open(root, text);
             }
-            let near = self.bases().into_iter().map(|base| joined(&base, text));
-            return near.into_iter().find_map(|p| self.open(root, p.as_ref()));
+            return self.relative(root, text);
         }
         let moved = self.moved(text);
         if !text.starts_with(b"/") {
-            let near = self.bases().into_iter().map(|base| joined(&base, text));
-            return moved.into_iter().chain(near).find_map(|p| self.open(self.root, p.as_ref()));
+            let moved = moved.and_then(|p| self.open(self.root, p.as_ref()));
+            return moved.or_else(|| self.relative(self.root, text));
         }
         let plain = || self.open(self.root, text);
         moved
@@ -174,22 +210,63 @@ impl<'h> Stack<'h> {
         Some(path.into())
     }
 
+    /// A relative text, from the directory where all of them lead somewhere.
+    fn relative(&self, root: &Object, text: &BStr) -> Option<Dir> {
+        let all = || {
+            let lowers = self.options.lowers.iter().chain(&self.options.data);
+            let texts = lowers.chain(&self.options.upper).filter(|t| !t.starts_with(b"/"));
+            let texts: Vec<&BString> = texts.collect();
+            let fits = |base: &BString| {
+                let open = |t: &&BString| self.open(root, joined(base, t).as_ref()).is_some();
+                texts.iter().all(open)
+            };
+            self.bases().into_iter().find(fits)
+        };
+        match self.base.get_or_init(all) {
+            Some(base) => self.open(root, joined(base, text).as_ref()),
+            None => {
+                let mut paths = self.bases().into_iter().map(|base| joined(&base, text));
+                paths.find_map(|p| self.open(root, p.as_ref()))
+            }
+        }
+    }
+
     /// Directories that relative texts may start from: those above the upper directory and above
-    /// the mount point.
+    /// the mount points.
     fn bases(&self) -> Vec<BString> {
-        let mut bases = Vec::new();
+        let mut bases: Vec<BString> = Vec::new();
         let top = self.top.as_ref().map(|(dir, _)| dir.path.as_bstr());
-        for path in top.into_iter().chain([self.near.as_bstr()]) {
+        for path in top.into_iter().chain(self.near.iter().map(|p| p.as_bstr())) {
             let mut path = path.as_bytes();
             while let Some(slash) = path.rfind_byte(b'/') {
                 path = &path[..slash];
-                bases.push(BString::from(if path.is_empty() { &b"/"[..] } else { path }));
+                let base = BString::from(if path.is_empty() { &b"/"[..] } else { path });
+                if bases.len() == BASES {
+                    return bases;
+                }
+                if !bases.contains(&base) {
+                    bases.push(base);
+                }
             }
         }
         bases
     }
 
+    /// The layer that a path on the host lies in, and the rest of it; the upper one is 0. Of
+    /// directories one in another the innermost.
+    pub(super) fn layer_of<'p>(&self, path: &'p BStr) -> Option<(usize, &'p BStr)> {
+        let lowers = self.lowers().iter().enumerate();
+        let lowers = lowers.filter_map(|(at, dir)| dir.as_ref().map(|d| (at + 1, d)));
+        let all = self.upper().into_iter().map(|d| (0, d)).chain(lowers);
+        let holds = all.filter_map(|(at, d)| Some((at, d.path.len(), strip(&d.path, path)?)));
+        let (at, _, rest) = holds.max_by_key(|(at, long, _)| (*long, std::cmp::Reverse(*at)))?;
+        Some((at, rest))
+    }
+
     fn open(&self, root: &Object, path: &BStr) -> Option<Dir> {
+        if self.host.out_of_time() {
+            return None;
+        }
         // A text is anybody's: it must not lead where nothing answers.
         self.host.guard(path).ok()?;
         let object = self.host.lookup(root, path, Way::Links).ok()?;
