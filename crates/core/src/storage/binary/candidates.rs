@@ -40,10 +40,10 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn new(object: Object, role: FileRole, on_host: bool) -> Self {
+    fn new(object: Object, role: impl Into<Option<FileRole>>, on_host: bool) -> Self {
         Self {
             object,
-            role: Some(role),
+            role: role.into(),
             is_handle: false,
             is_sure: false,
             is_merged: false,
@@ -52,6 +52,11 @@ impl Candidate {
             better_name: None,
             other_names: Vec::new(),
         }
+    }
+
+    /// Whether it is a file of a lower layer.
+    pub(super) fn is_lower(&self) -> bool {
+        matches!(self.role, Some(FileRole::Lower | FileRole::Data))
     }
 }
 
@@ -124,6 +129,12 @@ impl<'h> Look1<'h> {
         }
         let Ok(handle) = self.exe.handle() else {
             candidates.list.extend(self.by_mount_table());
+            if self.mounted.mount.is_none() {
+                // Perhaps an overlay's, mounted nowhere any more or hidden by a chroot.
+                for (object, on_host) in self.mapped_files(file_systems) {
+                    candidates.list.push(Candidate::new(object, None, on_host));
+                }
+            }
             return candidates;
         };
         if let Ok(Some(layer)) = handle.parse_layer() {
@@ -206,6 +217,8 @@ impl<'h> Look1<'h> {
         let Some(mount) = &self.mounted.mount else { return Candidates::default() };
         let options = overlay::parse(mount.super_options.as_ref());
         let overlay_root = self.mounted.mount_root(self);
+        let layer = self.exe.handle().ok().and_then(|h| h.parse_layer().ok().flatten());
+        let mapped = if layer.is_none() { self.mapped_files(file_systems) } else { Vec::new() };
         let stack = Stack::new(
             self.host,
             (self.root, self.mounted.ns_root.as_ref()),
@@ -213,19 +226,16 @@ impl<'h> Look1<'h> {
             overlay_root.as_ref(),
             file_systems,
             mount.point.clone(),
-        );
+        )
+        .holding(mapped.iter().find_map(|(o, _)| o.path().ok().flatten()).as_ref());
         let path = self.mounted.path_in_fs(&self.text);
         let list = Vec::new();
         let mut candidates = Candidates { list, ..Candidates::default() };
-        let layer = self.exe.handle().ok().and_then(|h| h.parse_layer().ok().flatten());
         match &layer {
             Some(layer) => {
                 self.by_handle(&mut candidates, layer, &stack, path.as_ref(), file_systems)
             }
-            None => {
-                self.by_mapped_inode(&mut candidates, file_systems);
-                self.by_walk(&mut candidates, &stack, path.as_ref(), file_systems, NESTED);
-            }
+            None => self.by_walk(&mut candidates, &stack, path.as_ref(), file_systems, NESTED),
         }
         // Nothing came of the handle: the layers may still be looked through.
         if candidates
@@ -242,6 +252,7 @@ impl<'h> Look1<'h> {
             // A text may lead somewhere in the host's root and mean another place in the target's.
             self.by_walk(&mut candidates, &other, path.as_ref(), file_systems, NESTED);
         }
+        add_mapped(&mut candidates, mapped, &stack);
         for candidate in &mut candidates.list {
             self.prefer_own_name(candidate, &stack, path.as_ref());
         }
@@ -314,12 +325,12 @@ impl<'h> Look1<'h> {
 
     /// Before 6.8 maps shows the layer's device and inode. ext4 and btrfs open a handle of generation
     /// 0; the kernel's path is then the file's.
-    fn by_mapped_inode(&self, candidates: &mut Candidates<'_>, file_systems: &FileSystems<'_>) {
-        let Some(mapping) = self.memory.main() else { return };
+    fn mapped_files(&self, file_systems: &FileSystems<'_>) -> Vec<(Object, bool)> {
+        let Some(mapping) = self.memory.main() else { return Vec::new() };
         let of_overlay = self.mounted.mount.as_ref().is_some_and(|m| m.device == mapping.device);
-        let Ok(ino) = u32::try_from(mapping.inode) else { return };
+        let Ok(ino) = u32::try_from(mapping.inode) else { return Vec::new() };
         if of_overlay {
-            return;
+            return Vec::new();
         }
         // FILEID_INO32_GEN of include/linux/exportfs.h.
         let bytes = [ino.to_ne_bytes(), 0_u32.to_ne_bytes()].concat();
@@ -327,9 +338,7 @@ impl<'h> Look1<'h> {
         let is_it = |o: &Object| {
             o.look().is_ok_and(|l| (l.device, l.ino) == (mapping.device, mapping.inode))
         };
-        for (object, on_host) in file_systems.open(&handle, Some(mapping.device), &is_it) {
-            candidates.list.push(Candidate::new(object, FileRole::Lower, on_host));
-        }
+        file_systems.open(&handle, Some(mapping.device), &is_it)
     }
 
     /// No handle is given: every regular file that the layers have at the path.
@@ -445,6 +454,24 @@ impl<'h> Look1<'h> {
             let there = self.host.lookup(self.root, name.as_ref(), Way::Plain);
             there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look))
         });
+    }
+}
+
+/// The files that maps names, unless they were found in the layers. Which layer one is in is told by
+/// the directory that holds it, or not at all.
+fn add_mapped(candidates: &mut Candidates<'_>, files: Vec<(Object, bool)>, stack: &Stack<'_>) {
+    for (object, on_host) in files {
+        let Ok(look) = object.look() else { continue };
+        if candidates.list.iter().any(|c| c.object.look().is_ok_and(|l| l.is(&look))) {
+            continue;
+        }
+        let path = object.path().ok().flatten();
+        let role = path.and_then(|path| stack.role_beneath(path.as_ref()));
+        let upper = matches!(role, Some(FileRole::Upper | FileRole::UpperIndex));
+        let copied = upper && walk::was_copied(&object, stack.options.userxattr);
+        let mut candidate = Candidate::new(object, role, on_host);
+        candidate.says_copied = copied;
+        candidates.list.push(candidate);
     }
 }
 

@@ -234,6 +234,12 @@ impl Look1<'_> {
         self.subject.dir.object("exe").ok()
     }
 
+    /// Whether `exe`, opened anew, has the pages that are mapped: no copy was made of it.
+    fn opens_what_runs(&self) -> bool {
+        let compare = |exe| self.memory.compare(&exe, true);
+        self.again().is_some_and(|exe| compare(exe) == Compared::Mapped(By::Page))
+    }
+
     /// Compares the candidates with what is mapped, in their order, and tells of the one that is.
     fn prove(&self, mut file: File, candidates: Candidates<'_>) -> Located {
         let mut undecided: Vec<(Candidate, &'static str)> = Vec::new();
@@ -241,6 +247,9 @@ impl Look1<'_> {
         let Candidates { list, stack, problem, lower_is_shown, copied, handle_fits_nothing } =
             candidates;
         let copied = copied || list.iter().any(|c| c.says_copied);
+        // A copy of one of several hard links does not say what it was made of, nor that it is one.
+        let links = |c: &Candidate| c.object.look().is_ok_and(|l| l.nlink > 1);
+        let may_be_copy = !copied && list.iter().any(|c| c.is_lower() && links(c));
         for candidate in list {
             match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
                 Compared::Mapped(by) => {
@@ -249,8 +258,11 @@ impl Look1<'_> {
                         file.why = Some(self.memory_why(&candidate));
                     }
                     let removed = self.exe_look.nlink == 0;
-                    file.copied_up = copied_up(&candidate, copied, copied || removed);
-                    if file.copied_up == Some(CopiedUp::AfterStart) {
+                    file.copied_up = copied_up(&candidate, copied, copied || removed)
+                        .filter(|_| candidate.is_lower() || !may_be_copy);
+                    // Of a file whose part in a stack is unknown nothing tells but the pages.
+                    let unknown = candidate.role.is_none() && !self.opens_what_runs();
+                    if file.copied_up == Some(CopiedUp::AfterStart) || unknown {
                         // Both open the copy, and it does not run.
                         (file.via_proc, file.merged) = (None, None);
                     }

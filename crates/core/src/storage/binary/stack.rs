@@ -5,10 +5,12 @@ use std::cell::OnceCell;
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::Host;
 use whose_kernel::object::Object;
+use whose_kernel::parse::mountinfo::strip;
 use whose_kernel::parse::overlay::Overlay;
 use whose_kernel::worker::exam::Way;
 
 use super::filesystems::FileSystems;
+use crate::model::FileRole;
 
 /// A layer's directory.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Stack<'h> {
     top: Option<(Dir, bool)>,
     /// Where the overlay is mounted: one more base for relative texts.
     near: BString,
+    /// Where relative texts start from, as the place of a file of a layer shows.
+    base: Option<BString>,
     /// Whether texts are read in the target's own root before the host's.
     target_first: bool,
 }
@@ -64,8 +68,52 @@ impl<'h> Stack<'h> {
             Some((dirs.swap_remove(at), layer.upper))
         });
         let (upper, lowers, data) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        let target_first = false;
-        Self { host, root, target_root, options, upper, lowers, data, top, near, target_first }
+        let (base, target_first) = (None, false);
+        Self {
+            host,
+            root,
+            target_root,
+            options,
+            upper,
+            lowers,
+            data,
+            top,
+            near,
+            base,
+            target_first,
+        }
+    }
+
+    /// The same, knowing the path of a file in one of its layers: relative texts start above it,
+    /// where there is one directory beneath which all of them are directories.
+    pub(super) fn holding(mut self, file: Option<&BString>) -> Self {
+        let texts = self.options.lowers.iter().chain(&self.options.upper);
+        let texts: Vec<&BString> = texts.filter(|t| !t.starts_with(b"/")).collect();
+        let Some(file) = file.filter(|_| self.top.is_none() && !texts.is_empty()) else {
+            return self;
+        };
+        let fits = |base: &BString| {
+            let open = |t: &&BString| self.open(self.root, joined(base, t).as_ref()).is_some();
+            !self.host.out_of_time() && texts.iter().all(open)
+        };
+        let mut fitting = above(file.as_ref()).into_iter().filter(fits);
+        let base = fitting.next().filter(|_| fitting.next().is_none());
+        drop(fitting);
+        self.base = base;
+        self
+    }
+
+    /// Which part of the stack holds this path of the host: of directories one in another the
+    /// innermost.
+    pub(super) fn role_beneath(&self, path: &BStr) -> Option<FileRole> {
+        let index = self.work().map(|dir| joined(&dir.path, b"index"));
+        let upper = self.upper().map(|dir| (&dir.path, FileRole::Upper));
+        let index = index.as_ref().map(|path| (path, FileRole::UpperIndex));
+        let lowers = self.lowers().iter().flatten().map(|dir| (&dir.path, FileRole::Lower));
+        let data = self.data().iter().flatten().map(|dir| (&dir.path, FileRole::Data));
+        let dirs = upper.into_iter().chain(index).chain(lowers).chain(data);
+        let holds = |(dir, _): &(&BString, FileRole)| strip(dir, path).is_some();
+        dirs.filter(holds).max_by_key(|(dir, _)| dir.len()).map(|(_, role)| role)
     }
 
     /// The same overlay, its texts read as the process itself would read them. `None` where that is
@@ -83,6 +131,7 @@ impl<'h> Stack<'h> {
             data: OnceCell::new(),
             top,
             near: self.near.clone(),
+            base: None,
             target_first: true,
         })
     }
@@ -172,16 +221,9 @@ impl<'h> Stack<'h> {
     /// Directories that relative texts may start from: those above the upper directory and above
     /// the mount point.
     fn bases(&self) -> Vec<BString> {
-        let mut bases = Vec::new();
         let top = self.top.as_ref().map(|(dir, _)| dir.path.as_bstr());
-        for path in top.into_iter().chain([self.near.as_bstr()]) {
-            let mut path = path.as_bytes();
-            while let Some(slash) = path.rfind_byte(b'/') {
-                path = &path[..slash];
-                bases.push(BString::from(if path.is_empty() { &b"/"[..] } else { path }));
-            }
-        }
-        bases
+        let near = top.into_iter().chain([self.near.as_bstr()]).flat_map(above);
+        self.base.clone().into_iter().chain(near).collect()
     }
 
     fn open(&self, root: &Object, path: &BStr) -> Option<Dir> {
@@ -192,6 +234,17 @@ impl<'h> Stack<'h> {
         let path = object.path().ok()??;
         Some(Dir { object, path })
     }
+}
+
+/// The directories above a path, the nearest first.
+fn above(path: &BStr) -> Vec<BString> {
+    let mut path = path.as_bytes();
+    let mut dirs = Vec::new();
+    while let Some(slash) = path.rfind_byte(b'/') {
+        path = &path[..slash];
+        dirs.push(BString::from(if path.is_empty() { &b"/"[..] } else { path }));
+    }
+    dirs
 }
 
 /// Both paths without the longest common end, whole components of it.
@@ -220,7 +273,14 @@ pub(super) fn joined(dir: &[u8], rest: &[u8]) -> BString {
 mod tests {
     use bstr::BStr;
 
-    use super::different_beginnings;
+    use super::{above, different_beginnings};
+
+    #[test]
+    fn directories_above_a_path_end_at_the_root() {
+        assert_eq!(above(BStr::new("/a/b/x")), ["/a/b", "/a", "/"]);
+        assert_eq!(above(BStr::new("/")), ["/"]);
+        assert!(above(BStr::new("x")).is_empty());
+    }
 
     #[test]
     fn what_a_nested_engine_s_paths_begin_with() {
