@@ -33,4 +33,4 @@ pub mod procfs;
 mod require;
 pub mod trace;
 
-pub use require::{Needs, require, skip, which};
+pub use require::{Needs, kernel, require, skip, which};
