@@ -27,6 +27,8 @@ pub(super) struct Table {
     pub(super) stacks: usize,
     /// Stacks that could not be built as planned.
     pub(super) broken: usize,
+    /// Stacks that could not be built and were to be left out then.
+    pub(super) left_out: usize,
     /// Stacks something was said about.
     pub(super) complaints: usize,
     cases: BTreeMap<&'static str, Row>,
@@ -83,7 +85,7 @@ impl Table {
     pub(super) fn summary(&self) -> String {
         format!(
             "{} stacks, {} programs, {} wrong, {} of {} proven by {}, {} unexpected null, \
-             {} label mismatches, {} stacks not built",
+             {} label mismatches, {} stacks not built, {} left out",
             self.stacks,
             self.total.count,
             self.total.wrong,
@@ -92,7 +94,8 @@ impl Table {
             PROOFS.join(" or "),
             self.total.unexpected_null,
             self.total.mismatch,
-            self.broken
+            self.broken,
+            self.left_out
         )
     }
 

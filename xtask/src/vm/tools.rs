@@ -1,0 +1,84 @@
+//! Other programs, and a place for what they make.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// The programs that are run, and the packages that have them.
+const TOOLS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("busybox", "busybox-static"),
+    ("xz", "xz-utils"),
+    ("strip", "binutils"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-get", "apt"),
+    ("git", "git"),
+];
+
+/// Says by name what is missing.
+pub(super) fn check() -> Result<()> {
+    ensure!(std::env::consts::ARCH == "x86_64", "the machines are x86-64, and so must this one be");
+    ensure!(rustix::process::geteuid().is_root(), "vm makes a root file system, and must be root");
+    let missing: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    ensure!(missing.is_empty(), "missing: apt-get install {}", missing.join(" "));
+    Ok(())
+}
+
+/// Where a program is.
+pub(super) fn find(program: &str) -> Option<PathBuf> {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(program))
+        .find(|path| path.is_file())
+}
+
+/// Runs a command that must succeed; what it prints.
+pub(super) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let name = command.get_program().to_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("running {}", name.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {}: {said}", name.display(), output.status);
+    Ok(output.stdout)
+}
+
+/// The same, as text.
+pub(super) fn text(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&output(command)?).into_owned())
+}
+
+/// A directory that goes with this value.
+#[derive(Debug)]
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes it below the directory for temporary files.
+    pub(super) fn make() -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("whose-vm-{}", std::process::id()));
+        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    /// A directory in it.
+    pub(super) fn dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.0.join(name);
+        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        Ok(dir)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is in the directory for temporary files, under a name that says whose it is.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
