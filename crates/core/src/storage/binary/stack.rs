@@ -271,9 +271,46 @@ pub(super) fn joined(dir: &[u8], rest: &[u8]) -> BString {
 
 #[cfg(test)]
 mod tests {
-    use bstr::BStr;
+    use bstr::{BStr, BString};
+    use whose_kernel::parse::overlay;
+    use whose_kernel::{Host, Options};
 
-    use super::{above, different_beginnings};
+    use super::{FileSystems, Stack, above, different_beginnings};
+    use crate::model::FileRole;
+
+    #[test]
+    fn a_file_s_place_tells_its_part_and_where_relative_texts_start() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().canonicalize().unwrap();
+        for name in ["l1", "l2/d", "u", "w"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let path = |name: &str| BString::from(dir.join(name).to_str().unwrap());
+        let host = Host::open(Options::default()).unwrap();
+        let root = host.root_object().unwrap();
+        let role = |file: &str, beneath: &str| {
+            let options = overlay::parse(BStr::new("lowerdir=l1:l2,upperdir=u,workdir=w"));
+            let file_systems = FileSystems::new(&host, &root, None, &[]);
+            let near = BString::from("/");
+            let stack = Stack::new(&host, (&root, None), options, None, &file_systems, near);
+            stack.holding(Some(&path(file))).role_beneath(path(beneath).as_ref())
+        };
+        for (beneath, expected) in [
+            ("l2/d/x", Some(FileRole::Lower)),
+            ("u/x", Some(FileRole::Upper)),
+            ("w/index/00fb", Some(FileRole::UpperIndex)),
+            ("w/work/x", None),
+            ("l22/x", None),
+            ("x", None),
+        ] {
+            assert_eq!(role("l2/d/x", beneath), expected, "{beneath}");
+        }
+        // Two places that fit say nothing.
+        for name in ["l1", "l2", "u", "w"] {
+            std::fs::create_dir_all(dir.join("l2/d").join(name)).unwrap();
+        }
+        assert_eq!(role("l2/d/x", "l2/d/x"), None);
+    }
 
     #[test]
     fn directories_above_a_path_end_at_the_root() {
