@@ -48,9 +48,9 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     let options = options(words)?;
     tools::check()?;
     let cache = cache()?;
+    let scratch = tools::Scratch::make(&cache)?;
     let archive = Archive::of_this_machine()?;
     let programs = programs::build(root)?;
-    let scratch = tools::Scratch::make()?;
     let disk = rootfs::image(&archive, &cache, options.update)?;
     let mut report = Report::begin(root, &programs)?;
     let mut all = true;

@@ -1,9 +1,11 @@
 //! Other programs, and a place for what they make.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 /// The programs that are run, and the packages that have them.
 const TOOLS: &[(&str, &str)] = &[
@@ -56,21 +58,31 @@ pub(super) fn text(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output(command)?).into_owned())
 }
 
-/// A directory that goes with this value.
+/// A directory that goes with this value; one that an interrupted run left goes before.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub(super) struct Scratch {
+    dir: PathBuf,
+    /// Held locked, so that no two runs share the downloads.
+    _lock: File,
+}
 
 impl Scratch {
-    /// Makes it below the directory for temporary files.
-    pub(super) fn make() -> Result<Self> {
-        let dir = std::env::temp_dir().join(format!("whose-vm-{}", std::process::id()));
+    /// Makes it beside the downloads.
+    pub(super) fn make(cache: &Path) -> Result<Self> {
+        let lock = File::create(cache.join("lock")).context("the lock of the downloads")?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .context("another `cargo xtask vm` is at work")?;
+        let dir = cache.join("run");
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+        }
         std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        Ok(Self(dir))
+        Ok(Self { dir, _lock: lock })
     }
 
     /// A directory in it.
     pub(super) fn dir(&self, name: &str) -> Result<PathBuf> {
-        let dir = self.0.join(name);
+        let dir = self.dir.join(name);
         std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
         Ok(dir)
     }
@@ -78,7 +90,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left is in the directory for temporary files, under a name that says whose it is.
-        drop(std::fs::remove_dir_all(&self.0));
+        // What is left is removed by the next run.
+        drop(std::fs::remove_dir_all(&self.dir));
     }
 }
