@@ -31,7 +31,7 @@ fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
 hostpath  builds random overlay stacks with running programs and judges what
           `whose exe` says of each, by what the program finds in its memory
 vm        judges `whose exe` on the older kernels that Debian packages, in
-          emulated machines; the result of all is kept in docs/kernels.md";
+          emulated machines; the results are kept in docs/kernels";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

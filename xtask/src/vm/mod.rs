@@ -25,8 +25,8 @@ use archive::Archive;
 use kernel::Kernel;
 use report::Report;
 
-/// Where the result is kept, beneath the project's root.
-const RESULT: &str = "docs/kernels.md";
+/// Where the results are kept, a file for each kernel, beneath the project's root.
+const RESULTS: &str = "docs/kernels";
 /// The kernels: a name to choose them by, and the suites of Debian that have them.
 const KERNELS: &[(&str, &[&str])] = &[
     ("5.10", &["bullseye", "bullseye-security"]),
@@ -52,7 +52,9 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     let archive = Archive::of_this_machine()?;
     let programs = programs::build(root)?;
     let disk = rootfs::image(&archive, &cache, options.update)?;
-    let mut report = Report::begin(root, &programs)?;
+    let report = Report::begin(root, &programs)?;
+    let results = root.join(RESULTS);
+    std::fs::create_dir_all(&results).with_context(|| format!("making {RESULTS}"))?;
     let mut all = true;
     for (name, suites) in KERNELS {
         if !options.kernels.is_empty() && !options.kernels.iter().any(|one| one == name) {
@@ -74,15 +76,10 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
             println!("vm: {name}: {line}");
         }
         all &= story.passed();
-        report.add(&kernel, story);
-    }
-    if options.kernels.is_empty() {
-        let path = root.join(RESULT);
-        std::fs::create_dir_all(path.parent().context("the result's directory")?)?;
-        std::fs::write(&path, report.text()).with_context(|| format!("writing {RESULT}"))?;
-        println!("vm: the result is in {RESULT}");
-    } else {
-        println!("vm: not all kernels were run, so {RESULT} stays as it was");
+        let file = format!("{name}.md");
+        std::fs::write(results.join(&file), report.text(&kernel, &story))
+            .with_context(|| format!("writing {RESULTS}/{file}"))?;
+        println!("vm: {name}: the result is in {RESULTS}/{file}");
     }
     Ok(all)
 }

@@ -11,69 +11,51 @@ use super::programs::Programs;
 use super::story::{Answer, Case, Story, Worth};
 use super::tools;
 
-/// A report being written.
+/// What all results of a run have in common.
 #[derive(Debug)]
 pub(super) struct Report {
     head: String,
-    summary: String,
-    kernels: String,
 }
 
 impl Report {
-    /// Begins with what was run, with what, and when.
+    /// Notes what is run, with what, and when.
     pub(super) fn begin(root: &Path, programs: &Programs) -> Result<Self> {
         let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
         let whose = first(tools::text(Command::new(&programs.whose).arg("--version"))?);
         let qemu = first(tools::text(Command::new("qemu-system-x86_64").arg("--version"))?);
         let date = first(tools::text(Command::new("date").args(["-u", "+%Y-%m-%d"]))?);
         let commit = commit(root)?;
-        let head = format!(
-            "# Kernels\n\n\
-             What `cargo xtask vm` saw: the cases of `whose exe` on kernels that Debian packages,\n\
-             each in an emulated machine. An answer is judged by the marker in the file that it\n\
-             names, against the one in the memory of the process. This file is written by that\n\
-             command.\n\n\
-             - date: {date}\n- whose: {whose}, commit {commit}\n- emulator: {qemu}\n\n\
-             | kernel | package | cases | left out | right | rightly none | silent | unproven | wrong |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        );
-        Ok(Self { head, summary: String::new(), kernels: String::new() })
+        let head =
+            format!("- date: {date}\n- whose: {whose}, commit {commit}\n- emulator: {qemu}\n");
+        Ok(Self { head })
     }
 
-    /// Adds a kernel's run.
-    pub(super) fn add(&mut self, kernel: &Kernel, story: Story) {
-        let counts = story.counts();
-        let (release, cases) = (&kernel.release, story.cases.len());
-        // Writing to a text can't fail.
-        let _ = writeln!(
-            self.summary,
-            "| {release} | {} {} | {cases} | {} | {} | {} | {} | {} | {} |",
+    /// The text about a kernel.
+    pub(super) fn text(&self, kernel: &Kernel, story: &Story) -> String {
+        let (counts, head) = (story.counts(), &self.head);
+        format!(
+            "# Linux {}\n\n\
+             What `cargo xtask vm` saw on this kernel of Debian's, in an emulated machine. An answer of\n\
+             `whose exe` is judged by the marker in the file that it names, against the one in the\n\
+             memory of the process.\n\n\
+             - kernel: {} {}\n{head}- cases: {}, and {} left out\n- answers: {counts}\n\n\
+             *Rightly none*: the file has no path on the host, and that was said. *Silent*: no path\n\
+             was told where the case allows it. *Unproven*: there is one, and it was not found or not\n\
+             proven. *Broken*: a case that could not be run.\n\n{}",
+            kernel.release,
             kernel.package,
             kernel.version,
+            story.cases.len(),
             story.skipped.len(),
-            counts.right,
-            counts.none,
-            counts.silent,
-            counts.unproven,
-            counts.wrong
-        );
-        let _ = write!(self.kernels, "\n{}", section(release, &story));
-    }
-
-    /// The whole text.
-    pub(super) fn text(&self) -> String {
-        format!(
-            "{}{}\nThe numbers are those of answers: a case has one or more. *Rightly none*: the file\n\
-             has no path on the host, and that was said. *Silent*: no path was told where the case\n\
-             allows it. *Unproven*: there is one, and it was not found or not proven.\n{}",
-            self.head, self.summary, self.kernels
+            section(story)
         )
     }
 }
 
-fn section(release: &str, story: &Story) -> String {
-    let mut text = format!("## Linux {release}\n\n");
+fn section(story: &Story) -> String {
+    let mut text = String::new();
     if let Some(stacks) = &story.stacks {
+        // Writing to a text can't fail.
         let _ = writeln!(text, "Random stacks of `cargo xtask hostpath`: {}.\n", stacks.summary);
     }
     let complaints: Vec<String> = story.complaints.iter().map(|c| complaint_of(c)).collect();
@@ -159,7 +141,7 @@ fn commit(root: &Path) -> Result<String> {
         git
     };
     let commit = tools::text(git().args(["rev-parse", "--short=12", "HEAD"]))?;
-    let other = format!(":!{}", super::RESULT);
+    let other = format!(":!{}", super::RESULTS);
     let changed = tools::text(git().args(["status", "--porcelain", "--", ".", &other]))?;
     let and = if changed.is_empty() { "" } else { " and changes" };
     Ok(format!("{}{and}", commit.trim()))
@@ -183,7 +165,7 @@ unproven: no path; program 1, PID 77, upper, renamed: no host path, verified non
 unproven: no path; program 2, PID 78, upper, renamed: no host path, verified none, why late
 hostpath: seed 1, 5.7 s: 4 stacks, 9 programs, 0 wrong
 ";
-        let text = section("5.10", &story::parse(output));
+        let text = section(&story::parse(output));
         let row = "| exe-x: a \\| b | lower x2, a path, no path | page x2, mapped-inode | right |";
         assert!(text.contains(row), "{text}");
         assert!(text.contains("\n- exe-x/c: linux-6.5: the kernel is 5.10\n"), "{text}");
