@@ -203,7 +203,8 @@ impl Case {
     pub(super) fn verdict(&self) -> String {
         let first = |worth| self.answers.iter().find(|answer| answer.worth == worth);
         let because = |word: &str, answer: &Answer| match &answer.why {
-            Some(why) => format!("{word}: {why}"),
+            // What follows are paths of one run.
+            Some(why) => format!("{word}: {}", why.split("; ").next().unwrap_or(why)),
             None => word.to_owned(),
         };
         if first(Worth::Wrong).is_some() {
@@ -254,7 +255,7 @@ the path is another
 judged  wrong {\"role\":null}
 FAILED  exe-deleted/6b (1.0s)
 judged  none {\"state\":\"unlinked\"}
-judged  silent {\"why\":\"not found\"}
+judged  silent {\"why\":\"not found; it may be /a\"}
 ok      exe-deleted/6c (1.0s)
 thread 'exe_deleted' (409) panicked at a.rs:3:4:
 mount: bad option
