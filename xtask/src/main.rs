@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask tidy`, `cargo xtask fuzz` and `cargo xtask hostpath`.
+//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath` and `vm`.
 
 #![allow(
     clippy::print_stdout,
@@ -9,6 +9,7 @@
 mod fuzz;
 mod hostpath;
 mod tidy;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,13 +20,18 @@ const USAGE: &str = "\
 usage: cargo xtask tidy
        cargo xtask fuzz [TARGET...] [--seconds N] [--jobs N]
        cargo xtask hostpath [--count N] [--seed S] [--only K] [--stop-at-first]
-                            [--keep] [--self-check] [--whose PROGRAM]
+                            [--keep] [--self-check] [--as-it-builds]
+                            [--timeout SECONDS] [--whose PROGRAM]
+       cargo xtask vm [5.10|6.1|backport...] [--stacks N] [--update]
+                      [--output DIR]
 
 tidy      checks the house rules that neither rustc nor clippy know
 fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
           10 seconds each unless told; crashes go to fuzz/crashes/TARGET/
 hostpath  builds random overlay stacks with running programs and judges what
-          `whose exe` says of each, by what the program finds in its memory";
+          `whose exe` says of each, by what the program finds in its memory
+vm        judges `whose exe` on the older kernels that Debian packages, in
+          emulated machines; the results are kept in docs/kernels";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         "tidy" if rest.is_empty() => project().and_then(|root| tidy::run(&root)),
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
         "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
+        "vm" => project().and_then(|root| vm::run(&root, rest)),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(true)

@@ -71,13 +71,22 @@ pub(crate) fn layer(layer: &Layer) -> Value {
     Value::Object(object)
 }
 
+/// What an older kernel does not tell of another namespace's mount is null.
+fn put_told(object: &mut Map<String, Value>, key: &str, text: &BString) {
+    if text.is_empty() {
+        object.insert(key.into(), Value::Null);
+    } else {
+        put_bytes(object, key, text);
+    }
+}
+
 fn mount(mount: &FileMount) -> Value {
     let mut object = Map::new();
     put_bytes(&mut object, "type", &mount.kind);
-    put_bytes(&mut object, "source", &mount.source);
+    put_told(&mut object, "source", &mount.source);
     object.insert("device".into(), device(mount.device));
     put_bytes(&mut object, "root", &mount.root);
-    put_bytes(&mut object, "point", &mount.point);
+    put_told(&mut object, "point", &mount.point);
     Value::Object(object)
 }
 

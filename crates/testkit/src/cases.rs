@@ -1,5 +1,6 @@
 //! Many named cases against one thing that is dear to start, each reported.
 
+use crate::require::{Needs, skip};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -22,6 +23,18 @@ impl Cases {
             passed: 0,
             failed: Vec::new(),
             only: std::env::var("WHOSE_CASE").ok().filter(|word| !word.is_empty()),
+        }
+    }
+
+    /// Runs one case where all that it needs is there, and names it with the reason otherwise.
+    ///
+    /// # Panics
+    /// With `WHOSE_CI=1`, when something is missing.
+    pub fn case_with(&mut self, needs: &[&str], name: &str, body: impl FnOnce()) {
+        let missing = |need: &&str| Needs(need).missing().map(|why| format!("{need}: {why}"));
+        match needs.iter().find_map(missing) {
+            Some(why) => skip(&format!("{}/{name}", self.suite), &why),
+            None => self.case(name, body),
         }
     }
 

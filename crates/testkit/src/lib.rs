@@ -40,4 +40,4 @@ mod require;
 pub mod trace;
 pub mod users;
 
-pub use require::{Needs, require, skip, which};
+pub use require::{Needs, kernel, require, skip, which};

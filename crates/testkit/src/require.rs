@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 /// What a test can ask for by name.
 ///
 /// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`,
-/// `overlay`, `btrfs`, `loop`; any other name is taken for a program that must be on the path.
+/// `overlay`, `btrfs`, `loop`, `linux-6.1` for a kernel of that release or later; any other name is
+/// taken for a program that must be on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs<'a>(pub &'a str);
 
@@ -45,9 +46,25 @@ impl Needs<'_> {
                 (!Path::new("/proc/self/ns/mnt").exists())
                     .then(|| "the kernel has no mount namespaces".to_owned())
             }),
+            release if release.starts_with("linux-") => {
+                let wanted = parse_release(&release["linux-".len()..]);
+                let own = kernel();
+                (own < wanted).then(|| format!("the kernel is {}.{}", own.0, own.1))
+            }
             program => which(program).is_none().then(|| format!("`{program}` is not installed")),
         }
     }
+}
+
+/// The release of the running kernel, e.g. `(6, 1)`.
+#[must_use]
+pub fn kernel() -> (u32, u32) {
+    parse_release(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn parse_release(text: &str) -> (u32, u32) {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Finds a program on the usual path of root.
@@ -90,13 +107,19 @@ pub fn skip(name: &str, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Needs, which};
+    use super::{Needs, kernel, parse_release, which};
 
     #[test]
     fn a_missing_program_is_named() {
         let why = Needs("no-such-program-anywhere").missing().unwrap();
         assert!(why.contains("no-such-program-anywhere"), "{why}");
         assert_eq!(Needs("sh").missing(), None);
+        assert_eq!(Needs("linux-3.0").missing(), None);
+        let (major, minor) = kernel();
+        let why = Needs("linux-999.0").missing().unwrap();
+        assert_eq!(why, format!("the kernel is {major}.{minor}"));
+        assert!(parse_release("5.10.0-46-amd64") < parse_release("5.11"));
+        assert!(parse_release("6.9.1") < parse_release("6.10"));
         assert!(which("sh").unwrap().is_absolute());
     }
 }

@@ -282,13 +282,13 @@ fn a_users_own_docker_captured() {
         }
         capture.compare_part(&mut facts, &["ls", "-a", "--json", &name], "/containers");
         let owner = capture.ask(&["ps", "--no-headers", "-o", "owner", &pid]).stdout_str();
-        facts.same("owner", owner.trim(), &format!("{}@{name}", rootless.user)[..]);
+        facts.same("owner", owner.trim(), &format!("{}@{name}", rootless.user())[..]);
         facts.finish(150);
     });
     cases.case("one process", || {
         let capture = Capture::of(&[&pid], None, 0);
         let told = capture.ask(&["--json", &pid]).expect_code(0).json();
-        assert_eq!(told["answers"][0]["owner"]["user"], rootless.user.as_str(), "{told:#}");
+        assert_eq!(told["answers"][0]["owner"]["user"], rootless.user(), "{told:#}");
         keep(&[&name, &pid], "debian-12-docker-rootless");
     });
     drop(rootless);

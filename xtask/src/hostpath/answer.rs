@@ -43,7 +43,7 @@ impl fmt::Display for Answer {
 }
 
 /// Asks for the binaries of these processes, in one run.
-pub(super) fn ask(whose: &Path, pids: &[u32]) -> Result<Vec<Answer>> {
+pub(super) fn ask(whose: &Path, pids: &[u32], timeout: Option<u32>) -> Result<Vec<Answer>> {
     if pids.is_empty() {
         return Ok(Vec::new());
     }
@@ -51,6 +51,7 @@ pub(super) fn ask(whose: &Path, pids: &[u32]) -> Result<Vec<Answer>> {
         .args(["--kill-after=5", TIME])
         .arg(whose)
         .args(["exe", "--json"])
+        .args(timeout.map(|seconds| format!("--timeout={seconds}")))
         .args(pids.iter().map(u32::to_string))
         .stdin(Stdio::null())
         .output()

@@ -40,6 +40,10 @@ struct Options {
     stop_at_first: bool,
     keep: bool,
     self_check: bool,
+    /// Stacks that can't be built as planned are left out, as on a kernel that lacks something.
+    as_it_builds: bool,
+    /// How long `whose` may take for a batch, instead of what it usually takes at most.
+    timeout: Option<u32>,
     whose: Option<PathBuf>,
 }
 
@@ -91,6 +95,8 @@ fn options(words: &[String]) -> Result<Options> {
         stop_at_first: false,
         keep: false,
         self_check: false,
+        as_it_builds: false,
+        timeout: None,
         whose: None,
     };
     let mut words = words.iter();
@@ -104,6 +110,8 @@ fn options(words: &[String]) -> Result<Options> {
             "--stop-at-first" => options.stop_at_first = true,
             "--keep" => options.keep = true,
             "--self-check" => options.self_check = true,
+            "--timeout" => options.timeout = Some(value()?.parse().context("--timeout")?),
+            "--as-it-builds" => options.as_it_builds = true,
             other => bail!("hostpath has no option {other}"),
         }
     }
@@ -144,11 +152,17 @@ fn play(
     let disks = world.disks();
     let mut scenes = Vec::new();
     for number in numbers {
-        scenes.push(Scene::build(world, plan::plan(options.seed, *number, &disks))?);
+        let scene = Scene::build(world, plan::plan(options.seed, *number, &disks))?;
+        if options.as_it_builds && !scene.broken.is_empty() {
+            table.left_out += 1;
+            scene.clear(world)?;
+            continue;
+        }
+        scenes.push(scene);
     }
     let pids: Vec<u32> = scenes.iter().flat_map(Scene::pids).collect();
     let mut answers = match whose {
-        Some(whose) => answer::ask(whose, &pids)?,
+        Some(whose) => answer::ask(whose, &pids, options.timeout)?,
         None => Vec::new(),
     }
     .into_iter();

@@ -35,6 +35,8 @@ pub(super) struct Table {
     pub(super) stacks: usize,
     /// Stacks that could not be built as planned.
     pub(super) broken: usize,
+    /// Stacks that could not be built and were to be left out then.
+    pub(super) left_out: usize,
     /// Stacks something was said about.
     pub(super) complaints: Vec<u64>,
     /// Those of them with more than a path that is right and not proven.
@@ -98,7 +100,7 @@ impl Table {
         format!(
             "{} stacks, {} programs, {} wrong, {} of {} proven by {}, {} null without a label, \
              {} null with one ({} told as a view, {} proven all the same), {} fields wrong, \
-             {} stacks not built",
+             {} stacks not built, {} left out",
             self.stacks,
             self.total.count,
             self.total.wrong,
@@ -110,7 +112,8 @@ impl Table {
             expected(|e| e.view),
             expected(|e| e.proven),
             self.total.mismatch,
-            self.broken
+            self.broken,
+            self.left_out
         )
     }
 

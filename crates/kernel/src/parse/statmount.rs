@@ -5,16 +5,20 @@ use bstr::{BString, ByteSlice};
 use super::mountinfo::Mount;
 use crate::error::Malformed;
 
-/// What is asked for: super block, mount, its root and point, type, subtype, source, options.
-pub const MASK: u64 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | 0x100 | 0x200 | 0x400;
+/// What is asked for: super block, mount, its root and point, type, subtype, source, options in both
+/// forms.
+pub const MASK: u64 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | 0x80 | 0x100 | 0x200 | 0x400;
 /// What must have been given: all but the subtype and the source, which not every mount has.
 const REQUIRED: u64 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20;
-/// The options, one by one: kernel 6.13.
+/// The options as mountinfo has them: kernel 6.11.
+const OPTIONS: u64 = 0x80;
+/// The options, one by one and as they were typed: kernel 6.13.
 const OPTION_ARRAY: u64 = 0x400;
 /// Bytes before the strings.
 const FIXED: usize = 512;
 
-/// Parses it into what a line of mountinfo says, the mount point from the namespace's root.
+/// Parses it into what a line of mountinfo says, the mount point from the namespace's root. Before
+/// 6.13 the source is not given, and the point is empty where that root does not lead to it.
 ///
 /// # Errors
 /// [`Malformed`] when a field that was asked for is missing, or a string has no end.
@@ -43,7 +47,7 @@ pub fn parse(bytes: &[u8]) -> Result<Mount, Malformed> {
         fs_type.extend_from_slice(&subtype);
     }
     let super_options = if mask & OPTION_ARRAY == 0 {
-        BString::default()
+        text(4, OPTIONS)?
     } else {
         options(bytes, word(128)?, word(132)?)?
     };
@@ -117,6 +121,20 @@ mod tests {
         );
         let overlay = overlay::parse(mount.super_options.as_ref());
         assert_eq!(overlay.lowers, ["/a,b", "/c:d"]);
+        assert_eq!(overlay.upper.unwrap(), "/u");
+    }
+
+    #[test]
+    fn options_in_one_text_where_there_is_no_array() {
+        let mut bytes = sample();
+        bytes[8..16].copy_from_slice(&(MASK & !0x600).to_ne_bytes());
+        let at = u32::try_from(bytes.len() - FIXED).unwrap();
+        bytes[4..8].copy_from_slice(&at.to_ne_bytes());
+        bytes.extend_from_slice(b"ro,lowerdir=/a\\054b:/c,upperdir=/u\0");
+        let mount = parse(&bytes).unwrap();
+        assert_eq!(mount.source, "");
+        let overlay = overlay::parse(mount.super_options.as_ref());
+        assert_eq!(overlay.lowers, ["/a,b", "/c"]);
         assert_eq!(overlay.upper.unwrap(), "/u");
     }
 

@@ -11,7 +11,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("13a memfd", || memfd(markers));
     cases.case("no program at all", no_program);
     cases.case("13b O_TMPFILE", || tmpfile(markers));
-    cases.case("13b O_TMPFILE in a stack", || tmpfile_in_stack(markers));
+    cases.case_with(&["linux-6.2"], "13b O_TMPFILE in a stack", || tmpfile_in_stack(markers));
     if require(&["loop", "mkfs.ext4"]) {
         cases.case("15, T18 an image mounted in private", || image(markers));
         cases.case("15, T18 a layer in an image mounted in private", || layer_in_image(markers));

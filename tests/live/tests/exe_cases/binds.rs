@@ -9,7 +9,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("10a a directory and a file bound into a stack", || bound(markers));
     cases.case("10b a private tmpfs", || private(markers));
     cases.case("10c a directory of another stack", || of_a_stack(markers));
-    cases.case("16a idmapped bind and idmapped layer", || idmapped(markers));
+    cases.case_with(&["linux-5.19"], "16a idmapped bind and idmapped layer", || idmapped(markers));
     cases.case("17a, T7 lazily unmounted", || detached(markers));
     cases.case("17b, T8 over-mounted", || over_mounted(markers));
     cases.case("17b over-mounted stack", || over_mounted_stack(markers));

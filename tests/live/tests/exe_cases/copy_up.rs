@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use whose_live_tests::judge::{about, exe};
 use whose_testkit::cases::Cases;
 use whose_testkit::marker::{Lab, Markers};
-use whose_testkit::require;
+use whose_testkit::{kernel, require};
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("5a, 5b, T2 copied up behind a running process", || behind(markers));
@@ -14,7 +14,7 @@ pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("5c and then removed", || then_removed(markers));
     cases.case("5d opened for writing", || busy(markers));
     cases.case("T3 modified, then run", || modified(markers));
-    cases.case("16b, T11 in a user namespace", || user_namespace(markers));
+    cases.case_with(&["linux-5.11"], "16b, T11 in a user namespace", || user_namespace(markers));
     cases.case("on another file system", || another(markers));
     if require(&["btrfs", "loop", "mkfs.btrfs"]) {
         cases.case("T19 layers on btrfs", || reflink(markers));
@@ -97,8 +97,15 @@ fn busy(markers: &Markers) {
     lab.sh(&overlay(&["l"], ""));
     let running = lab.run("exec m/x");
     let said = lab.sh("(printf Z >>m/x) 2>&1 || true");
+    let claim = about(&running).at(lab.path("l/x")).lower(0, 1);
+    if kernel() < (5, 15) {
+        // The layer's file is kept from writers, not the stack's: it is copied up.
+        assert!(said.is_empty() && lab.path("u/x").exists(), "{said}");
+        claim.copied_up("after-start").is_proven();
+        return;
+    }
     assert!(said.contains("busy") && !lab.path("u/x").exists(), "{said}");
-    about(&running).at(lab.path("l/x")).lower(0, 1).copied_up("no").is_proven();
+    claim.copied_up("no").is_proven();
 }
 
 fn modified(markers: &Markers) {

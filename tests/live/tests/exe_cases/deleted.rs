@@ -3,6 +3,7 @@
 use super::{HostMount, exe_link, inside, overlay};
 use whose_live_tests::judge::about;
 use whose_testkit::cases::Cases;
+use whose_testkit::kernel;
 use whose_testkit::marker::{Lab, Markers};
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
@@ -138,8 +139,11 @@ fn upper_gone(markers: &Markers) {
             lowerdir=$LAB/l,upperdir=$LAB/t/u,workdir=$LAB/t/w m; mv new m/x");
     let running = lab.run("exec m/x");
     let told = about(&running).has_none();
-    assert_eq!(told["layer_path"], lab.path("t/u/x").to_str().unwrap(), "{told:#}");
-    assert!(told["layer_ns"].is_string(), "{told:#}");
+    // An older kernel shows the layer's inode, and tmpfs opens none by its number.
+    if kernel() >= (6, 6) {
+        assert_eq!(told["layer_path"], lab.path("t/u/x").to_str().unwrap(), "{told:#}");
+        assert!(told["layer_ns"].is_string(), "{told:#}");
+    }
     lab.sh("umount -l t");
     about(&running).has_none();
     // One that the host had mounted too.

@@ -31,9 +31,9 @@ const NAMES: &[&[u8]] = &[
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
     cases.case("20, T12 names of programs", || programs(markers));
-    cases.case("20 names of layers, by the new mount API", || layers(markers));
+    cases.case_with(&["linux-6.7"], "20 names of layers, by the new mount API", || layers(markers));
     cases.case("T14 escaped names of layers", || escaped(markers));
-    cases.case("T12 newline and its escape side by side", || twins(markers));
+    cases.case_with(&["linux-5.11"], "T12 newline and its escape side by side", || twins(markers));
     cases.case("a path of 5,000 bytes", || long(markers));
     cases.case("a path of 5,000 bytes in a stack", || long_in_stack(markers));
     cases.case("a name of 255 bytes", || longest_name(markers));

@@ -7,14 +7,22 @@ use whose_testkit::marker::{Lab, Markers};
 use whose_testkit::require;
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
-    for options in
-        ["uuid=off", "uuid=null", "uuid=on", "uuid=auto", "volatile", "index=on,nfs_export=on"]
-    {
-        cases.case(&format!("mounted with {options}"), || with(markers, options));
+    for (options, release) in [
+        ("uuid=off", "linux-5.11"),
+        ("uuid=null", "linux-6.6"),
+        ("uuid=on", "linux-5.11"),
+        ("uuid=auto", "linux-6.6"),
+        ("volatile", "linux-5.10"),
+        ("index=on,nfs_export=on", "linux-4.19"),
+    ] {
+        let name = format!("mounted with {options}");
+        cases.case_with(&[release], &name, || with(markers, options));
     }
     cases.case("layers spelled in odd ways", || spelled(markers));
     cases.case("a stack mounted elsewhere since", || moved(markers));
-    cases.case("opaque directories without handles", || opaque_unprivileged(markers));
+    cases.case_with(&["linux-5.11"], "opaque directories without handles", || {
+        opaque_unprivileged(markers)
+    });
     cases.case("two of one layer's files alike", || alike(markers));
     if require(&["loop", "mkfs.ext4"]) {
         cases.case("two file systems of one UUID", || clones(markers, EXT4));

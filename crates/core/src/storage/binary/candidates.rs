@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::Host;
 use whose_kernel::object::Object;
 use whose_kernel::parse::handle::LayerHandle;
 use whose_kernel::parse::mountinfo::{Mount, strip};
@@ -43,15 +44,10 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Whether it lies below a writable layer.
-    pub(super) fn is_lower(&self) -> bool {
-        matches!(self.role, Some(FileRole::Lower | FileRole::Data))
-    }
-
-    fn new(object: Object, role: FileRole, on_host: bool) -> Self {
+    fn new(object: Object, role: impl Into<Option<FileRole>>, on_host: bool) -> Self {
         Self {
             object,
-            role: Some(role),
+            role: role.into(),
             is_handle: false,
             is_sure: false,
             is_merged: false,
@@ -61,6 +57,11 @@ impl Candidate {
             better_name: None,
             other_names: Vec::new(),
         }
+    }
+
+    /// Whether it is a file of a lower layer.
+    pub(super) fn is_lower(&self) -> bool {
+        matches!(self.role, Some(FileRole::Lower | FileRole::Data))
     }
 }
 
@@ -140,6 +141,12 @@ impl<'h> Look1<'h> {
         }
         let Ok(handle) = self.exe.handle() else {
             candidates.list.extend(self.by_mount_table());
+            if self.mounted.mount.is_none() {
+                // Perhaps an overlay's, mounted nowhere any more or hidden by a chroot.
+                for (object, on_host) in self.mapped_files(file_systems) {
+                    candidates.list.push(Candidate::new(object, None, on_host));
+                }
+            }
             return candidates;
         };
         if let Ok(Some(layer)) = handle.parse_layer() {
@@ -198,7 +205,11 @@ impl<'h> Look1<'h> {
     fn overlay(&'h self, mount: &Mount, file_systems: &FileSystems<'_>) -> Candidates<'h> {
         let overlay_root = self.mounted.mount_root(self, mount);
         let layer = self.exe_layer();
-        let found = layer.as_ref().map(|l| opened(l, file_systems)).unwrap_or_default();
+        // Without a handle of the layer's file maps may show its inode.
+        let found = match &layer {
+            Some(layer) => opened(layer, file_systems),
+            None => self.mapped_files(file_systems),
+        };
         let stack = Stack::new(
             self.host,
             (self.root, self.mounted.ns_root.as_ref()),
@@ -216,7 +227,7 @@ impl<'h> Look1<'h> {
                 self.by_handle(&mut candidates, (&layer, found), &stack, &paths);
                 candidates.lower_is_shown &= known && self.mounted.mount.is_some();
             }
-            None => self.by_mapped_inode(&mut candidates, file_systems),
+            None => add_mapped(self.host, &mut candidates, found, &stack),
         }
         for candidate in &mut candidates.list {
             self.prefer_own_name(candidate, &stack);
@@ -358,12 +369,12 @@ impl<'h> Look1<'h> {
 
     /// Before 6.8 maps shows the layer's device and inode. ext4 and btrfs open a handle of generation
     /// 0; the kernel's path is then the file's.
-    fn by_mapped_inode(&self, candidates: &mut Candidates<'_>, file_systems: &FileSystems<'_>) {
-        let Some(mapping) = self.memory.main() else { return };
+    fn mapped_files(&self, file_systems: &FileSystems<'_>) -> Vec<(Object, bool)> {
+        let Some(mapping) = self.memory.main() else { return Vec::new() };
         let of_overlay = self.mounted.mount.as_ref().is_some_and(|m| m.device == mapping.device);
-        let Ok(ino) = u32::try_from(mapping.inode) else { return };
+        let Ok(ino) = u32::try_from(mapping.inode) else { return Vec::new() };
         if of_overlay {
-            return;
+            return Vec::new();
         }
         // FILEID_INO32_GEN of include/linux/exportfs.h.
         let bytes = [ino.to_ne_bytes(), 0_u32.to_ne_bytes()].concat();
@@ -371,9 +382,7 @@ impl<'h> Look1<'h> {
         let is_it = |o: &Object| {
             o.look().is_ok_and(|l| (l.device, l.ino) == (mapping.device, mapping.inode))
         };
-        for (object, on_host) in file_systems.open(&handle, Some(mapping.device), &is_it) {
-            candidates.list.push(Candidate::new(object, FileRole::Lower, on_host));
-        }
+        file_systems.open(&handle, Some(mapping.device), &is_it)
     }
 
     /// No handle is given: every regular file that the layers have at the path.
@@ -532,6 +541,29 @@ fn layer_files(candidates: &mut Candidates<'_>, layer: &LayerHandle, found: Vec<
     for (object, on_host) in found {
         let mut candidate = Candidate::new(object, role, on_host);
         (candidate.is_handle, candidate.is_sure) = (only, only && layer.upper);
+        candidates.list.push(candidate);
+    }
+}
+
+/// The files that maps names, unless they were found in the layers. Which layer one is in is told by
+/// the directory that holds it, or not at all.
+fn add_mapped(
+    host: &Host,
+    candidates: &mut Candidates<'_>,
+    files: Vec<(Object, bool)>,
+    stack: &Stack<'_>,
+) {
+    for (object, on_host) in files {
+        let Ok(look) = object.look() else { continue };
+        if candidates.list.iter().any(|c| c.object.look().is_ok_and(|l| l.is(&look))) {
+            continue;
+        }
+        let path = object.path().ok().flatten();
+        let role = path.and_then(|path| stack.role_beneath(path.as_ref()));
+        let upper = matches!(role, Some(FileRole::Upper | FileRole::UpperIndex));
+        let copied = upper && walk::was_copied(host, &object, stack.options.userxattr);
+        let mut candidate = Candidate::new(object, role, on_host);
+        candidate.says_copied = copied;
         candidates.list.push(candidate);
     }
 }

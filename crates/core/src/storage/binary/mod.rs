@@ -6,6 +6,7 @@
 //! or by handle. What can't be proven is listed as a candidate and never given as the path.
 
 mod candidates;
+mod copies;
 mod filesystems;
 mod fuse;
 pub mod hash;
@@ -27,10 +28,9 @@ use whose_kernel::worker::exam::Way;
 use whose_kernel::{Class, Host, ReadError};
 
 use crate::model::gap::what;
-use crate::model::{
-    CopiedUp, Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer, Verified,
-};
+use crate::model::{Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer, Verified};
 use candidates::{Candidate, Candidates};
+use copies::Handles;
 use filesystems::FileSystems;
 use memory::{By, Compared, Memory};
 use mounted::{DELETED, Mounted};
@@ -77,27 +77,6 @@ enum Problem {
 const ASIDE: Option<Duration> = Some(Duration::from_millis(500));
 /// Looks a process may take part in before it is said to be changing.
 const LOOKS: usize = 3;
-
-/// What the kernel's handle of `exe` says; see [`Candidates`].
-#[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "independent observations")]
-struct Handles {
-    is_whole: bool,
-    is_lower: bool,
-    lower_is_shown: bool,
-    copied: bool,
-}
-
-impl Handles {
-    fn of(candidates: &Candidates<'_>) -> Self {
-        Self {
-            is_whole: candidates.handle_is_whole,
-            is_lower: candidates.handle_is_lower,
-            lower_is_shown: candidates.lower_is_shown,
-            copied: candidates.copied,
-        }
-    }
-}
 
 /// Finds and proves the file that a process runs. `None` for what runs no file: a kernel thread, a
 /// zombie, a process that is gone.
@@ -310,8 +289,8 @@ impl Look1<'_> {
         let Candidates { list, last, stack, problem, handle_fits_nothing, .. } = candidates;
         let known: Vec<BString> = list.iter().filter_map(|c| c.object.path().ok()?).collect();
         let wider = || stack.as_ref().map(|s| self.wider(s, &known, file_systems));
-        let wider = std::iter::once_with(wider).flatten().flatten();
-        for candidate in list.into_iter().chain(wider).chain(last) {
+        let others = std::iter::once_with(wider).flatten().flatten();
+        for candidate in list.into_iter().chain(others).chain(last) {
             match self.memory.compare(&candidate.object, candidate.is_merged || self.odd_inodes()) {
                 Compared::Mapped(by) => {
                     let how = if by == By::Page { Verified::Page } else { Verified::MappedInode };
@@ -319,9 +298,9 @@ impl Look1<'_> {
                         file.why = Some(self.memory_why(&candidate));
                     }
                     candidate.by_path.iter().for_each(|p| self.note_name(p));
-                    file.copied_up = self.copied_up(&candidate, handles, stack.as_ref());
-                    if candidate.is_lower() && file.copied_up != Some(CopiedUp::No) {
-                        // Both open the copy, if there is one, and it does not run.
+                    let others = || wider().into_iter().flatten();
+                    file.copied_up = self.copied_up(&candidate, handles, stack.as_ref(), others);
+                    if self.may_open_another(&candidate, file.copied_up) {
                         (file.via_proc, file.merged) = (None, None);
                     }
                     self.tell(&mut file, &candidate, how, handles, stack.as_ref());
@@ -343,7 +322,8 @@ impl Look1<'_> {
             .position(|(c, _)| c.is_handle && !c.is_merged && (c.is_sure || shown()));
         if let Some(at) = by_handle.filter(|_| disproven.is_empty()) {
             let (candidate, why) = undecided.swap_remove(at);
-            file.copied_up = self.copied_up(&candidate, handles, stack.as_ref());
+            let others = std::iter::empty;
+            file.copied_up = self.copied_up(&candidate, handles, stack.as_ref(), others);
             self.tell(&mut file, &candidate, Verified::Handle, handles, stack.as_ref());
             file.why = Some(why.into());
             return of(file);
@@ -376,49 +356,6 @@ impl Look1<'_> {
         file.host = Fact::Unread(gap);
         file.why = Some(why);
         of(file)
-    }
-
-    /// Whether `exe` has the name still that it was started by: a copy of it would be found there.
-    fn is_named(&self) -> bool {
-        self.exe_look.nlink > 0 && !self.text.ends_with(mounted::DELETED)
-    }
-
-    /// Whether the overlay copied the file up. `None` where that can't be told.
-    fn copied_up(
-        &self,
-        winner: &Candidate,
-        handles: Handles,
-        stack: Option<&stack::Stack<'_>>,
-    ) -> Option<CopiedUp> {
-        match winner.role? {
-            // The numbers and the handle of a copy stay those of the lower file.
-            FileRole::Upper | FileRole::UpperIndex => {
-                let copy = winner.says_copied || handles.is_lower || self.shows_another(winner);
-                Some(if copy { CopiedUp::BeforeStart } else { CopiedUp::No })
-            }
-            FileRole::Lower | FileRole::Data => {
-                // What `exe` opens today is the copy, if there is one.
-                match self.memory.is_opened(&self.exe, &winner.object) {
-                    Some(true) => Some(CopiedUp::No),
-                    Some(false) => Some(CopiedUp::AfterStart),
-                    None if handles.copied && self.is_named() => Some(CopiedUp::AfterStart),
-                    None if handles.lower_is_shown => Some(CopiedUp::No),
-                    None => {
-                        stack.is_some_and(|s| s.options.upper.is_none()).then_some(CopiedUp::No)
-                    }
-                }
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether maps shows the number of another file for this upper one.
-    fn shows_another(&self, winner: &Candidate) -> bool {
-        let overlay = self.mounted.overlay().map(|m| m.device);
-        let shown = self.memory.main().filter(|m| Some(m.device) == overlay);
-        // An overlay may put the number of a file system into the topmost bits.
-        let differs = |ino: u64| shown.is_some_and(|m| (m.inode ^ ino) & 0xffff_ffff != 0);
-        winner.object.look().is_ok_and(|l| differs(l.ino))
     }
 
     /// The host paths of candidates that could not be decided about.

@@ -10,6 +10,7 @@ use whose_kernel::parse::overlay::Overlay;
 use whose_kernel::worker::exam::Way;
 
 use super::filesystems::FileSystems;
+use crate::model::FileRole;
 
 /// Directories that relative texts are tried from, at most.
 const BASES: usize = 64;
@@ -87,6 +88,22 @@ impl<'h> Stack<'h> {
             base,
             target_first,
         }
+    }
+
+    /// Which part of the stack holds this path of the host: of directories one in another the
+    /// innermost.
+    pub(super) fn role_beneath(&self, path: &BStr) -> Option<FileRole> {
+        if !self.is_placed() {
+            return None;
+        }
+        let index = self.work().map(|dir| joined(&dir.path, b"index"));
+        let upper = self.upper().map(|dir| (&dir.path, FileRole::Upper));
+        let index = index.as_ref().map(|path| (path, FileRole::UpperIndex));
+        let lowers = self.lowers().iter().flatten().map(|dir| (&dir.path, FileRole::Lower));
+        let data = self.data().iter().flatten().map(|dir| (&dir.path, FileRole::Data));
+        let dirs = upper.into_iter().chain(index).chain(lowers).chain(data);
+        let holds = |(dir, _): &(&BString, FileRole)| strip(dir, path).is_some();
+        dirs.filter(holds).max_by_key(|(dir, _)| dir.len()).map(|(_, role)| role)
     }
 
     /// The same overlay, its texts read as the process itself would read them. `None` where that is
@@ -212,23 +229,34 @@ impl<'h> Stack<'h> {
 
     /// A relative text, from the directory where all of them lead somewhere.
     fn relative(&self, root: &Object, text: &BStr) -> Option<Dir> {
-        let all = || {
-            let lowers = self.options.lowers.iter().chain(&self.options.data);
-            let texts = lowers.chain(&self.options.upper).filter(|t| !t.starts_with(b"/"));
-            let texts: Vec<&BString> = texts.collect();
-            let fits = |base: &BString| {
-                let open = |t: &&BString| self.open(root, joined(base, t).as_ref()).is_some();
-                texts.iter().all(open)
-            };
-            self.bases().into_iter().find(fits)
-        };
-        match self.base.get_or_init(all) {
+        match self.base.get_or_init(|| self.fitting(root, 1).pop()) {
             Some(base) => self.open(root, joined(base, text).as_ref()),
             None => {
                 let mut paths = self.bases().into_iter().map(|base| joined(&base, text));
                 paths.find_map(|p| self.open(root, p.as_ref()))
             }
         }
+    }
+
+    /// The first directories beneath which all relative texts are directories.
+    fn fitting(&self, root: &Object, most: usize) -> Vec<BString> {
+        let lowers = self.options.lowers.iter().chain(&self.options.data);
+        let texts = lowers.chain(&self.options.upper).filter(|t| !t.starts_with(b"/"));
+        let texts: Vec<&BString> = texts.collect();
+        let fits = |base: &BString| {
+            let open = |t: &&BString| self.open(root, joined(base, t).as_ref()).is_some();
+            texts.iter().all(open)
+        };
+        self.bases().into_iter().filter(fits).take(most).collect()
+    }
+
+    /// Whether all relative texts are certain to lead to the layers: the kernel gives a handle of one,
+    /// or only one directory fits.
+    fn is_placed(&self) -> bool {
+        let mut texts = self.options.lowers.iter().chain(&self.options.upper);
+        self.top.is_some()
+            || texts.all(|t| t.starts_with(b"/"))
+            || self.fitting(self.root, 2).len() == 1
     }
 
     /// Directories that relative texts may start from: those above the upper directory and above
@@ -300,9 +328,46 @@ pub(super) fn joined(dir: &[u8], rest: &[u8]) -> BString {
 
 #[cfg(test)]
 mod tests {
-    use bstr::BStr;
+    use bstr::{BStr, BString};
+    use whose_kernel::parse::overlay;
+    use whose_kernel::{Host, Options};
 
-    use super::different_beginnings;
+    use super::{FileSystems, Stack, different_beginnings};
+    use crate::model::FileRole;
+
+    #[test]
+    fn a_file_s_place_tells_its_part_and_where_relative_texts_start() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().canonicalize().unwrap();
+        for name in ["l1", "l2/d", "u", "w"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let path = |name: &str| BString::from(dir.join(name).to_str().unwrap());
+        let host = Host::open(Options::default()).unwrap();
+        let root = host.root_object().unwrap();
+        let role = |file: &str, beneath: &str| {
+            let options = overlay::parse(BStr::new("lowerdir=l1:l2,upperdir=u,workdir=w"));
+            let file_systems = FileSystems::new(&host, &root, None, &[]);
+            let near = vec![path(file)];
+            let stack = Stack::new(&host, (&root, None), options, None, &file_systems, near);
+            stack.role_beneath(path(beneath).as_ref())
+        };
+        for (beneath, expected) in [
+            ("l2/d/x", Some(FileRole::Lower)),
+            ("u/x", Some(FileRole::Upper)),
+            ("w/index/00fb", Some(FileRole::UpperIndex)),
+            ("w/work/x", None),
+            ("l22/x", None),
+            ("x", None),
+        ] {
+            assert_eq!(role("l2/d/x", beneath), expected, "{beneath}");
+        }
+        // Two places that fit say nothing.
+        for name in ["l1", "l2", "u", "w"] {
+            std::fs::create_dir_all(dir.join("l2/d").join(name)).unwrap();
+        }
+        assert_eq!(role("l2/d/x", "l2/d/x"), None);
+    }
 
     #[test]
     fn what_a_nested_engine_s_paths_begin_with() {
