@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask tidy`, `cargo xtask fuzz` and `cargo xtask hostpath`.
+//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath` and `rig`.
 
 #![allow(
     clippy::print_stdout,
@@ -8,6 +8,7 @@
 
 mod fuzz;
 mod hostpath;
+mod rig;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -20,12 +21,18 @@ usage: cargo xtask tidy
        cargo xtask fuzz [TARGET...] [--seconds N] [--jobs N]
        cargo xtask hostpath [--count N] [--seed S] [--only K] [--stop-at-first]
                             [--keep] [--self-check] [--whose PROGRAM]
+       cargo xtask rig [--processes N] [--containers N] [--names]
+                       [--data-root DIR] [--for SECONDS] [-- COMMAND...]
 
 tidy      checks the house rules that neither rustc nor clippy know
 fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
           10 seconds each unless told; crashes go to fuzz/crashes/TARGET/
 hostpath  builds random overlay stacks with running programs and judges what
-          `whose exe` says of each, by what the program finds in its memory";
+          `whose exe` says of each, by what the program finds in its memory
+rig       a host to measure on: 10,000 processes in 500 containers unless told,
+          in real cgroups with Docker's paths; --names gives the containers
+          names, by state files in a private data root or in DIR, which is made
+          for them. It stands until Ctrl-C, SECONDS or the end of COMMAND";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +43,7 @@ fn main() -> ExitCode {
     let done = match command {
         "tidy" if rest.is_empty() => project().and_then(|root| tidy::run(&root)),
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
+        "rig" => rig::run(rest),
         "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
