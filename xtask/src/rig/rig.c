@@ -103,8 +103,8 @@ static _Noreturn void lead(int go, int report, int contained, long count)
 {
 	char byte;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* End of file: the keeper died before that was set. */
-	if (read(go, &byte, 1) != 1)
+	/* Only now may the keeper let it go: if that died before, there is an end of file. */
+	if (write(report, "d", 1) != 1 || read(go, &byte, 1) != 1)
 		_exit(1);
 	close(go);
 	setsid();
@@ -186,7 +186,9 @@ static void start(int contained, long count)
 		char line[ROOM] = "";
 		/* In its cgroups before it has children: they inherit them. */
 		if (join(pid) == 0) {
-			FILE *from = write(go[1], "g", 1) == 1 ? fdopen(report[0], "r") : NULL;
+			FILE *from = NULL;
+			if (read(report[0], line, 1) == 1 && write(go[1], "g", 1) == 1)
+				from = fdopen(report[0], "r");
 			if (from == NULL || fgets(line, sizeof line, from) == NULL)
 				printf("err group: its first process ended\n");
 			else if (strcmp(line, "ok\n") == 0)
@@ -267,8 +269,8 @@ static int clear(const char *list)
 			return 1;
 	}
 	fclose(from);
-	/* A killed process takes its time to leave; what others use stays. */
-	for (int round = 0, shared = 0; round < 6000 && shared < 100; round++) {
+	/* Killed processes take their time to leave, and an engine too; what others go on using stays. */
+	for (int round = 0, shared = 0; round < 6000 && shared < 2000; round++) {
 		left = own = 0;
 		for (size_t i = 0; i < count; i++) {
 			int others = path[i][0] == '?';
