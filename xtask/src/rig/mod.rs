@@ -6,6 +6,7 @@
 mod cgroups;
 mod compile;
 mod ending;
+mod janitor;
 mod names;
 mod room;
 mod spec;
@@ -17,9 +18,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use ending::Ending;
-use spec::{Names, Spec};
-use stand::Rig;
+pub(crate) use compile::compile;
+pub(crate) use ending::Ending;
+pub(crate) use janitor::Janitor;
+pub(crate) use spec::{Names, Spec};
+pub(crate) use stand::Rig;
 
 /// How often it is looked whether the end has come.
 const TICK: Duration = Duration::from_millis(50);

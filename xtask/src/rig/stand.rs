@@ -11,20 +11,12 @@ use whose_testkit::fixture::fake_id;
 use super::cgroups::{Cgroups, hierarchies};
 use super::compile::compile;
 use super::ending::Ending;
+use super::janitor::Janitor;
 use super::names::{DataRoot, FILES};
 use super::room;
 use super::spec::{Names, Spec};
 
 const SOURCE: &str = include_str!("rig.c");
-/// Waits until its input ends, however that comes, and removes what a rig has made.
-const JANITOR: &str = r#"
-trap '' INT TERM HUP
-read -r _
-status=0
-if [ -x "$1/rig" ]; then "$1/rig" clear "$1/cgroups" || status=1; fi
-rm -rf --one-file-system -- "$@" || status=1
-exit $status
-"#;
 /// What the processes of containers are called, by turns.
 const WORKERS: [&str; 5] = ["nginx", "postgres", "redis-server", "python3", "node"];
 
@@ -43,9 +35,9 @@ pub(crate) struct Rig {
     pub(crate) containers: Vec<Container>,
     /// The data root with the names of its containers.
     pub(crate) data_root: Option<PathBuf>,
+    cgroups: Option<Cgroups>,
     keeper: Option<Keeper>,
     janitor: Janitor,
-    dir: PathBuf,
 }
 
 impl Rig {
@@ -54,25 +46,20 @@ impl Rig {
         ensure!(rustix::process::geteuid().is_root(), "a rig makes cgroups, and needs root for it");
         let shares = spec.shares()?;
         room::check(spec.processes)?;
-        let dir = std::env::temp_dir();
-        let dir = dir.canonicalize().context("the directory for temporary files")?;
-        let dir = dir.join(format!("whose-rig-{}", std::process::id()));
-        ensure!(!dir.to_string_lossy().contains('\n'), "{} is no usable name", dir.display());
-        let data_root = match &spec.names {
-            Names::None => None,
-            Names::Private => Some(dir.join("docker")),
-            Names::At(path) => Some(std::path::absolute(path).context("the data root")?),
-        };
-        let mut waste = vec![dir.clone()];
-        if let (Names::At(_), Some(path)) = (&spec.names, &data_root) {
+        let mut waste = Vec::new();
+        if let Names::At(path) = &spec.names {
             ensure!(!path.exists(), "{} is there already", path.display());
-            waste.push(path.clone());
+            waste.push(std::path::absolute(path).context("the data root")?);
         }
-        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let janitor = Janitor::start(waste)?;
+        let janitor = Janitor::start("rig", waste.clone())?;
+        let data_root = match spec.names {
+            Names::None => None,
+            Names::Private => Some(janitor.dir().join("docker")),
+            Names::At(_) => waste.pop(),
+        };
         // From here on dropping it clears it away.
-        let (containers, keeper) = (Vec::new(), None);
-        let mut rig = Self { containers, data_root: None, keeper, janitor, dir };
+        let (containers, cgroups, keeper) = (Vec::new(), None, None);
+        let mut rig = Self { containers, data_root: None, cgroups, keeper, janitor };
         rig.build(&shares, data_root.as_deref(), ending)?;
         Ok(rig)
     }
@@ -84,8 +71,9 @@ impl Rig {
         ending: &Ending,
     ) -> Result<()> {
         let own = std::process::id();
-        let program = compile(&self.dir, "rig", SOURCE)?;
-        let root = self.dir.join("root");
+        let dir = self.janitor.dir();
+        let program = compile(dir, "rig", SOURCE)?;
+        let root = dir.join("root");
         for sub in ["", "proc", "etc"] {
             std::fs::create_dir(root.join(sub)).context("making the containers' root")?;
         }
@@ -99,7 +87,7 @@ impl Rig {
         let mut paths: Vec<String> = ids.iter().map(|id| format!("docker/{id}")).collect();
         paths.extend((0..shares.units.len()).map(unit));
         let cgroups = Cgroups::plan(hierarchies()?, &paths)?;
-        std::fs::write(self.dir.join("cgroups"), cgroups.list()).context("writing the list")?;
+        std::fs::write(dir.join("cgroups"), cgroups.list()).context("writing the list")?;
         cgroups.make()?;
         let keeper = self.keeper.insert(Keeper::start(&program)?);
         for (n, (id, count)) in ids.into_iter().zip(&shares.containers).enumerate() {
@@ -125,6 +113,7 @@ impl Rig {
         if shares.root > 0 {
             keeper.group("task", &cgroups.procs(""), &[], &format!("host {}", shares.root))?;
         }
+        self.cgroups = Some(cgroups);
         self.data_root = names.map(|names| names.path().to_owned());
         Ok(())
     }
@@ -132,6 +121,15 @@ impl Rig {
     /// Whether the processes stand: somebody may have ended their keeper.
     pub(crate) fn stands(&mut self) -> bool {
         self.keeper.as_mut().is_some_and(|keeper| matches!(keeper.child.try_wait(), Ok(None)))
+    }
+
+    /// The PIDs in a container, as the kernel has them now.
+    pub(crate) fn pids(&self, container: &Container) -> Result<Vec<u32>> {
+        let cgroups = self.cgroups.as_ref().context("the rig does not stand")?;
+        let procs = cgroups.procs(&format!("docker/{}", container.id));
+        let file = procs.first().context("there is no hierarchy")?;
+        let text = std::fs::read_to_string(file).context("reading cgroup.procs")?;
+        text.lines().map(|line| line.parse().context("a PID")).collect()
     }
 
     /// Clears it away and says what could not be.
@@ -153,49 +151,6 @@ impl Drop for Rig {
         if let Err(error) = self.end() {
             eprintln!("rig: {error:#}");
         }
-    }
-}
-
-/// Somebody who outlives this program and then removes what it has made.
-#[derive(Debug)]
-struct Janitor {
-    waste: Vec<PathBuf>,
-    child: Child,
-    stdin: Option<ChildStdin>,
-}
-
-impl Janitor {
-    fn start(waste: Vec<PathBuf>) -> Result<Self> {
-        let mut child =
-            Self::command(&waste).stdin(Stdio::piped()).spawn().context("starting the janitor")?;
-        let stdin = child.stdin.take();
-        Ok(Self { waste, child, stdin })
-    }
-
-    fn command(waste: &[PathBuf]) -> Command {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", JANITOR, "sh"])
-            .args(waste)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .current_dir("/")
-            // Neither Ctrl-C nor the end of the terminal is for it.
-            .process_group(0);
-        command
-    }
-
-    /// Has it do its work now, once.
-    fn end(&mut self) -> Result<()> {
-        let Some(stdin) = self.stdin.take() else { return Ok(()) };
-        drop(stdin);
-        let mut status = self.child.wait().context("waiting for the janitor")?;
-        if !status.success() {
-            // Somebody may have ended it: another one does it.
-            status = Self::command(&self.waste).status().context("running a janitor")?;
-        }
-        ensure!(status.success(), "not all of the rig could be cleared away");
-        Ok(())
     }
 }
 
@@ -280,7 +235,7 @@ mod tests {
             let config = std::fs::read_to_string(config).unwrap();
             assert!(config.contains(&format!("\"Name\":\"/{}\"", container.name)), "{config}");
         }
-        let (inits, dir) = (rig.containers.clone(), rig.dir.clone());
+        let (inits, dir) = (rig.containers.clone(), rig.janitor.dir().to_owned());
         let list = std::fs::read_to_string(dir.join("cgroups")).unwrap();
         rig.clear().unwrap();
         assert!(!dir.exists());
