@@ -15,7 +15,9 @@ use super::world::{World, skip};
 use crate::rig::Ending;
 
 /// The jobs that can be picked.
-pub(super) const JOBS: [&str; 5] = ["ps", "card", "pids", "exe", GROWTH];
+pub(super) const JOBS: [&str; 5] = [LISTS, "card", "pids", "exe", GROWTH];
+/// The one that needs no dockerd.
+pub(super) const LISTS: &str = "ps";
 /// The one that compares hosts.
 pub(super) const GROWTH: &str = "growth";
 
@@ -51,7 +53,7 @@ impl Bench<'_> {
     pub(super) fn run(&mut self, job: &str) -> Result<()> {
         let docker = self.world.docker.as_ref();
         match (job, docker) {
-            ("ps", _) => self.lists(),
+            (LISTS, _) => self.lists(),
             (GROWTH, _) => self.growth(),
             ("card", _) => self.cards(docker),
             ("pids", Some(docker)) => self.pids(docker),

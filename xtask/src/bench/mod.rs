@@ -100,8 +100,7 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     println!("bench: cold rows drop this machine's caches");
     for host in options.hosts() {
         let skipped = &mut report.skipped;
-        let world =
-            World::stand(host.processes, host.containers, &mut meter, &whose, &ending, skipped)?;
+        let world = World::stand(&host, &mut meter, &whose, &ending, skipped)?;
         report.docker = world.docker.as_ref().map(|docker| docker.version.clone());
         let rounds = options.rounds();
         let (meter, whose, world) = (&meter, whose.as_path(), &world);

@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use whose_testkit::Needs;
 
+use super::Host;
 use super::docker::Held;
+use super::jobs::LISTS;
 use super::meter::Meter;
 use super::places::Places;
 use crate::rig::{Ending, Names, Rig, Spec};
@@ -24,17 +26,19 @@ pub(super) struct World {
 impl World {
     /// Sets it up; the meter then runs programs on it. Why there is no dockerd is among `skipped`.
     pub(super) fn stand(
-        processes: usize,
-        containers: usize,
+        host: &Host,
         meter: &mut Meter,
         whose: &Path,
         ending: &Ending,
         skipped: &mut Vec<String>,
     ) -> Result<Self> {
+        let (processes, containers) = (host.processes, host.containers);
         let spec = Spec { processes, containers, names: Names::Private };
         let rig = Rig::stand(&spec, ending)?;
         println!("bench: {processes} processes and {containers} containers stand");
         let docker = match Needs("docker").missing() {
+            // Lists of all processes go without.
+            _ if host.jobs == [LISTS] => None,
             None => Some(Held::start()?),
             Some(why) => {
                 skip(skipped, &format!("docker: {why}"))?;
