@@ -88,7 +88,8 @@ fn wait(options: &Options, rig: &mut Rig, ending: &Ending) -> Result<bool> {
         drop(child.kill());
         drop(child.wait());
     }
-    Ok(status.is_none_or(|status| status.success()))
+    // A command that was cut off has not succeeded.
+    Ok(status.map_or(options.command.is_empty(), |status| status.success()))
 }
 
 fn options(words: &[String]) -> Result<Options> {
