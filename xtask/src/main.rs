@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath` and `vm`.
+//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath`, `vm`, `rig` and `bench`.
 
 #![allow(
     clippy::print_stdout,
@@ -6,8 +6,10 @@
     reason = "a chore talks to the person who started it"
 )]
 
+mod bench;
 mod fuzz;
 mod hostpath;
+mod rig;
 mod tidy;
 mod vm;
 
@@ -24,6 +26,10 @@ usage: cargo xtask tidy
                             [--timeout SECONDS] [--whose PROGRAM]
        cargo xtask vm [5.10|6.1|backport...] [--stacks N] [--update]
                       [--output DIR]
+       cargo xtask rig [--processes N] [--containers N] [--names]
+                       [--data-root DIR] [--for SECONDS] [-- COMMAND...]
+       cargo xtask bench [--processes N[,N...]] [--quick] [--only JOB]
+                         [--whose PROGRAM]
 
 tidy      checks the house rules that neither rustc nor clippy know
 fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
@@ -31,7 +37,14 @@ fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
 hostpath  builds random overlay stacks with running programs and judges what
           `whose exe` says of each, by what the program finds in its memory
 vm        judges `whose exe` on the older kernels that Debian packages, in
-          emulated machines; the results are kept in docs/kernels";
+          emulated machines; the results are kept in docs/kernels
+rig       a host to measure on: 10,000 processes in 500 containers unless told,
+          in real cgroups with Docker's paths; --names gives the containers
+          names, by state files in a private data root or in DIR, which is made
+          for them. It stands until Ctrl-C, SECONDS or the end of COMMAND
+bench     stands rigs and measures `whose` beside what one would run otherwise;
+          a whole run is written to benches/runs/. JOB is ps, card, pids, exe or
+          growth; --quick runs each a few times";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +55,8 @@ fn main() -> ExitCode {
     let done = match command {
         "tidy" if rest.is_empty() => project().and_then(|root| tidy::run(&root)),
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
+        "bench" => project().and_then(|root| bench::run(&root, rest)),
+        "rig" => rig::run(rest),
         "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
         "vm" => project().and_then(|root| vm::run(&root, rest)),
         "help" | "--help" | "-h" => {

@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("whose-testkit", &[]),
     ("whose-fuzz", &["whose-kernel", "whose-core"]),
     ("whose-live-tests", &["whose-testkit"]),
-    ("xtask", &[]),
+    ("xtask", &["whose-testkit"]),
 ];
 
 fn check(tree: &Tree) -> Vec<Hit> {

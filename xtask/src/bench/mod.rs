@@ -1,0 +1,228 @@
+//! `cargo xtask bench`: `whose` beside what one would run otherwise, on hosts with many processes.
+//!
+//! Whole processes are measured, ours and theirs in turn, and ratios are those of neighbours: both
+//! then had the same machine. Only what was answered is asserted, never how fast.
+
+mod docker;
+mod jobs;
+mod machine;
+mod meter;
+mod places;
+mod report;
+mod rows;
+mod stats;
+mod world;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::rig::{Ending, Janitor};
+use jobs::{Bench, GROWTH, JOBS, Rounds};
+use machine::Machine;
+use meter::Meter;
+use report::Report;
+use world::World;
+
+/// Where the pages of runs are, in the tree.
+const RUNS: &str = "benches/runs";
+/// The small host that others are compared with: processes and containers.
+const SMALL: (usize, usize) = (100, 5);
+
+/// What was typed.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    processes: Vec<usize>,
+    quick: bool,
+    only: Vec<String>,
+    whose: Option<PathBuf>,
+}
+
+impl Options {
+    fn rounds(&self) -> Rounds {
+        if self.quick {
+            Rounds { all: 3, one: 5, cold: 2 }
+        } else {
+            Rounds { all: 11, one: 31, cold: 7 }
+        }
+    }
+
+    fn wants(&self, job: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == job)
+    }
+
+    /// The hosts to measure on, in turn.
+    fn hosts(&self) -> Vec<Host> {
+        let mut hosts: Vec<Host> = Vec::new();
+        let mut add = |processes: usize, containers: usize, jobs: &[&'static str]| {
+            let jobs = jobs.iter().copied().filter(|job| self.wants(job)).collect();
+            match hosts.iter_mut().find(|h| (h.processes, h.containers) == (processes, containers))
+            {
+                Some(host) => host.jobs = jobs,
+                None => hosts.push(Host { processes, containers, jobs }),
+            }
+        };
+        add(SMALL.0, SMALL.1, &[GROWTH]);
+        for processes in &self.processes {
+            // More processes, and no more containers.
+            add(*processes, SMALL.1, &[GROWTH]);
+            add(*processes, (processes / 20).max(1), &JOBS);
+        }
+        hosts.retain(|host| !host.jobs.is_empty());
+        hosts
+    }
+}
+
+/// A host, and what is measured there.
+#[derive(Debug, PartialEq, Eq)]
+struct Host {
+    processes: usize,
+    containers: usize,
+    jobs: Vec<&'static str>,
+}
+
+/// Runs it; fails when an answer is wrong or a command fails, whatever the figures.
+pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
+    if let [word, data_root] = words
+        && word == docker::HOLD
+    {
+        return docker::hold(Path::new(data_root)).map(|()| true);
+    }
+    let options = options(words)?;
+    ensure!(rustix::process::geteuid().is_root(), "bench stands a rig, and needs root for it");
+    let (whose, built) = program(root, &options)?;
+    let ending = Ending::listen()?;
+    let machine = Machine::look(root, &whose, built)?;
+    let janitor = Janitor::start("bench", Vec::new())?;
+    let mut meter = Meter::build(janitor.dir())?;
+    let mut report = Report::default();
+    println!("bench: cold rows drop this machine's caches");
+    for host in options.hosts() {
+        let skipped = &mut report.skipped;
+        let world = World::stand(&host, &mut meter, &whose, &ending, skipped)?;
+        report.docker = world.docker.as_ref().map(|docker| docker.version.clone());
+        let rounds = options.rounds();
+        let (meter, whose, world) = (&meter, whose.as_path(), &world);
+        let (ending, report) = (&ending, &mut report);
+        let mut bench = Bench { meter, whose, world, rounds, ending, report };
+        for job in host.jobs {
+            println!("bench: {job}");
+            bench.run(job)?;
+        }
+    }
+    println!("\n{}", report.tables());
+    if options.quick || !options.only.is_empty() {
+        println!("bench: a part is no record: nothing is written to {RUNS}");
+    } else {
+        let page = report.page(&machine, &conditions(options.rounds()));
+        let path = report::keep(&root.join(RUNS), &machine.run(), &page)?;
+        println!("bench: written to {}", path.strip_prefix(root).unwrap_or(&path).display());
+    }
+    drop(janitor);
+    Ok(true)
+}
+
+fn conditions(rounds: Rounds) -> String {
+    format!(
+        "Whole processes, ours and theirs in turn: lists {} times each, answers about one {} times \
+         and cold {}\ntimes, with the caches dropped before each run. Figures are medians with \
+         what they lie between, ratios those of\nneighbours. Memory is the largest of a process \
+         and its children; what a daemon does for its client is in the\nwall time alone. The data \
+         roots of dockerd and of the rig are where engines have them by default.\n",
+        rounds.all, rounds.one, rounds.cold
+    )
+}
+
+fn options(words: &[String]) -> Result<Options> {
+    let mut options =
+        Options { processes: vec![10_000], quick: false, only: Vec::new(), whose: None };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--processes" => {
+                let numbers = value()?.split(',').map(str::parse);
+                options.processes = numbers.collect::<Result<_, _>>().context("--processes")?;
+            }
+            "--quick" => options.quick = true,
+            "--only" => {
+                let job = value()?;
+                ensure!(JOBS.contains(&job.as_str()), "jobs are {}", JOBS.join(", "));
+                options.only.push(job.clone());
+            }
+            "--whose" => options.whose = Some(PathBuf::from(value()?)),
+            other => bail!("bench has no option {other}"),
+        }
+    }
+    Ok(options)
+}
+
+/// The program to measure, and whether it was built for that: the one named, that of `WHOSE_BIN`,
+/// or a fresh release build.
+fn program(root: &Path, options: &Options) -> Result<(PathBuf, bool)> {
+    let named = options.whose.clone().or_else(|| std::env::var_os("WHOSE_BIN").map(PathBuf::from));
+    let built = named.is_none();
+    let path = match named {
+        Some(path) => path,
+        None => {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let status = Command::new(cargo)
+                .current_dir(root)
+                .args(["build", "--quiet", "--locked", "--release", "--package", "whose"])
+                .stdin(Stdio::null())
+                .status()
+                .context("running cargo")?;
+            ensure!(status.success(), "whose does not build");
+            std::env::var_os("CARGO_TARGET_DIR")
+                .map_or_else(|| root.join("target"), PathBuf::from)
+                .join("release/whose")
+        }
+    };
+    ensure!(path.is_file(), "there is no program {}", path.display());
+    Ok((path.canonicalize().context("the program to measure")?, built))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Options, options};
+
+    fn typed(text: &str) -> anyhow::Result<Options> {
+        options(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_is_typed_is_meant() {
+        let plain = typed("").unwrap();
+        assert_eq!((plain.processes, plain.quick, plain.whose), (vec![10_000], false, None));
+        let some = typed("--processes 1000,30000 --quick --only ps --only exe --whose a").unwrap();
+        assert_eq!(some.processes, [1000, 30_000]);
+        assert!(some.quick && some.wants("ps") && some.wants("exe") && !some.wants("card"));
+        assert_eq!(some.whose, Some("a".into()));
+        assert!(typed("").unwrap().wants("card"));
+    }
+
+    #[test]
+    fn a_host_stands_once_with_all_its_jobs() {
+        let hosts = |text| {
+            let told = |host: super::Host| (host.processes, host.containers, host.jobs.len());
+            typed(text).unwrap().hosts().into_iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts("--processes 100"), [(100, 5, 5)]);
+        assert_eq!(hosts("--processes 1000"), [(100, 5, 1), (1000, 5, 1), (1000, 50, 5)]);
+        assert_eq!(hosts("--processes 1000 --only ps"), [(1000, 50, 1)]);
+        assert_eq!(hosts("--processes 10 --only exe --only pids"), [(10, 1, 2)]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (text, why) in [
+            ("--fast", "bench has no option --fast"),
+            ("--only everything", "jobs are ps, card, pids, exe, growth"),
+            ("--processes", "--processes needs a value"),
+            ("--processes 1,,2", "--processes"),
+        ] {
+            assert_eq!(typed(text).unwrap_err().to_string(), why);
+        }
+    }
+}

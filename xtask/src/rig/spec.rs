@@ -1,0 +1,98 @@
+//! What is to stand, and how its processes are divided.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+/// One process of this many is outside containers.
+const OUTSIDE: usize = 20;
+/// Processes of a unit.
+const UNIT: usize = 10;
+
+/// Where the state files for names are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// There are none.
+    None,
+    /// In the rig's own directory.
+    Private,
+    /// In a directory that is made for them.
+    At(PathBuf),
+}
+
+/// A rig.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) processes: usize,
+    pub(crate) containers: usize,
+    pub(crate) names: Names,
+}
+
+/// How many processes are where.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// A number a container.
+    pub(super) containers: Vec<usize>,
+    /// A number a systemd unit.
+    pub(super) units: Vec<usize>,
+    /// In the root cgroup.
+    pub(super) root: usize,
+}
+
+impl Spec {
+    /// Divides the processes.
+    pub(super) fn shares(&self) -> Result<Shares> {
+        let outside =
+            if self.containers == 0 { self.processes } else { self.processes.div_ceil(OUTSIDE) };
+        let inside = self.processes - outside;
+        ensure!(
+            inside >= self.containers,
+            "{} processes are too few for {} containers",
+            self.processes,
+            self.containers
+        );
+        let in_units = outside / 2;
+        Ok(Shares {
+            containers: even(inside, self.containers),
+            units: even(in_units, in_units.div_ceil(UNIT)),
+            root: outside - in_units,
+        })
+    }
+}
+
+/// Divides a number into parts that differ by one at most.
+fn even(number: usize, parts: usize) -> Vec<usize> {
+    (0..parts).map(|part| number / parts + usize::from(part < number % parts)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Names, Shares, Spec};
+
+    fn shares(processes: usize, containers: usize) -> anyhow::Result<Shares> {
+        Spec { processes, containers, names: Names::None }.shares()
+    }
+
+    #[test]
+    fn every_process_has_its_place() {
+        for (processes, containers) in [(1, 0), (7, 3), (100, 5), (1000, 50), (10_000, 500)] {
+            let shares = shares(processes, containers).unwrap();
+            let all = shares.containers.iter().chain(&shares.units).sum::<usize>() + shares.root;
+            assert_eq!((all, shares.containers.len()), (processes, containers));
+            assert!(shares.containers.iter().chain(&shares.units).all(|share| *share > 0));
+        }
+    }
+
+    #[test]
+    fn one_in_twenty_is_outside() {
+        let shares = shares(10_000, 500).unwrap();
+        assert!(shares.containers.iter().all(|share| *share == 19));
+        assert_eq!((shares.units, shares.root), (vec![10; 25], 250));
+    }
+
+    #[test]
+    fn a_container_without_a_process_is_none() {
+        let why = shares(10, 10).unwrap_err().to_string();
+        assert_eq!(why, "10 processes are too few for 10 containers");
+    }
+}
