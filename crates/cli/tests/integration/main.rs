@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod capture;
+mod captured;
 mod doctor;
 mod documented;
 mod honesty;
