@@ -107,10 +107,11 @@ Examples:
   whose capture /tmp/web web     only what answers about the container web
   tar -C /tmp -cz sick           one file of it
 
-The directory is made and only its owner may read it. It holds files of /proc, of the cgroups and of
-the engines: names, arguments of processes and labels too. Values of environment variables are taken
-out of the engines' files. .whose/manifest.json tells what could not be read, .whose/facts.json which
-file each process ran.";
+The directory is made, and only its owner may read it. It holds files of /proc,
+of the cgroups and of the engines: names, arguments of processes and labels too.
+Values of environment variables are taken out of the engines' files. What could
+not be read is in .whose/manifest.json, which file each process ran in
+.whose/facts.json.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -119,8 +120,8 @@ Examples:
   whose doctor --json            the same for programs
   whose doctor --strict          exit with 3 when anything can't be read
 
-It looks at every process, container and binary as the other commands do, so it takes as long as
-they do together.";
+It reads what the other commands read of all processes and containers, so it
+takes as long as they do together.";
 
 /// Options of every command.
 #[derive(Debug, Args)]

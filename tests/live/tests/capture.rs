@@ -66,6 +66,14 @@ fn hosts(view: View) {
     cases.case("the whole host", || whole(&docker, &web, &paused, &gone));
     cases.case("some targets", || some(&docker, &web, &paused, view));
     cases.case("as an ordinary user", || as_a_user(&docker, &web));
+    cases.case("a directory of someone else's", || {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(65534), Some(65534)).unwrap();
+        let run = whose_live_tests::whose().arg("capture").arg(dir.path()).arg("1").run();
+        let run = run.expect_code(2);
+        assert!(run.stderr_str().contains("someone else's"), "{}", run.story());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    });
     cases.case("no secret is kept", || {
         let capture = Capture::of(&[&web], None, 0);
         let found = std::process::Command::new("grep")

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Class, ReadError};
+use crate::look::Look;
 
 /// A directory that was empty when it was taken.
 #[derive(Debug)]
@@ -34,16 +35,16 @@ impl Tree {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path.as_bytes(), flags, Mode::empty()).map_err(errno)?;
+        let refuse = |why: &'static str| Err(ReadError::new(path, Class::Malformed, why));
+        if Look::of(dir.as_fd()).map_err(errno)?.uid != rustix::process::geteuid().as_raw() {
+            return refuse("someone else's; name a new directory");
+        }
         let mut buffer = Vec::with_capacity(4096);
         let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry.map_err(errno)?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Err(ReadError::new(
-                    path,
-                    Class::Malformed,
-                    "not empty; name a new directory",
-                ));
+                return refuse("not empty; name a new directory");
             }
         }
         Ok(Self { dir, shown: path.into(), last: None })
