@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod build;
 mod fuzz;
 mod hostpath;
 mod rig;

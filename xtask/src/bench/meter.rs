@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::rig::compile;
+use crate::build::{STATIC, c_program};
 
 const SOURCE: &str = include_str!("meter.c");
 
@@ -53,7 +53,7 @@ pub(super) struct Meter {
 impl Meter {
     /// Builds the C program in `dir`, which is for its output too.
     pub(super) fn build(dir: &Path) -> Result<Self> {
-        let program = compile(dir, "meter", SOURCE)?;
+        let program = c_program(dir, "meter", SOURCE, STATIC)?;
         Ok(Self { program, out: dir.join("out"), namespace: None })
     }
 

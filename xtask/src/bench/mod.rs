@@ -14,10 +14,10 @@ mod stats;
 mod world;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::build;
 use crate::rig::{Ending, Janitor};
 use jobs::{Bench, GROWTH, JOBS, Rounds};
 use machine::Machine;
@@ -91,7 +91,7 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     }
     let options = options(words)?;
     ensure!(rustix::process::geteuid().is_root(), "bench stands a rig, and needs root for it");
-    let (whose, built) = program(root, &options)?;
+    let (whose, built) = build::whose(root, options.whose.as_ref())?;
     let ending = Ending::listen()?;
     let machine = Machine::look(root, &whose, built)?;
     let janitor = Janitor::start("bench", Vec::new())?;
@@ -156,31 +156,6 @@ fn options(words: &[String]) -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-/// The program to measure, and whether it was built for that: the one named, that of `WHOSE_BIN`,
-/// or a fresh release build.
-fn program(root: &Path, options: &Options) -> Result<(PathBuf, bool)> {
-    let named = options.whose.clone().or_else(|| std::env::var_os("WHOSE_BIN").map(PathBuf::from));
-    let built = named.is_none();
-    let path = match named {
-        Some(path) => path,
-        None => {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
-                .current_dir(root)
-                .args(["build", "--quiet", "--locked", "--release", "--package", "whose"])
-                .stdin(Stdio::null())
-                .status()
-                .context("running cargo")?;
-            ensure!(status.success(), "whose does not build");
-            std::env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| root.join("target"), PathBuf::from)
-                .join("release/whose")
-        }
-    };
-    ensure!(path.is_file(), "there is no program {}", path.display());
-    Ok((path.canonicalize().context("the program to measure")?, built))
 }
 
 #[cfg(test)]

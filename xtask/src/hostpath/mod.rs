@@ -13,11 +13,12 @@ mod table;
 mod world;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::build;
 use answer::Answer;
 use judge::Verdict;
 use scene::Scene;
@@ -50,7 +51,8 @@ struct Options {
 /// Runs it; says whether every answer was right and enough of them were proven.
 pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     let options = options(words)?;
-    let whose = if options.self_check { None } else { Some(program(root, &options)?) };
+    let whose =
+        if options.self_check { None } else { Some(build::whose(root, options.whose.as_ref())?.0) };
     world::apart()?;
     let began = Instant::now();
     let mut world = World::make()?;
@@ -116,29 +118,6 @@ fn options(words: &[String]) -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-/// The program to judge: the one named, that of `WHOSE_BIN`, or a fresh release build.
-fn program(root: &Path, options: &Options) -> Result<PathBuf> {
-    let named = options.whose.clone().or_else(|| std::env::var_os("WHOSE_BIN").map(PathBuf::from));
-    let path = match named {
-        Some(path) => path,
-        None => {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let status = Command::new(cargo)
-                .current_dir(root)
-                .args(["build", "--quiet", "--locked", "--release", "--package", "whose"])
-                .stdin(Stdio::null())
-                .status()
-                .context("running cargo")?;
-            ensure!(status.success(), "whose does not build");
-            std::env::var_os("CARGO_TARGET_DIR")
-                .map_or_else(|| root.join("target"), PathBuf::from)
-                .join("release/whose")
-        }
-    };
-    ensure!(path.is_file(), "there is no program {}", path.display());
-    path.canonicalize().context("the program to judge")
 }
 
 /// Builds a batch of stacks, has them judged, and clears them away; says whether all is well.

@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+
+use crate::build::c_program;
 
 const MARKED: &str = include_str!("../../../crates/testkit/c/marked.c");
 const STAGE: &str = include_str!("../../../crates/testkit/c/stage.c");
@@ -28,8 +30,8 @@ impl Programs {
         let small = ["-static", "-nostdlib", "-nostartfiles", "-ffreestanding", "-no-pie"];
         let plain = ["-fno-pie", "-fno-stack-protector", "-Wl,--build-id=none"];
         let flags: Vec<&str> = small.into_iter().chain(plain).collect();
-        let marked = compile(dir, "marked", MARKED, &flags)?;
-        let stage = compile(dir, "stage", STAGE, &[])?;
+        let marked = c_program(dir, "marked", MARKED, &flags)?;
+        let stage = c_program(dir, "stage", STAGE, &[])?;
         let bytes = std::fs::read(&marked).context("reading marked")?;
         let mut found =
             bytes.windows(KEY.len()).enumerate().filter(|(_, part)| *part == KEY).map(|(at, _)| at);
@@ -38,23 +40,6 @@ impl Programs {
         };
         Ok(Self { marked, stage, at: u64::try_from(at + KEY.len())? })
     }
-}
-
-fn compile(dir: &Path, name: &str, source: &str, flags: &[&str]) -> Result<PathBuf> {
-    let code = dir.join(format!("{name}.c"));
-    let path = dir.join(name);
-    std::fs::write(&code, source).with_context(|| format!("writing {}", code.display()))?;
-    let cc = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-    let status = Command::new(cc)
-        .args(["-O1", "-Wall"])
-        .args(flags)
-        .arg("-o")
-        .args([&path, &code])
-        .stdin(Stdio::null())
-        .status()
-        .context("running cc; set CC to a C compiler")?;
-    ensure!(status.success(), "{name}.c does not compile");
-    Ok(path)
 }
 
 /// A process as it tells of itself.

@@ -4,7 +4,6 @@
 //! a container's are in namespaces of its own.
 
 mod cgroups;
-mod compile;
 mod ending;
 mod janitor;
 mod names;
@@ -18,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use compile::compile;
 pub(crate) use ending::Ending;
 pub(crate) use janitor::Janitor;
 pub(crate) use spec::{Names, Spec};

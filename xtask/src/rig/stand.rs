@@ -5,11 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use crate::build::{STATIC, c_program};
 use anyhow::{Context, Result, bail, ensure};
 use whose_testkit::fixture::fake_id;
 
 use super::cgroups::{Cgroups, hierarchies};
-use super::compile::compile;
+
 use super::ending::Ending;
 use super::janitor::Janitor;
 use super::names::{DataRoot, FILES};
@@ -72,7 +73,7 @@ impl Rig {
     ) -> Result<()> {
         let own = std::process::id();
         let dir = self.janitor.dir();
-        let program = compile(dir, "rig", SOURCE)?;
+        let program = c_program(dir, "rig", SOURCE, STATIC)?;
         let root = dir.join("root");
         for sub in ["", "proc", "etc"] {
             std::fs::create_dir(root.join(sub)).context("making the containers' root")?;
