@@ -1,4 +1,5 @@
-//! Chores of the project: `cargo xtask tidy`, `cargo xtask fuzz` and `cargo xtask hostpath`.
+//! Chores of the project: `cargo xtask tidy`, `cargo xtask fuzz`, `cargo xtask hostpath` and
+//! `cargo xtask bpf`.
 
 #![allow(
     clippy::print_stdout,
@@ -6,6 +7,7 @@
     reason = "a chore talks to the person who started it"
 )]
 
+mod bpf;
 mod fuzz;
 mod hostpath;
 mod tidy;
@@ -20,12 +22,15 @@ usage: cargo xtask tidy
        cargo xtask fuzz [TARGET...] [--seconds N] [--jobs N]
        cargo xtask hostpath [--count N] [--seed S] [--only K] [--stop-at-first]
                             [--keep] [--self-check] [--whose PROGRAM]
+       cargo xtask bpf [--check]
 
 tidy      checks the house rules that neither rustc nor clippy know
 fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
           10 seconds each unless told; crashes go to fuzz/crashes/TARGET/
 hostpath  builds random overlay stacks with running programs and judges what
-          `whose exe` says of each, by what the program finds in its memory";
+          `whose exe` says of each, by what the program finds in its memory
+bpf       builds the object of the kernel's task iterator, with clang-14;
+          --check compares it with the one in the tree";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +41,7 @@ fn main() -> ExitCode {
     let done = match command {
         "tidy" if rest.is_empty() => project().and_then(|root| tidy::run(&root)),
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
+        "bpf" => project().and_then(|root| bpf::run(&root, rest)),
         "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
