@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("idmap", user::idmap),
     Target::new("io", process::io),
     Target::new("json", docker::json),
+    Target::new("loadavg", boot::loadavg),
     Target::new("maps", memory::maps),
     Target::new("mountinfo", mount::mountinfo),
     Target::new("mount_escape", mount::escape),

@@ -31,6 +31,7 @@ const STRUCTS: &[&str] = &[
     "bpf_array",
     "bpf_iter__task",
     "bpf_iter_meta",
+    "bpf_map_memory",
     "cgroup",
     "cgroup_namespace",
     "cred",
@@ -86,6 +87,8 @@ pub(super) struct Loader {
     target: u32,
     /// Whether the kernel counts resident pages per CPU (6.2).
     pub(super) counts_per_cpu: bool,
+    /// Whether maps and programs count as locked memory of the user (before 5.11).
+    locks_memory: bool,
 }
 
 impl Loader {
@@ -101,20 +104,21 @@ impl Loader {
         let mut object = Object::parse(&OBJECT.0).map_err(|e| refused(&e))?;
         let btf = Btf::parse(&excerpt.bytes, object.endianness).map_err(|e| refused(&e))?;
         object.relocate_btf(&btf).map_err(|e| refused(&e))?;
-        let counts_per_cpu = !excerpt.found.iter().any(|name| name == "mm_rss_stat");
-        Ok(Self { object, target, counts_per_cpu })
+        let has = |name: &str| excerpt.found.iter().any(|found| found == name);
+        let (counts_per_cpu, locks_memory) = (!has("mm_rss_stat"), has("bpf_map_memory"));
+        Ok(Self { object, target, counts_per_cpu, locks_memory })
     }
 
     /// Loads one program, and starts its iterator. The program ends with the descriptor.
     pub(super) fn start(&mut self, name: Name) -> Result<OwnedFd, Unavailable> {
         let with_callback = name == Name::ProcessesRss;
-        let map = if with_callback { Some(with_memory(bpf::per_cpu_map)?) } else { None };
+        let map = if with_callback { Some(self.with_memory(bpf::per_cpu_map)?) } else { None };
         let linked = self.linked(name, map.as_ref().map(AsFd::as_fd))?;
         let own = if with_callback { Some(self.own_btf()?) } else { None };
         let functions = own.as_ref().map(|btf| (btf.as_fd(), &linked.info[..], linked.each));
         let instructions = &linked.instructions[..];
         let program = Program { instructions, target: self.target, functions };
-        let loaded = with_memory(|| bpf::load(&program, &mut []));
+        let loaded = self.with_memory(|| bpf::load(&program, &mut []));
         let loaded = loaded.map_err(|e| match e {
             Unavailable::Refused(why) => Unavailable::Refused(objection(&program).unwrap_or(why)),
             other => other,
@@ -155,7 +159,30 @@ impl Loader {
             Ok(None) => return Err(Unavailable::Refused("the object has no BTF".to_owned())),
             Err(e) => return Err(Unavailable::Refused(chain(&e))),
         };
-        with_memory(|| bpf::load_btf(&bytes))
+        self.with_memory(|| bpf::load_btf(&bytes))
+    }
+
+    /// Where what others have loaded counts as this user's locked memory too, the limit is raised for
+    /// this one call.
+    fn with_memory(
+        &self,
+        call: impl Fn() -> Result<OwnedFd, Errno>,
+    ) -> Result<OwnedFd, Unavailable> {
+        match call() {
+            Err(Errno::PERM) if self.locks_memory => {}
+            other => return other.map_err(of_errno),
+        }
+        let before = getrlimit(Resource::Memlock);
+        if before.current.is_none() {
+            return Err(Unavailable::Forbidden);
+        }
+        let unlimited = Rlimit { current: None, maximum: None };
+        if setrlimit(Resource::Memlock, unlimited).is_err() {
+            return Err(Unavailable::Memlock);
+        }
+        let again = call();
+        let restored = setrlimit(Resource::Memlock, before);
+        restored.and(again).map_err(of_errno)
     }
 }
 
@@ -174,26 +201,6 @@ pub(super) fn is_locked_down(host: &Host) -> bool {
         Ok(text) => memchr::memmem::find(&text, b"[confidentiality]").is_some(),
         Err(e) => e.class == Class::Malformed,
     }
-}
-
-/// Before 5.11 maps and programs counted as locked memory of the user, and whatever else that user
-/// loaded too: then the limit is raised for this one call.
-fn with_memory(call: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Unavailable> {
-    match call() {
-        Err(Errno::PERM) => {}
-        other => return other.map_err(of_errno),
-    }
-    let before = getrlimit(Resource::Memlock);
-    if before.current.is_none() {
-        return Err(Unavailable::Forbidden);
-    }
-    let unlimited = Rlimit { current: None, maximum: None };
-    if setrlimit(Resource::Memlock, unlimited).is_err() {
-        return Err(Unavailable::Memlock);
-    }
-    let again = call();
-    let restored = setrlimit(Resource::Memlock, before);
-    restored.and(again).map_err(of_errno)
 }
 
 fn of_errno(errno: Errno) -> Unavailable {

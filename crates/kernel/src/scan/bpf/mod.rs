@@ -3,7 +3,8 @@
 //! Each time the program is loaded, run once, and gone with its descriptors; nothing is pinned. It
 //! needs kernel BTF, the initial PID namespace and `CAP_BPF` with `CAP_PERFMON`, which the kernel only
 //! counts in the initial user namespace: so users' ids are what /proc would tell. It knows no
-//! `hidepid`. What it says of a process is what /proc says, or it is left out.
+//! `hidepid`. What it says of a process is what /proc says, or the process is `missed`; so is one
+//! that the kernel keeps from programs, which is known by the number of tasks.
 
 mod cgroups;
 mod load;
@@ -50,7 +51,7 @@ pub struct Wanted {
 pub struct Scan {
     /// In ascending order of their PIDs.
     pub tasks: Vec<Task>,
-    /// PIDs of which it can't be said what /proc would say: they have to be read there.
+    /// PIDs of which it can't be said what /proc would say: they have to be read there. Ascending.
     pub missed: Vec<u32>,
 }
 
@@ -134,11 +135,13 @@ pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavail
     let sums = wanted.rss && loader.counts_per_cpu;
     let shows_rss = wanted.rss || !loader.counts_per_cpu;
     let mut records: Vec<TaskRecord> = Vec::new();
+    let before = host.task_count().ok();
     let name = if sums { Name::ProcessesRss } else { Name::Processes };
     read(host, &mut loader, name, task_record::LENGTH, &mut |bytes| {
         let record = task_record::parse(bytes).ok();
         record.map(|record| records.push(record)).ok_or(Unavailable::Disagrees)
     })?;
+    let after = host.task_count().ok();
     let mut usages: Vec<TaskUsage> = Vec::new();
     if wanted.usage {
         read(host, &mut loader, Name::Usages, task_usage::LENGTH, &mut |bytes| {
@@ -153,6 +156,10 @@ pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavail
     let mut scan = gather(host, &records, shown);
     add_usage(host, &mut scan.tasks, &mut usages, &records);
     agrees(host, &scan)?;
+    let threads = records.iter().map(|r| u64::from(r.threads)).sum();
+    if before != Some(threads) || after != Some(threads) {
+        add_unseen(host, &records, &mut scan)?;
+    }
     Ok(scan)
 }
 
@@ -324,6 +331,16 @@ fn add_usage(host: &Host, tasks: &mut [Task], usages: &mut [TaskUsage], records:
             tasks[at].io = used.io;
         }
     }
+}
+
+/// When the number of tasks on the host is another one, processes have come or gone meanwhile, or the
+/// kernel keeps some from programs: what only /proc lists has to be read there.
+fn add_unseen(host: &Host, records: &[TaskRecord], scan: &mut Scan) -> Result<(), Unavailable> {
+    let seen = |pid: &u32| records.binary_search_by_key(pid, |record| record.pid).is_ok();
+    let pids = host.pids().map_err(|e| Unavailable::NoList(e.class))?;
+    scan.missed.extend(pids.into_iter().filter(|pid| !seen(pid)));
+    scan.missed.sort_unstable();
+    Ok(())
 }
 
 /// Nanoseconds a clock tick.

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use crate::error::ReadError;
+use crate::error::{Class, ReadError};
 use crate::host::Mode;
 
 /// Why the task iterator can't be used; /proc gives the same. In the order in which it is found out.
@@ -41,6 +41,9 @@ pub enum Unavailable {
     /// Reading failed.
     #[error("reading failed: {}", std::io::Error::from(*.0))]
     Unreadable(Errno),
+    /// Whether it told of all processes can't be known without the list of them.
+    #[error("/proc can't be listed: {}", .0.name())]
+    NoList(Class),
     /// The time that the command may take is over.
     #[error("time ran out")]
     TimedOut,
