@@ -26,14 +26,6 @@ struct ns_common {
 	unsigned int inum;
 } RELOCATED;
 
-struct uts_namespace {
-	struct ns_common ns;
-} RELOCATED;
-
-struct ipc_namespace {
-	struct ns_common ns;
-} RELOCATED;
-
 struct mnt_namespace {
 	struct ns_common ns;
 } RELOCATED;
@@ -46,20 +38,13 @@ struct user_namespace {
 	struct ns_common ns;
 } RELOCATED;
 
-struct cgroup_namespace {
-	struct ns_common ns;
-} RELOCATED;
-
 struct net {
 	struct ns_common ns;
 } RELOCATED;
 
 struct nsproxy {
-	struct uts_namespace *uts_ns;
-	struct ipc_namespace *ipc_ns;
 	struct mnt_namespace *mnt_ns;
 	struct net *net_ns;
-	struct cgroup_namespace *cgroup_ns;
 } RELOCATED;
 
 struct upid {

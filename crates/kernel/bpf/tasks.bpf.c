@@ -18,12 +18,16 @@
 #define SESSION 3
 
 // What a record tells; each bit goes with fields of it.
-#define HAS_MM 0x1u // vsize, rss
+#define HAS_MM 0x1u // vsize
 #define HAS_NAMESPACES 0x2u
 #define HAS_TTY 0x4u
 #define HAS_RSS_SUM 0x8u
 #define HAS_EXE 0x10u
 #define CHANGED 0x20u // something was let go of meanwhile
+#define HAS_RSS 0x40u
+
+// How resident pages are counted, if at all.
+enum rss { NO_RSS, RSS_COUNT, RSS_SUM };
 
 // Pointers are followed by reads that may fail, and leave zeros then. To follow them directly is
 // faster by some nanoseconds each, but the verifier looks through the kernel's whole BTF up to four
@@ -63,13 +67,9 @@ struct record {
 	u32 user_ns;
 	u32 mnt_ns;
 	u32 net_ns;
-	u32 uts_ns;
-	u32 ipc_ns;
-	u32 cgroup_ns;
 	char comm[16];
 	u32 level;
 	u32 inner[DEEPEST]; // as many as `level` says
-	u32 unused;
 };
 
 // What a CPU's element of this map is good for is its address: with the map's own pointer it tells
@@ -234,9 +234,6 @@ INLINE void put_namespaces(struct record *r, struct task_struct *task)
 	if (set) {
 		r->mnt_ns = INUM(set, mnt_ns);
 		r->net_ns = INUM(set, net_ns);
-		r->uts_ns = INUM(set, uts_ns);
-		r->ipc_ns = INUM(set, ipc_ns);
-		r->cgroup_ns = INUM(set, cgroup_ns);
 		r->told |= HAS_NAMESPACES;
 	}
 	r->told |= READ(task, nsproxy) != set ? CHANGED : 0;
@@ -271,7 +268,7 @@ INLINE void put_exe(struct record *r, struct mm_struct *mm)
 
 // File, anonymous and shared pages; swapped ones are not resident. A counter may be below zero for
 // a moment.
-INLINE void put_rss(struct record *r, struct mm_struct *mm, int exactly)
+INLINE void put_rss(struct record *r, struct mm_struct *mm, enum rss how)
 {
 	struct mm_struct___atomic *old = (void *)mm;
 
@@ -284,13 +281,14 @@ INLINE void put_rss(struct record *r, struct mm_struct *mm, int exactly)
 			 positive(READ(mm, rss_stat[1].count)) +
 			 positive(READ(mm, rss_stat[3].count));
 	}
-	if (exactly) {
+	r->told |= HAS_RSS;
+	if (how == RSS_SUM) {
 		r->rss_sum = rss_sum(mm);
 		r->told |= HAS_RSS_SUM;
 	}
 }
 
-INLINE void put_mm(struct record *r, struct task_struct *task, int exactly)
+INLINE void put_mm(struct record *r, struct task_struct *task, enum rss how)
 {
 	struct mm_struct *mm = READ(task, mm);
 
@@ -298,13 +296,14 @@ INLINE void put_mm(struct record *r, struct task_struct *task, int exactly)
 	if (mm && !(r->flags & KERNEL_THREAD)) {
 		r->vsize = READ(mm, total_vm);
 		put_exe(r, mm);
-		put_rss(r, mm, exactly);
+		if (how != NO_RSS)
+			put_rss(r, mm, how);
 		r->told |= HAS_MM;
 	}
 	r->told |= READ(task, mm) != mm ? CHANGED : 0;
 }
 
-INLINE int process(struct bpf_iter__task *context, int exactly)
+INLINE int process(struct bpf_iter__task *context, enum rss how)
 {
 	struct task_struct *task = context->task;
 	struct record r;
@@ -317,7 +316,7 @@ INLINE int process(struct bpf_iter__task *context, int exactly)
 	put_pids(&r, task);
 	put_namespaces(&r, task);
 	put_cgroup(&r, task);
-	put_mm(&r, task, exactly);
+	put_mm(&r, task, how);
 	bpf_seq_write(context->meta->seq, &r, sizeof(r));
 	return 0;
 }
@@ -325,13 +324,19 @@ INLINE int process(struct bpf_iter__task *context, int exactly)
 // One record a process.
 SECTION("iter/task") int processes(struct bpf_iter__task *context)
 {
-	return process(context, 0);
+	return process(context, NO_RSS);
 }
 
-// The same with the exact number of resident pages, which is kept per CPU from 6.2 on.
+// The same with resident pages.
 SECTION("iter/task") int processes_rss(struct bpf_iter__task *context)
 {
-	return process(context, 1);
+	return process(context, RSS_COUNT);
+}
+
+// The same with their exact number, where it is kept per CPU.
+SECTION("iter/task") int processes_rss_sum(struct bpf_iter__task *context)
+{
+	return process(context, RSS_SUM);
 }
 
 #define HAS_IO 0x1u

@@ -135,10 +135,7 @@ fn told(host: &Host, pid: u32) -> Option<Told> {
     let dir = host.process(pid).ok()?;
     let ns = |kind: &str| dir.namespace(kind).ok();
     let small = |kind: &str| ns(kind).map(|inode| u32::try_from(inode).unwrap());
-    let namespaces = || {
-        let (mnt, net, uts) = (small("mnt")?, small("net")?, small("uts")?);
-        Some(Namespaces { mnt, net, uts, ipc: small("ipc")?, cgroup: small("cgroup")? })
-    };
+    let namespaces = || Some(Namespaces { mnt: small("mnt")?, net: small("net")? });
     let io = std::fs::read(format!("/proc/{pid}/io")).ok();
     let exe = std::fs::metadata(format!("/proc/{pid}/exe")).ok();
     Some(Told {

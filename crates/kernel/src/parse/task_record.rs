@@ -5,7 +5,7 @@ use bstr::BString;
 use crate::error::Malformed;
 
 /// Bytes a record.
-pub const LENGTH: usize = 200;
+pub const LENGTH: usize = 184;
 
 // What a record tells, as in the C source.
 const HAS_MM: u32 = 0x1;
@@ -14,6 +14,7 @@ const HAS_TTY: u32 = 0x4;
 const HAS_RSS_SUM: u32 = 0x8;
 const HAS_EXE: u32 = 0x10;
 const CHANGED: u32 = 0x20;
+const HAS_RSS: u32 = 0x40;
 /// PID namespaces below the initial one that a record has room for.
 const DEEPEST: usize = 7;
 
@@ -55,7 +56,7 @@ pub struct TaskRecord {
     pub pid_ns: u32,
     /// Inode of its user namespace.
     pub user_ns: u32,
-    /// The others; none after it has exited.
+    /// Two others; none after it has exited.
     pub namespaces: Option<Namespaces>,
     /// Its memory; none of a kernel thread, and after it has exited.
     pub memory: Option<Memory>,
@@ -75,9 +76,6 @@ pub struct TaskRecord {
 pub struct Namespaces {
     pub mnt: u32,
     pub net: u32,
-    pub uts: u32,
-    pub ipc: u32,
-    pub cgroup: u32,
 }
 
 /// Pages.
@@ -85,9 +83,9 @@ pub struct Namespaces {
 pub struct Memory {
     /// The address space's.
     pub size: u64,
-    /// Resident ones, as far as they are counted together.
-    pub rss: u64,
-    /// Resident ones with what each CPU has yet to add, where it was asked for.
+    /// Resident ones, as far as they are counted together; where they were asked for.
+    pub rss: Option<u64>,
+    /// Resident ones with what each CPU has yet to add; where that was asked for.
     pub rss_sum: Option<u64>,
 }
 
@@ -112,7 +110,7 @@ pub fn parse(bytes: &[u8]) -> Result<TaskRecord, Malformed> {
     let at = Fields(record);
     let told = at.word(0);
     let pid = at.word(4);
-    let level = at.word(164) as usize;
+    let level = at.word(152) as usize;
     if pid == 0 || pid > i32::MAX.unsigned_abs() {
         return Err(Malformed("task record without a pid"));
     }
@@ -131,20 +129,15 @@ pub fn parse(bytes: &[u8]) -> Result<TaskRecord, Malformed> {
         egid: at.word(100),
         tty_nr: if has(HAS_TTY) { terminal(at.word(104), at.word(108)) } else { 0 },
         start: at.long(8),
-        comm: at.text(148),
+        comm: at.text(136),
         pids: inner(&at, level).map(|rest| [&[pid][..], &rest].concat()),
         pid_ns: at.word(120),
         user_ns: at.word(124),
-        namespaces: has(HAS_NAMESPACES).then(|| Namespaces {
-            mnt: at.word(128),
-            net: at.word(132),
-            uts: at.word(136),
-            ipc: at.word(140),
-            cgroup: at.word(144),
-        }),
+        namespaces: has(HAS_NAMESPACES)
+            .then(|| Namespaces { mnt: at.word(128), net: at.word(132) }),
         memory: has(HAS_MM).then(|| Memory {
             size: at.long(40),
-            rss: at.long(48),
+            rss: has(HAS_RSS).then(|| at.long(48)),
             rss_sum: has(HAS_RSS_SUM).then(|| at.long(56)),
         }),
         exe: has(HAS_EXE).then(|| Exe {
@@ -168,7 +161,7 @@ impl TaskRecord {
 
 /// The PIDs below the initial namespace.
 fn inner(at: &Fields<'_>, level: usize) -> Option<Vec<u32>> {
-    let pids = (0..level.min(DEEPEST + 1)).map(|n| at.word(168 + n * 4));
+    let pids = (0..level.min(DEEPEST + 1)).map(|n| at.word(156 + n * 4));
     let pids: Vec<u32> = pids.collect();
     (level <= DEEPEST && pids.iter().all(|pid| *pid > 0)).then_some(pids)
 }
@@ -232,7 +225,7 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         let mut bytes = Vec::new();
-        for word in [0x1_u32 | 0x2 | 0x4 | 0x8 | 0x10, 4761] {
+        for word in [0x1_u32 | 0x2 | 0x4 | 0x8 | 0x10 | 0x40, 4761] {
             bytes.extend(word.to_le_bytes());
         }
         for long in [7_u64, 0xffff_8881_0000_1000, 42, 99, 300, 200, 205] {
@@ -242,11 +235,11 @@ mod tests {
             bytes.extend(u32::to_le_bytes(word));
         }
         bytes.extend(u32::to_le_bytes(254 << 20 | 3));
-        for word in [0xef53, 11, 12, 13, 14, 15, 16, 17] {
+        for word in [0xef53, 11, 12, 13, 14] {
             bytes.extend(u32::to_le_bytes(word));
         }
         bytes.extend(b"a)\n\xff\0garbage____");
-        for word in [2, 25, 1, 0, 0, 0, 0, 0, 0] {
+        for word in [2, 25, 1, 0, 0, 0, 0, 0] {
             bytes.extend(u32::to_le_bytes(word));
         }
         bytes
@@ -262,9 +255,9 @@ mod tests {
         assert_eq!(task.comm, &b"a)\n\xff"[..]);
         assert_eq!(task.pids.as_deref(), Some(&[4761, 25, 1][..]));
         assert_eq!((task.pid_ns, task.user_ns), (11, 12));
-        let namespaces = Namespaces { mnt: 13, net: 14, uts: 15, ipc: 16, cgroup: 17 };
+        let namespaces = Namespaces { mnt: 13, net: 14 };
         assert_eq!(task.namespaces, Some(namespaces));
-        assert_eq!(task.memory, Some(Memory { size: 300, rss: 200, rss_sum: Some(205) }));
+        assert_eq!(task.memory, Some(Memory { size: 300, rss: Some(200), rss_sum: Some(205) }));
         assert_eq!(task.exe, Some(Exe { device: (254, 3), inode: 99, magic: 0xef53 }));
         assert!(!task.is_exiting() && !task.has_changed);
     }
@@ -282,11 +275,11 @@ mod tests {
     #[test]
     fn more_namespaces_than_fit_are_not_told() {
         let mut bytes = sample();
-        bytes[164] = 8;
+        bytes[152] = 8;
         assert_eq!(parse(&bytes).unwrap().pids, None);
-        bytes[164] = 3; // the third is 0: it could not be read
+        bytes[152] = 3; // the third is 0: it could not be read
         assert_eq!(parse(&bytes).unwrap().pids, None);
-        bytes[164..168].copy_from_slice(&u32::MAX.to_le_bytes());
+        bytes[152..156].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(parse(&bytes).unwrap().pids, None);
     }
 

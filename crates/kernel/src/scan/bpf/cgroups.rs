@@ -34,14 +34,16 @@ pub fn cgroups(host: &Host, tasks: &[Task]) -> Vec<Cgroups> {
     all.into_iter().map(|one| one.unwrap_or_else(none)).collect()
 }
 
-/// What the first and the last member that are still there both tell.
+/// What the first and the last member that are still there both tell. That the first is who it was is
+/// made sure of; whoever has the last one's PID by now either tells the same, or the group is read one
+/// by one.
 fn shared(host: &Host, tasks: &[Task], group: &[usize]) -> Option<Rc<Vec<Line>>> {
     let first =
         group.iter().enumerate().find_map(|(n, at)| Some((n, own(host, &tasks[*at]).ok()?)));
     let (from, first) = first?;
     let mut rest = group[from + 1..].iter().rev();
-    let last = rest.find_map(|at| own(host, &tasks[*at]).ok());
-    last.is_none_or(|last| last == first).then_some(first)
+    let last = rest.find_map(|at| host.process(tasks[*at].pid).and_then(|dir| dir.cgroup()).ok());
+    last.is_none_or(|last| last == *first).then_some(first)
 }
 
 /// One process's own; `gone` when another has its PID by now.

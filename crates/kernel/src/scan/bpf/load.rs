@@ -33,12 +33,10 @@ const STRUCTS: &[&str] = &[
     "bpf_iter_meta",
     "bpf_map_memory",
     "cgroup",
-    "cgroup_namespace",
     "cred",
     "css_set",
     "file",
     "inode",
-    "ipc_namespace",
     "kernfs_node",
     "mm_rss_stat",
     "mm_struct",
@@ -59,7 +57,6 @@ const STRUCTS: &[&str] = &[
     "tty_struct",
     "upid",
     "user_namespace",
-    "uts_namespace",
     "vtime",
 ];
 
@@ -68,6 +65,7 @@ const STRUCTS: &[&str] = &[
 pub(super) enum Name {
     Processes,
     ProcessesRss,
+    ProcessesRssSum,
     Usages,
 }
 
@@ -76,6 +74,7 @@ impl Name {
         match self {
             Self::Processes => "processes",
             Self::ProcessesRss => "processes_rss",
+            Self::ProcessesRssSum => "processes_rss_sum",
             Self::Usages => "usages",
         }
     }
@@ -111,7 +110,7 @@ impl Loader {
 
     /// Loads one program, and starts its iterator. The program ends with the descriptor.
     pub(super) fn start(&mut self, name: Name) -> Result<OwnedFd, Unavailable> {
-        let with_callback = name == Name::ProcessesRss;
+        let with_callback = name == Name::ProcessesRssSum;
         let map = if with_callback { Some(self.with_memory(bpf::per_cpu_map)?) } else { None };
         let linked = self.linked(name, map.as_ref().map(AsFd::as_fd))?;
         let own = if with_callback { Some(self.own_btf()?) } else { None };

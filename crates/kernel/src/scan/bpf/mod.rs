@@ -10,7 +10,7 @@ mod cgroups;
 mod load;
 mod unavailable;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
 
 use bstr::BString;
@@ -132,11 +132,13 @@ pub fn tasks(host: &Host, wanted: Wanted) -> Result<Scan, Unavailable> {
 pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavailable> {
     check(host)?;
     let mut loader = Loader::new(host, btf)?;
-    let sums = wanted.rss && loader.counts_per_cpu;
-    let shows_rss = wanted.rss || !loader.counts_per_cpu;
     let mut records: Vec<TaskRecord> = Vec::new();
     let before = host.task_count().ok();
-    let name = if sums { Name::ProcessesRss } else { Name::Processes };
+    let name = match (wanted.rss, loader.counts_per_cpu) {
+        (false, _) => Name::Processes,
+        (true, false) => Name::ProcessesRss,
+        (true, true) => Name::ProcessesRssSum,
+    };
     read(host, &mut loader, name, task_record::LENGTH, &mut |bytes| {
         let record = task_record::parse(bytes).ok();
         record.map(|record| records.push(record)).ok_or(Unavailable::Disagrees)
@@ -152,14 +154,11 @@ pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavail
     // A new main thread may be met twice, under its old number's place and under its new one.
     records.sort_by_key(|record| record.pid);
     records.dedup_by_key(|record| record.pid);
-    let shown = if shows_rss { Shown::find(host, &records) } else { Shown::Nothing };
+    let shown = Shown::find(host, &records);
     let mut scan = gather(host, &records, shown);
     add_usage(host, &mut scan.tasks, &mut usages, &records);
     agrees(host, &scan)?;
-    let threads = records.iter().map(|r| u64::from(r.threads)).sum();
-    if before != Some(threads) || after != Some(threads) {
-        add_unseen(host, &records, &mut scan)?;
-    }
+    add_unseen(host, &records, &mut scan, [before, after])?;
     Ok(scan)
 }
 
@@ -225,8 +224,6 @@ fn read(
 /// Which of its counts of resident pages the kernel shows in `/proc/PID/status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// It was not asked for.
-    Nothing,
     /// The one that CPUs add to now and then (before 6.2 there is no other).
     Count,
     /// The exact one (since 6.17, and earlier releases that were given the change).
@@ -244,8 +241,8 @@ impl Shown {
         let page = host.live().page_size().unwrap_or(4096);
         let differing = records.iter().filter_map(|r| {
             let memory = r.memory.filter(|_| r.state == b'S')?;
-            let sum = memory.rss_sum.filter(|sum| *sum != memory.rss)?;
-            Some((r.pid, memory.rss, sum))
+            let (count, sum) = (memory.rss?, memory.rss_sum?);
+            (count != sum).then_some((r.pid, count, sum))
         });
         for (pid, count, sum) in differing.take(WITNESSES) {
             let status = host.process(pid).and_then(|dir| dir.status()).ok();
@@ -260,12 +257,11 @@ impl Shown {
 
     /// The number of pages; an error when it can't be told.
     fn of(self, memory: &task_record::Memory) -> Result<Option<u64>, ()> {
-        let sum = memory.rss_sum.unwrap_or(memory.rss);
+        let (count, sum) = (memory.rss, memory.rss_sum.or(memory.rss));
         match self {
-            Self::Nothing => Ok(None),
-            Self::Count => Ok(Some(memory.rss)),
-            Self::Sum => Ok(Some(sum)),
-            Self::Either if sum == memory.rss => Ok(Some(sum)),
+            Self::Count => Ok(count),
+            Self::Sum => Ok(sum),
+            Self::Either if sum == count => Ok(sum),
             Self::Either => Err(()),
         }
     }
@@ -333,12 +329,28 @@ fn add_usage(host: &Host, tasks: &mut [Task], usages: &mut [TaskUsage], records:
     }
 }
 
-/// When the number of tasks on the host is another one, processes have come or gone meanwhile, or the
-/// kernel keeps some from programs: what only /proc lists has to be read there.
-fn add_unseen(host: &Host, records: &[TaskRecord], scan: &mut Scan) -> Result<(), Unavailable> {
-    let seen = |pid: &u32| records.binary_search_by_key(pid, |record| record.pid).is_ok();
-    let pids = host.pids().map_err(|e| Unavailable::NoList(e.class))?;
-    scan.missed.extend(pids.into_iter().filter(|pid| !seen(pid)));
+/// Finds those that were not told of: they have come meanwhile, or the kernel keeps them from programs.
+/// The number of tasks on the host tells whether there are any; when parents that were not told of
+/// make up the difference, they are all, and else /proc has to be listed.
+fn add_unseen(
+    host: &Host,
+    records: &[TaskRecord],
+    scan: &mut Scan,
+    counts: [Option<u64>; 2],
+) -> Result<(), Unavailable> {
+    let unseen = |pid: &u32| records.binary_search_by_key(pid, |record| record.pid).is_err();
+    let seen: u64 = records.iter().map(|r| u64::from(r.threads)).sum();
+    let parents = records.iter().map(|r| r.ppid).filter(|pid| *pid > 0 && unseen(pid));
+    let parents: BTreeSet<u32> = parents.collect();
+    let threads =
+        |pid: &u32| host.process(*pid).and_then(|dir| dir.stat()).map_or(0, |s| s.threads);
+    let hidden: u64 = parents.iter().map(threads).sum();
+    if counts.iter().all(|count| *count == Some(seen.saturating_add(hidden))) {
+        scan.missed.extend(parents);
+    } else {
+        let pids = host.pids().map_err(|e| Unavailable::NoList(e.class))?;
+        scan.missed.extend(pids.into_iter().filter(unseen));
+    }
     scan.missed.sort_unstable();
     Ok(())
 }
