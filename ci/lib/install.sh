@@ -37,6 +37,8 @@ live newuidmap uidmap
 live useradd passwd
 deep gcc gcc
 deep g++ g++
+deep clang-14 clang-14
+deep llvm-strip-14 llvm-14
 deep /usr/include/stdio.h libc6-dev
 LIST
 }

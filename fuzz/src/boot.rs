@@ -16,6 +16,13 @@ pub(crate) fn uptime(bytes: &[u8]) {
     }
 }
 
+pub(crate) fn loadavg(bytes: &[u8]) {
+    if let Ok(count) = boot::parse_task_count(bytes) {
+        let text = format!("0.00 0.00 0.00 1/{count} 2\n");
+        assert_eq!(boot::parse_task_count(text.as_bytes()), Ok(count));
+    }
+}
+
 pub(crate) fn boot_id(bytes: &[u8]) {
     if let Ok(id) = boot::parse_boot_id(bytes) {
         assert_eq!(id.len(), 36);

@@ -16,6 +16,7 @@ mod memory;
 mod mount;
 mod namespace;
 mod process;
+mod tasks;
 mod user;
 
 /// One fuzz target.
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("auxv", memory::auxv),
     Target::new("boot_id", boot::boot_id),
     Target::new("build_id", memory::build_id),
+    Target::new("btf", tasks::btf),
     Target::new("btime", boot::btime),
     Target::new("capabilities", process::capabilities),
     Target::new("capture_facts", capture::facts),
@@ -56,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("idmap", user::idmap),
     Target::new("io", process::io),
     Target::new("json", docker::json),
+    Target::new("loadavg", boot::loadavg),
     Target::new("maps", memory::maps),
     Target::new("mountinfo", mount::mountinfo),
     Target::new("mount_escape", mount::escape),
@@ -67,6 +70,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("status", process::status),
     Target::new("store_path", docker::store_path),
     Target::new("target", claims::targets),
+    Target::new("task_record", tasks::record),
+    Target::new("task_usage", tasks::usage),
     Target::new("uptime", boot::uptime),
 ];
 

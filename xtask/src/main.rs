@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath`, `vm`, `rig` and `bench`.
+//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath`, `vm`, `bpf`, `rig` and `bench`.
 
 #![allow(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod bpf;
 mod build;
 mod fuzz;
 mod hostpath;
@@ -27,6 +28,7 @@ usage: cargo xtask tidy
                             [--timeout SECONDS] [--whose PROGRAM]
        cargo xtask vm [5.10|6.1|backport...] [--stacks N] [--update]
                       [--output DIR]
+       cargo xtask bpf [--check]
        cargo xtask rig [--processes N] [--containers N] [--names]
                        [--data-root DIR] [--for SECONDS] [-- COMMAND...]
        cargo xtask bench [--processes N[,N...]] [--quick] [--only JOB]
@@ -39,6 +41,8 @@ hostpath  builds random overlay stacks with running programs and judges what
           `whose exe` says of each, by what the program finds in its memory
 vm        judges `whose exe` on the older kernels that Debian packages, in
           emulated machines; the results are kept in docs/kernels
+bpf       builds the object of the kernel's task iterator, with clang-14;
+          --check compares it with the one in the tree
 rig       a host to measure on: 10,000 processes in 500 containers unless told,
           in real cgroups with Docker's paths; --names gives the containers
           names, by state files in a private data root or in DIR, which is made
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
         "bench" => project().and_then(|root| bench::run(&root, rest)),
         "rig" => rig::run(rest),
+        "bpf" => project().and_then(|root| bpf::run(&root, rest)),
         "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
         "vm" => project().and_then(|root| vm::run(&root, rest)),
         "help" | "--help" | "-h" => {

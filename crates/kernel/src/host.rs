@@ -297,6 +297,15 @@ impl Host {
             .map_err(|m| m.at(self.shown(b"proc/sys/kernel/random/boot_id")))
     }
 
+    /// How many tasks there are on the whole host, threads counted one by one.
+    ///
+    /// # Errors
+    /// When it is missing (a saved tree) or malformed.
+    pub fn task_count(&self) -> Result<u64, ReadError> {
+        let bytes = self.proc_file("loadavg", 4096)?;
+        parse::boot::parse_task_count(&bytes).map_err(|m| m.at(self.shown(b"proc/loadavg")))
+    }
+
     /// The kernel's release, `6.1.0-18-amd64` (proc_sys_kernel(5), osrelease).
     ///
     /// # Errors

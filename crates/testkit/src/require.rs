@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 /// What a test can ask for by name.
 ///
 /// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`,
-/// `overlay`, `btrfs`, `loop`, `linux-6.1` for a kernel of that release or later; any other name is
-/// taken for a program that must be on the path.
+/// `overlay`, `btrfs`, `loop`, `kernel-btf`, `linux-6.1` for a kernel of that release or later; any
+/// other name is taken for a program that must be on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs<'a>(pub &'a str);
 
@@ -42,6 +42,8 @@ impl Needs<'_> {
             }
             "loop" => (!Path::new("/dev/loop-control").exists())
                 .then(|| "there are no loop devices".to_owned()),
+            "kernel-btf" => (!Path::new("/sys/kernel/btf/vmlinux").exists())
+                .then(|| "the kernel does not describe its types".to_owned()),
             "mount-namespace" => Needs("unshare").missing().or_else(|| {
                 (!Path::new("/proc/self/ns/mnt").exists())
                     .then(|| "the kernel has no mount namespaces".to_owned())

@@ -1,4 +1,4 @@
-//! System-wide small files: `btime` of `/proc/stat`, `/proc/uptime`, the boot id.
+//! System-wide small files: `btime` of `/proc/stat`, `/proc/uptime`, `/proc/loadavg`, the boot id.
 
 use super::decimal;
 use crate::error::Malformed;
@@ -27,6 +27,18 @@ pub fn parse_uptime(bytes: &[u8]) -> Result<u64, Malformed> {
     total.and_then(|(s, h)| s.checked_add(h)).ok_or(bad)
 }
 
+/// How many tasks there are, threads counted one by one: the second number of the fourth field of
+/// `/proc/loadavg`.
+///
+/// # Errors
+/// [`Malformed`] when the field is not `RUNNING/ALL`.
+pub fn parse_task_count(bytes: &[u8]) -> Result<u64, Malformed> {
+    let field = super::words(bytes.trim_ascii()).nth(3);
+    let slash = field.and_then(|f| Some((f, memchr::memchr(b'/', f)?)));
+    let both = slash.and_then(|(f, at)| Some((decimal(&f[..at])?, decimal(&f[at + 1..])?)));
+    both.map(|(_, all)| all).ok_or(Malformed("loadavg has no number of tasks"))
+}
+
 /// The boot id: a lower-case UUID of 36 characters.
 ///
 /// # Errors
@@ -47,12 +59,13 @@ pub fn parse_boot_id(bytes: &[u8]) -> Result<String, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_boot_id, parse_btime, parse_uptime};
+    use super::{parse_boot_id, parse_btime, parse_task_count, parse_uptime};
 
     #[test]
-    fn reads_the_three_files() {
+    fn reads_each_file() {
         assert_eq!(parse_btime(b"cpu 1 2\nbtime 1700000000\nprocesses 7\n"), Ok(1_700_000_000));
         assert_eq!(parse_uptime(b"350735.47 234388.90\n"), Ok(35_073_547));
+        assert_eq!(parse_task_count(b"0.20 0.18 0.12 1/80 11206\n"), Ok(80));
         let id = "0f0a7b0e-8d5c-4f6e-9d56-4a3c2b1a0f9e";
         assert_eq!(parse_boot_id(format!("{id}\n").as_bytes()).as_deref(), Ok(id));
     }
@@ -62,6 +75,9 @@ mod tests {
         assert!(parse_btime(b"btime x\n").is_err());
         for bad in ["", "1", "1.", "1.5", "x.00", "1.234"] {
             assert!(parse_uptime(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for bad in ["", "0.20 0.18 0.12", "0 0 0 80", "0 0 0 1/", "0 0 0 1/-8"] {
+            assert!(parse_task_count(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse_boot_id(b"\x1b[31m").is_err());
     }

@@ -2,6 +2,7 @@
 
 pub mod auxv;
 pub mod boot;
+pub mod btf;
 pub mod capabilities;
 pub mod cgroup;
 pub mod cmdline;
@@ -17,6 +18,8 @@ pub mod passwd;
 pub mod stat;
 pub mod statmount;
 pub mod status;
+pub mod task_record;
+pub mod task_usage;
 
 /// A decimal number that is the whole of `bytes`: digits only, no sign, no overflow.
 #[must_use]

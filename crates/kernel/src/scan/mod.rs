@@ -1,4 +1,6 @@
-//! Scanning all processes: the `/proc` source.
+//! Scanning all processes: by `/proc` here, by the kernel's task iterator in [`bpf`].
+
+pub mod bpf;
 
 use crate::error::ReadError;
 use crate::host::Host;

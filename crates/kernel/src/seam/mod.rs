@@ -1,5 +1,6 @@
 //! The only unsafe code of the project: one primitive a file, each with its reason.
 
+pub mod bpf;
 pub mod fork;
 pub mod handle;
 pub mod mounts;
