@@ -517,6 +517,11 @@ impl<'h> Look1<'h> {
             Some(FileRole::Lower) => {
                 stack.lowers().iter().flatten().map(|d| d.path.as_bstr()).collect()
             }
+            // Found by the inode that maps shows, and too deep for the kernel to tell where.
+            None => {
+                let all = stack.upper().into_iter().chain(stack.lowers().iter().flatten());
+                all.map(|d| d.path.as_bstr()).collect()
+            }
             _ => Vec::new(),
         };
         let Ok(look) = candidate.object.look() else { return };
@@ -525,6 +530,9 @@ impl<'h> Look1<'h> {
             let there = self.host.lookup(self.root, name.as_ref(), Way::Plain);
             there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look))
         });
+        if let (None, Some(name)) = (candidate.role, &candidate.better_name) {
+            candidate.role = stack.role_beneath(name.as_ref());
+        }
     }
 }
 
