@@ -113,8 +113,7 @@ impl Recorder {
         if state.kept.contains_key(key) {
             return;
         }
-        let of_kernel = key.starts_with(b"proc/") || key.starts_with(b"sys/");
-        let redacted = if of_kernel { None } else { (self.redact)(bytes) };
+        let redacted = if is_kernels(key) { None } else { (self.redact)(bytes) };
         let bytes = redacted.as_deref().unwrap_or(bytes);
         state.totals.files += 1;
         state.totals.bytes += bytes.len() as u64;
@@ -294,4 +293,37 @@ impl State {
 /// The paths above one, the topmost first.
 fn above(key: &[u8]) -> Vec<BString> {
     key.find_iter(b"/").map(|at| BString::from(&key[..at])).collect()
+}
+
+/// Whether the kernel makes the file. Beneath a process's root lie files of its container.
+fn is_kernels(key: &[u8]) -> bool {
+    let mut parts = key.split(|b| *b == b'/');
+    match parts.next() {
+        Some(b"sys") => true,
+        Some(b"proc") => parts.nth(1) != Some(b"root"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BStr;
+
+    use super::{Recorder, is_kernels};
+
+    #[test]
+    fn engines_files_are_redacted_wherever_they_lie() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        let path = BStr::new(path.as_os_str().as_encoded_bytes());
+        let recorder = Recorder::create(path, |_| Some(b"redacted".to_vec())).unwrap();
+        for key in ["var/lib/docker/a", "proc/7/root/var/lib/docker/a", "proc/7/cmdline"] {
+            recorder.content(&key.into(), b"secret", None);
+        }
+        let read = |key: &str| std::fs::read(dir.path().join("new").join(key)).unwrap();
+        assert_eq!(read("var/lib/docker/a"), b"redacted");
+        assert_eq!(read("proc/7/root/var/lib/docker/a"), b"redacted");
+        assert_eq!(read("proc/7/cmdline"), b"secret");
+        assert!(is_kernels(b"sys/fs/cgroup/root/x") && !is_kernels(b"etc/passwd"));
+    }
 }
