@@ -29,9 +29,17 @@ impl Needs {
     pub const LIVENESS: Self = Self(1 << 9);
     /// `exe` and `cwd` link texts.
     pub const LINKS: Self = Self(1 << 10);
+    /// What the process is to its owner, and whom it serves.
+    pub const ROLE: Self = Self(1 << 12);
+    /// What membership rests on.
+    pub const EVIDENCE: Self = Self(1 << 13);
+    /// CPU time; part of `stat`, but of the task iterator a pass of its own.
+    pub const CPU: Self = Self(1 << 14);
+    /// Resident memory; part of `status`, but the task iterator has to sum it up.
+    pub const RSS: Self = Self(1 << 15);
 
     /// Everything.
-    pub const ALL: Self = Self((1 << 11) - 1);
+    pub const ALL: Self = Self(u16::MAX);
 
     /// Both.
     #[must_use]

@@ -14,6 +14,7 @@ use crate::live::{Kernel, Live, Saved};
 use crate::parse;
 use crate::parse::mountinfo::Mount;
 use crate::root::{Links, Root};
+use crate::scan::Source;
 use crate::worker::Worker;
 
 /// `PROC_SUPER_MAGIC` of the kernel's include/uapi/linux/magic.h.
@@ -63,6 +64,8 @@ pub struct Options {
     pub live: Option<Box<dyn Live>>,
     /// What all reads are to be written to.
     pub recorder: Option<Rc<Recorder>>,
+    /// How all processes are to be read.
+    pub source: Source,
 }
 
 /// A host; see the module. Not shared between threads.
@@ -75,6 +78,7 @@ pub struct Host {
     probe: Option<Probe>,
     worker: RefCell<Worker>,
     patience: Duration,
+    source: Source,
     mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
     users: OnceCell<Vec<(u32, BString)>>,
     boot: OnceCell<Result<i128, ReadError>>,
@@ -130,6 +134,7 @@ impl Host {
             probe: options.probe,
             worker,
             patience,
+            source: options.source,
             mounts: OnceCell::new(),
             users: OnceCell::new(),
             boot: OnceCell::new(),
@@ -221,6 +226,12 @@ impl Host {
         self.deadline
     }
 
+    /// How all processes are to be read.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
     /// Whether the time the command may take is over.
     #[must_use]
     pub fn out_of_time(&self) -> bool {
@@ -243,7 +254,7 @@ impl Host {
     }
 
     /// Calls the probe, if there is one.
-    pub(crate) fn before_read(&self, pid: u32, file: &str) {
+    pub fn before_read(&self, pid: u32, file: &str) {
         if let Some(probe) = &self.probe {
             probe(pid, file);
         }

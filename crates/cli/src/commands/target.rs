@@ -33,6 +33,8 @@ const CARD: Needs = Needs::STAT
     .and(Needs::IDMAP)
     .and(Needs::LINKS)
     .and(Needs::OWNER)
+    .and(Needs::ROLE)
+    .and(Needs::EVIDENCE)
     .and(Needs::DESCRIPTION)
     .and(Needs::LIVENESS);
 

@@ -16,6 +16,8 @@ const NEEDS: Needs = Needs::STAT
     .and(Needs::STATUS)
     .and(Needs::CMDLINE)
     .and(Needs::OWNER)
+    .and(Needs::ROLE)
+    .and(Needs::EVIDENCE)
     .and(Needs::DESCRIPTION)
     .and(Needs::LIVENESS);
 

@@ -58,11 +58,7 @@ impl Index<'_> {
     /// # Errors
     /// When /proc itself can't be read.
     pub fn containers(&mut self, all: bool, needs: Needs) -> Result<Containers, ReadError> {
-        let also = Needs::STAT
-            .and(Needs::STATUS)
-            .and(Needs::OWNER)
-            .and(Needs::DESCRIPTION)
-            .and(Needs::LIVENESS);
+        let also = Needs::STAT.and(Needs::OWNER).and(Needs::DESCRIPTION).and(Needs::LIVENESS);
         let filters = vec![Filter::NoKernelThreads];
         let listing = self.scan(&Plan { filters, also, ..Plan::default() })?;
         let mut gathered = Gathered {

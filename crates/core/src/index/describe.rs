@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::Class;
 use whose_kernel::parse::cgroup::Line;
@@ -36,20 +36,29 @@ impl Index<'_> {
             let Fact::Known(membership) = &mut row.membership else {
                 continue;
             };
-            let outers: Vec<BString> = membership.chain.iter().map(|o| o.within.clone()).collect();
-            for owner in &mut membership.chain {
-                if owner.kind == OwnerKind::Container {
-                    // What runs inside it shows another engine's files than its own do.
-                    let is_outer = outers.contains(&owner.id);
-                    let member = is_outer.then(|| self.process_in(owner.id.as_ref(), pid));
-                    let member = member.flatten().unwrap_or(pid);
-                    *owner = self.described(owner, Members::Has(member), needs);
+            let live = needs.has(Needs::LIVENESS);
+            for at in 0..membership.chain.len() {
+                let owner = Rc::clone(&membership.chain[at]);
+                if owner.kind != OwnerKind::Container {
+                    continue;
                 }
+                let place = (Rc::as_ptr(&owner), live);
+                if let Some((_, known)) = self.described.get(&place) {
+                    membership.chain[at] = Rc::clone(known);
+                    continue;
+                }
+                // What runs inside it shows another engine's files than its own do.
+                let is_outer = membership.chain.iter().any(|o| o.within == owner.id);
+                let member = is_outer.then(|| self.process_in(owner.id.as_ref(), pid));
+                let member = member.flatten().unwrap_or(pid);
+                let described = self.described(&owner, Members::Has(member), needs);
+                membership.chain[at] = Rc::clone(&described);
+                self.described.insert(place, (owner, described));
             }
             let Some(owner) = membership.chain.last().cloned() else {
                 continue;
             };
-            if let Some(description) = owner.description() {
+            if let Some(description) = owner.description().filter(|_| needs.has(Needs::EVIDENCE)) {
                 let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_bstr());
                 let detail = format!("{} calls it {name}", owner.runtime.0);
                 let seen = Evidence::agreeing(Source::StateFile, detail, description.path.clone());

@@ -6,6 +6,7 @@ use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, ReadError, parse};
 
+use super::entry::Entry;
 use crate::model::gap::what;
 use crate::model::{Fact, Gap, Process, Row};
 
@@ -13,16 +14,33 @@ use crate::model::{Fact, Gap, Process, Row};
 ///
 /// # Errors
 /// `gone` when the process is; in a saved tree a missing file is a gap of the process instead.
-pub(super) fn load(host: &Host, dir: &ProcDir<'_>, needs: Needs) -> Result<Process, ReadError> {
-    let mut process = Process { pid: dir.pid(), hz: host.ticks_per_second(), ..Process::default() };
-    process.stat = fact(host, dir.stat())?;
+pub(super) fn load(host: &Host, entry: &Entry<'_>, needs: Needs) -> Result<Process, ReadError> {
+    let mut process =
+        Process { pid: entry.pid(), hz: host.ticks_per_second(), ..Process::default() };
+    process.stat = fact(host, entry.stat(needs))?;
     if needs.has(Needs::STATUS) {
-        process.status = fact(host, dir.status())?;
+        load_status(host, entry, &mut process, needs)?;
         let uid = process.uid();
         process.user = uid.and_then(|uid| host.user_name(uid)).map(Into::into);
     }
     times(host, &mut process);
     Ok(process)
+}
+
+/// `status`, unless it was read.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_status(
+    host: &Host,
+    entry: &Entry<'_>,
+    process: &mut Process,
+    needs: Needs,
+) -> Result<(), ReadError> {
+    if process.status == Fact::Unasked {
+        process.status = fact(host, entry.status(needs))?;
+    }
+    Ok(())
 }
 
 fn fact<T>(host: &Host, read: Result<T, ReadError>) -> Result<Fact<T>, ReadError> {
@@ -56,10 +74,22 @@ fn times(host: &Host, process: &mut Process) {
 }
 
 /// The rest of the directory. False when the process is gone.
-pub(super) fn load_rest(host: &Host, dir: &ProcDir<'_>, p: &mut Process, needs: Needs) -> bool {
+pub(super) fn load_rest(host: &Host, entry: &Entry<'_>, p: &mut Process, needs: Needs) -> bool {
     let saved = host.is_loose();
+    let told = entry.task();
+    if needs.has(Needs::IO) {
+        p.io = told.and_then(|t| t.io).map_or(Fact::Unasked, Fact::Known);
+    }
+    let others = [Needs::WCHAN, Needs::PIDNS, Needs::LINKS, Needs::IDMAP];
+    if !others.iter().any(|other| needs.has(*other)) {
+        return true;
+    }
+    let of_dir = || entry.dir();
+    if of_dir().is_err_and(|e| e.class == Class::Gone) {
+        return false;
+    }
     if needs.has(Needs::WCHAN) {
-        p.wchan = match dir.wchan() {
+        p.wchan = match of_dir().and_then(ProcDir::wchan) {
             Ok(None) if is_hidden(host, p) => Fact::Unread(Gap::from_read(
                 what::WCHAN,
                 &ReadError::new(
@@ -74,14 +104,17 @@ pub(super) fn load_rest(host: &Host, dir: &ProcDir<'_>, p: &mut Process, needs: 
         };
     }
     if needs.has(Needs::PIDNS) {
-        p.pidns = soft(what::NAMESPACES, dir.namespace("pid"));
+        p.pidns = match told {
+            Some(task) => Fact::Known(task.pid_ns),
+            None => soft(what::NAMESPACES, of_dir().and_then(|d| d.namespace("pid"))),
+        };
     }
     if needs.has(Needs::LINKS) {
-        p.exe = soft(what::LINKS, dir.link_text("exe"));
-        p.cwd = soft(what::LINKS, dir.link_text("cwd"));
+        p.exe = soft(what::LINKS, of_dir().and_then(|d| d.link_text("exe")));
+        p.cwd = soft(what::LINKS, of_dir().and_then(|d| d.link_text("cwd")));
     }
     if needs.has(Needs::IDMAP) {
-        p.inside_uid = match (dir.uid_map(), p.uid()) {
+        p.inside_uid = match (of_dir().and_then(ProcDir::uid_map), p.uid()) {
             (Ok(map), Some(uid)) => idmap::inside(&map, uid).into(),
             (Ok(_), None) => Fact::Absent,
             (Err(e), _) => absent_or_gap(what::IDMAP, &e),
@@ -138,7 +171,8 @@ impl super::Index<'_> {
         }
         if needs.has(Needs::IO) {
             let host = self.host();
-            self.each_slow(rows, Slow::Io, &|p| !p.is_dead(), &mut |p, answer| {
+            let asked = |p: &Process| !p.is_dead() && p.io.known().is_none();
+            self.each_slow(rows, Slow::Io, &asked, &mut |p, answer| {
                 let path = host.shown(format!("proc/{}/io", p.pid).as_bytes());
                 let io = answer.and_then(|b| parse::io::parse(&b).map_err(|m| m.at(path)));
                 p.io = soft(what::IO, io);

@@ -1,5 +1,6 @@
 //! Whose a process is: evidence gathered, runtimes asked, the rest told apart.
 
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -10,19 +11,44 @@ use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
-use super::Index;
 use super::arbitrate::{Verdict, arbitrate};
+use super::entry::Entry;
+use super::{Index, facts};
 use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
-use crate::runtime::{Claim, Mine, REGISTRY, Serves, Subject};
+use crate::runtime::{Claim, Mine, REGISTRY, Runtime, Serves, Subject};
 
-/// What decides a verdict: the cgroup text, and for root's processes the name too, since only those
-/// can be plumbing.
-pub(super) type Key = (Vec<Line>, BString);
+/// The lines of a cgroup file, as what they are shared by: whoever was given the same ones is judged
+/// once.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Rc<Vec<Line>>);
 
-/// A verdict with what the runtimes say of the process's part.
-#[derive(Clone, Debug, Default)]
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Shared {}
+
+impl Hash for Shared {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).hash(state);
+    }
+}
+
+/// What is known by a cgroup text alone.
+#[derive(Debug, Default)]
 pub(super) struct Decision {
     verdict: Verdict,
+    /// The verdict's chain.
+    chain: Vec<Rc<Owner>>,
+    /// The path that the answer rests on, else the v2 line's.
+    path: Option<Rc<BString>>,
+}
+
+/// A process's part in what its owner does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Part {
     role: Option<Role>,
     serves: Option<Serves>,
     /// The runtime that says so.
@@ -45,8 +71,8 @@ pub(super) struct HostReference {
 
 /// What namespaces and mounts say of a process that no cgroup line claims.
 enum Place {
-    /// The host's own root file system and PID namespace.
-    Host(Evidence),
+    /// The host's own root file system and PID namespace, by this file.
+    Host(&'static str, &'static str),
     /// A nested PID namespace, or another root.
     Inside(Evidence),
     /// Another root, but of a kind that services of the host have too.
@@ -56,76 +82,119 @@ enum Place {
 }
 
 impl Index<'_> {
-    /// Whose a process is. Sets its cgroup path, role and whom it serves.
+    /// Whose a process is. Sets its cgroup path; its role and whom it serves when that is needed.
     ///
     /// # Errors
     /// When membership could not be read: null, and a gap.
     pub(super) fn membership(
         &mut self,
-        dir: &ProcDir<'_>,
+        entry: &Entry<'_>,
         p: &mut Process,
+        needs: Needs,
     ) -> Result<Membership, ReadError> {
         if p.is_kernel() {
             p.role = Fact::Known(Role::Kernel);
             p.cgroup_path = Fact::Absent;
-            let seen = Evidence::agreeing(
-                Source::Namespace,
-                "a kernel thread",
-                path(self.host, p.pid, "stat"),
-            );
-            return Ok(Membership { chain: vec![Rc::new(Owner::host())], evidence: vec![seen] });
+            let mut evidence = Vec::new();
+            if needs.has(Needs::EVIDENCE) {
+                let stat = path(self.host, p.pid, "stat");
+                evidence.push(Evidence::agreeing(Source::Namespace, "a kernel thread", stat));
+            }
+            return Ok(Membership { chain: vec![Rc::clone(&self.host_owner)], evidence });
         }
-        let lines = dir.cgroup()?;
-        let v2 = lines.iter().find(|l| l.is_v2()).or(lines.first());
-        p.cgroup_path = v2.map(|l| l.path.clone()).into();
-        let decision = self.decide(p, &lines);
-        if let Some(line) = decision.verdict.line {
-            p.cgroup_path = Fact::Known(lines[line].path.clone());
+        let lines = self.lines(entry)?;
+        let decision = self.decide(p.pid, &lines);
+        p.cgroup_path = decision.path.clone().into();
+        p.cgroup = Fact::Known(Rc::clone(&lines));
+        let contained = decision.verdict.is_contained();
+        let mut part = None;
+        if needs.has(Needs::ROLE) {
+            facts::load_status(self.host, entry, p, Needs::NONE)?;
+            part = Some(self.part(p, &lines, contained));
         }
-        let file = path(self.host, p.pid, "cgroup");
-        let mut evidence = cgroup_evidence(&decision.verdict, &lines, &file);
-        let mut chain = decision.verdict.chain.clone();
-        p.cgroup = Fact::Known(lines);
-        p.serves = match (&decision.role, &decision.serves) {
+        let mut evidence = Vec::new();
+        if needs.has(Needs::EVIDENCE) {
+            let file = path(self.host, p.pid, "cgroup");
+            evidence = cgroup_evidence(&decision.verdict, &lines, &file);
+        }
+        let mut chain = decision.chain.clone();
+        if contained {
+            if needs.has(Needs::EVIDENCE) {
+                facts::load_status(self.host, entry, p, Needs::NONE)?;
+                evidence.extend(nested_pids(self.host, p));
+            }
+        } else {
+            self.place_outside(entry, p, needs, &mut chain, &mut evidence)?;
+        }
+        if let Some(part) = part {
+            self.set_role(p, &part, &chain, contained);
+        }
+        Ok(Membership { chain, evidence })
+    }
+
+    fn set_role(&mut self, p: &mut Process, part: &Part, chain: &[Rc<Owner>], contained: bool) {
+        p.serves = match (&part.role, &part.serves) {
+            // The runtime on its way in works for the container it is about to become.
+            (Some(_), _) if contained => chain.last().map(|o| o.id.clone()).into(),
             (Some(Role::Plumbing), Some(Serves::Id(id))) => Fact::Known(id.clone()),
             (Some(Role::Plumbing), Some(Serves::Address(ip))) => {
                 self.owner_of_address(ip.as_ref()).into()
             }
             _ => Fact::Absent,
         };
-        if decision.verdict.is_contained() {
-            if decision.role.is_some() {
-                // The runtime on its way in works for the container it is about to become.
-                p.role = decision.role.into();
-                p.serves = chain.last().map(|o| o.id.clone()).into();
-            } else {
-                p.role = Fact::Known(self.role_inside(p, &chain));
-            }
-            if let Some(seen) = nested_pids(self.host, p) {
-                evidence.push(seen);
-            }
-        } else {
-            self.place_outside(dir, p, &mut chain, &mut evidence)?;
-            p.role = match chain.last() {
-                Some(owner) if owner.description().is_some() => {
-                    Fact::Known(self.role_inside(p, &chain))
-                }
-                _ => decision.role.or(outside_role(&chain)).into(),
-            };
-        }
-        Ok(Membership { chain: chain.into_iter().map(Rc::new).collect(), evidence })
+        let described = chain.last().is_some_and(|o| o.description().is_some());
+        p.role = match part.role {
+            Some(role) if contained => Fact::Known(role),
+            _ if contained || described => Fact::Known(self.role_inside(p, chain)),
+            role => role.or(outside_role(chain)).into(),
+        };
     }
 
-    /// Asks the runtimes, or remembers what they said of the same text.
-    fn decide(&mut self, p: &mut Process, lines: &[Line]) -> Rc<Decision> {
-        let root = p.uid().is_none_or(|uid| uid == 0);
-        let comm: BString = if root { p.comm().into() } else { BString::default() };
-        let key = (lines.to_vec(), comm);
+    /// The lines of a process's cgroup file; equal ones are the same ones.
+    fn lines(&mut self, entry: &Entry<'_>) -> Result<Rc<Vec<Line>>, ReadError> {
+        let lines = entry.cgroups()?;
+        if entry.shares_cgroups() {
+            return Ok(lines); // they are the same ones already
+        }
+        if let Some(known) = self.texts.get(&lines) {
+            return Ok(Rc::clone(known));
+        }
+        self.texts.insert(Rc::clone(&lines));
+        Ok(lines)
+    }
+
+    /// Asks the runtimes whose the text is, or remembers what they said; `pid` is a process that
+    /// shows it.
+    fn decide(&mut self, pid: u32, lines: &Rc<Vec<Line>>) -> Rc<Decision> {
+        let key = Shared(Rc::clone(lines));
         if let Some(known) = self.decisions.get(&key) {
             return Rc::clone(known);
         }
-        let mut claims: Vec<Mine> = Vec::new();
-        let mut decision = Decision::default();
+        let bare = Subject { lines, comm: BStr::new(""), args: None, uid: None, nspid: None };
+        let claim = |runtime: &&dyn Runtime| match runtime.claim(&bare) {
+            Claim::Mine(mine) => Some(mine),
+            Claim::NotMine | Claim::Need(_) => None, // asked for by the name alone, and it has none
+        };
+        let claims: Vec<Mine> = REGISTRY.iter().filter_map(claim).collect();
+        let verdict = arbitrate(lines, &claims, &mut |level| self.confirm(level, pid, lines));
+        let v2 = lines.iter().find(|l| l.is_v2()).or(lines.first());
+        let path = verdict.line.map(|at| &lines[at]).or(v2).map(|l| Rc::new(l.path.clone()));
+        let chain = verdict.chain.iter().cloned().map(Rc::new).collect();
+        let decision = Rc::new(Decision { verdict, chain, path });
+        self.decisions.insert(key, Rc::clone(&decision));
+        decision
+    }
+
+    /// Asks the runtimes what the process does for them. For root's processes the name counts, since
+    /// only those can be plumbing.
+    fn part(&mut self, p: &mut Process, lines: &Rc<Vec<Line>>, contained: bool) -> Part {
+        let root = p.uid().is_none_or(|uid| uid == 0);
+        let comm: BString = if root { p.comm().into() } else { BString::default() };
+        let key = (Shared(Rc::clone(lines)), comm);
+        if let Some(known) = self.parts.get(&key) {
+            return known.clone();
+        }
+        let mut part = Part::default();
         let mut asked_args = false;
         for runtime in REGISTRY {
             let mut claim = runtime.claim(&subject(p, lines));
@@ -134,28 +203,19 @@ impl Index<'_> {
                 self.fetch(p, needs);
                 claim = runtime.claim(&subject(p, lines));
             }
-            if let Claim::Mine(mine) = claim {
-                if decision.role.is_none() && mine.role.is_some() {
-                    decision.role = mine.role;
-                    decision.serves.clone_from(&mine.serves);
-                    decision.engine = Some(runtime.engine());
-                }
-                claims.push(mine);
+            if let Claim::Mine(Mine { role: Some(role), serves, .. }) = claim {
+                part = Part { role: Some(role), serves, engine: Some(runtime.engine()) };
+                break;
             }
         }
-        let pid = p.pid;
-        let entering = p.comm().starts_with(b"runc:[");
-        decision.verdict = arbitrate(lines, &claims, &mut |level| self.confirm(level, pid, lines));
-        if decision.verdict.is_contained() && !entering {
+        if contained && !p.comm().starts_with(b"runc:[") {
             // Whoever has a cgroup of his own can name what is below it after an engine's monitor.
-            decision.role = None;
-            decision.serves = None;
+            part = Part::default();
         }
-        let decision = Rc::new(decision);
         if !asked_args {
-            self.decisions.insert(key, Rc::clone(&decision));
+            self.parts.insert(key, part.clone());
         }
-        decision
+        part
     }
 
     /// Evidence that a runtime asked for.
@@ -174,7 +234,7 @@ impl Index<'_> {
 
     /// Init, exec or workload. Whether a child of the shim is init or exec'd only its PID inside
     /// tells, or the engine's state ([`Index::describe_rows`] settles those).
-    fn role_inside(&mut self, p: &Process, chain: &[Owner]) -> Role {
+    fn role_inside(&mut self, p: &Process, chain: &[Rc<Owner>]) -> Role {
         let kind = chain.last().map(|o| o.kind);
         if kind == Some(OwnerKind::Sandbox) {
             return Role::Sandbox;
@@ -202,54 +262,60 @@ impl Index<'_> {
     /// What no runtime claims: a host process if that is shown, contained by nobody known, or null.
     fn place_outside(
         &mut self,
-        dir: &ProcDir<'_>,
-        p: &Process,
-        chain: &mut Vec<Owner>,
+        entry: &Entry<'_>,
+        p: &mut Process,
+        needs: Needs,
+        chain: &mut Vec<Rc<Owner>>,
         evidence: &mut Vec<Evidence>,
     ) -> Result<(), ReadError> {
-        let unit = chain.last().map(|o| (o.kind, o.name.clone()));
+        let inner = chain.last();
+        let is_unit = inner.is_some();
+        let service = inner.filter(|o| o.kind == OwnerKind::Unit).and_then(|o| o.name.as_ref());
+        let service = service.is_some_and(|name| name.ends_with_str(".service"));
+        if p.status == Fact::Unasked && !entry.is_in_initial_pid_namespace()? {
+            facts::load_status(self.host, entry, p, Needs::NONE)?;
+        }
         let nested = p.nspid().is_some_and(|n| n.len() > 1);
-        if p.is_dead() && (unit.is_none() || nested) {
+        if p.is_dead() && (!is_unit || nested) {
             // A zombie's v1 lines all read `/`, whatever it belonged to.
             chain.clear();
             return self.zombie(p, chain, evidence);
         }
-        let service =
-            matches!(&unit, Some((OwnerKind::Unit, Some(n))) if n.ends_with_str(".service"));
-        match self.place(dir, p) {
+        match self.place(entry, p) {
             // What looks like the host is the container this runs in, or was captured in: units are
             // its own, and around them is what nobody here can see.
-            Place::Host(_) if self.host.is_outermost() == Some(false) => {
-                let id = p.cgroup_path.known().cloned().unwrap_or_default();
-                chain.insert(0, Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id));
+            Place::Host(..) if self.host.is_outermost() == Some(false) => {
+                chain.insert(0, unknown(p));
                 let path = self.host.shown(b"proc/1/ns/pid");
                 let detail = "this is not a host's own PID namespace";
                 evidence.push(Evidence::agreeing(Source::Namespace, detail, path));
             }
-            Place::Host(_) if chain.is_empty() && self.host.is_outermost().is_none() => {
+            Place::Host(..) if chain.is_empty() && self.host.is_outermost().is_none() => {
                 let why = "nothing shows whether this is a host or a container";
                 let path = self.host.shown(b"proc/1/ns/pid");
                 return Err(ReadError::new(path, Class::Unsupported, why));
             }
-            Place::Host(seen) => {
+            Place::Host(detail, file) => {
                 if chain.is_empty() {
-                    chain.push(Owner::host());
+                    chain.push(Rc::clone(&self.host_owner));
                 }
-                evidence.push(seen);
+                if needs.has(Needs::EVIDENCE) {
+                    let file = path(self.host, p.pid, file);
+                    evidence.push(Evidence::agreeing(Source::Mount, detail, file));
+                }
             }
             // Services may have a root directory of their own and are no containers.
             Place::OtherRoot(seen) if service => evidence.push(seen),
             Place::Inside(seen) | Place::OtherRoot(seen) => {
                 if let Some((owner, above)) = self.watched(p) {
-                    chain.push(owner);
+                    chain.push(Rc::new(owner));
                     evidence.extend([above, seen]);
                     return Ok(());
                 }
-                let id = p.cgroup_path.known().cloned().unwrap_or_default();
-                chain.push(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id));
+                chain.push(unknown(p));
                 evidence.push(seen);
             }
-            Place::Unproven if unit.is_some() => {}
+            Place::Unproven if is_unit => {}
             Place::Unproven => {
                 let why =
                     "the cgroup names no owner, and neither namespaces nor mounts could be read";
@@ -268,7 +334,7 @@ impl Index<'_> {
     fn zombie(
         &mut self,
         p: &Process,
-        chain: &mut Vec<Owner>,
+        chain: &mut Vec<Rc<Owner>>,
         evidence: &mut Vec<Evidence>,
     ) -> Result<(), ReadError> {
         let unproven = || {
@@ -283,10 +349,11 @@ impl Index<'_> {
         let Ok(dir) = self.host.process(stat.ppid) else {
             return unproven();
         };
-        let Some(mut parent) = self.begin(&dir, needs)? else {
+        let above = Entry::opened(self.host, dir);
+        let Some(mut parent) = self.begin(&above, needs)? else {
             return unproven();
         };
-        if parent.process.is_dead() || !self.finish(&dir, &mut parent, needs)? {
+        if parent.process.is_dead() || !self.finish(&above, &mut parent, needs)? {
             return unproven();
         }
         let seen = |detail: String| {
@@ -296,36 +363,33 @@ impl Index<'_> {
         let contained = parent.owner().is_some_and(|o| o.kind.contains());
         if contained && same_depth {
             let owners = parent.membership.known().map(|m| m.chain.as_slice()).unwrap_or_default();
-            chain.extend(owners.iter().map(|o| Owner::clone(o)));
+            chain.extend(owners.iter().cloned());
             evidence.push(seen(format!("child of {} in it", stat.ppid)));
             return Ok(());
         }
         let lines = parent.process.cgroup.known().cloned().unwrap_or_default();
-        let shim = self.decide(&mut parent.process, &lines);
+        let shim = self.part(&mut parent.process, &lines, contained);
         if let (Some(Serves::Id(id)), Some(engine), true) = (&shim.serves, shim.engine, depth > 1) {
-            chain.push(Owner::new(OwnerKind::Container, engine, id.clone()));
+            chain.push(Rc::new(Owner::new(OwnerKind::Container, engine, id.clone())));
             evidence.push(seen(format!("child of its shim {}", stat.ppid)));
             return Ok(());
         }
         unproven()
     }
 
-    fn place(&mut self, dir: &ProcDir<'_>, p: &Process) -> Place {
+    fn place(&mut self, entry: &Entry<'_>, p: &Process) -> Place {
         if let Some(seen) = nested_pids(self.host, p) {
             return Place::Inside(seen);
         }
-        let host_seen = |detail: &str, file: &str| {
-            Place::Host(Evidence::agreeing(Source::Mount, detail, path(self.host, p.pid, file)))
-        };
         let reference = self.reference.get_or_init(|| HostReference::read(self.host));
-        let namespace = dir.namespace("mnt").ok();
+        let namespace = entry.mount_namespace();
         if namespace.is_some() && namespace == reference.mount_namespace {
-            return host_seen("in the host's mount namespace", "ns/mnt");
+            return Place::Host("in the host's mount namespace", "ns/mnt");
         }
         if namespace.is_some_and(|n| self.hosts_namespaces.contains(&n)) {
-            return host_seen("its root is the host's", "ns/mnt");
+            return Place::Host("its root is the host's", "ns/mnt");
         }
-        let Ok(mounts) = dir.mountinfo() else {
+        let Ok(mounts) = entry.dir().and_then(ProcDir::mountinfo) else {
             return Place::Unproven;
         };
         let Some(host_root) = &reference.root else {
@@ -337,7 +401,7 @@ impl Index<'_> {
         if same {
             // In the same namespace no other root is to be had but by chroot, which contains nothing.
             self.hosts_namespaces.extend(namespace);
-            host_seen("its root is the host's", "mountinfo")
+            Place::Host("its root is the host's", "mountinfo")
         } else {
             self.other_root(p, &mounts)
         }
@@ -371,6 +435,12 @@ impl HostReference {
         }
         reference
     }
+}
+
+/// What nobody knows, by its place.
+fn unknown(p: &Process) -> Rc<Owner> {
+    let id = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
+    Rc::new(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id))
 }
 
 fn root_mount(mounts: &[Mount]) -> Option<&Mount> {
@@ -410,7 +480,7 @@ fn cgroup_evidence(verdict: &Verdict, lines: &[Line], file: &BString) -> Vec<Evi
     evidence
 }
 
-fn outside_role(chain: &[Owner]) -> Option<Role> {
+fn outside_role(chain: &[Rc<Owner>]) -> Option<Role> {
     match chain.last()?.kind {
         OwnerKind::Unit | OwnerKind::Session | OwnerKind::Host => Some(Role::Host),
         OwnerKind::Container => Some(Role::Workload), // a zombie, by its parent

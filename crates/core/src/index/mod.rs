@@ -7,6 +7,7 @@ pub mod arbitrate;
 pub mod containers;
 mod describe;
 pub mod engines;
+mod entry;
 mod facts;
 pub mod layers;
 pub mod lookup;
@@ -24,14 +25,15 @@ use std::rc::Rc;
 
 use bstr::BString;
 use whose_fields::Needs;
+use whose_kernel::parse::cgroup::Line;
 use whose_kernel::read::cgroup_tree::{self, Hierarchy};
-use whose_kernel::read::process::ProcDir;
 use whose_kernel::{Class, Host, ReadError};
 
 use crate::model::gap::what;
 use crate::model::{Engine, Fact, File, Gap, Owner, OwnerKind, Row};
 use crate::state::facts as facts_of_capture;
-use membership::{Decision, HostReference};
+use entry::Entry;
+use membership::{Decision, HostReference, Part, Shared};
 use roots::Roots;
 
 /// What identifies an owner on this host: two engines may know the same id.
@@ -46,8 +48,15 @@ pub struct Index<'h> {
     nested: nested::NestedRoots,
     users_seen: HashSet<(u32, bool)>,
     watchers: HashMap<u32, Option<users::Watcher>>,
-    decisions: HashMap<membership::Key, Rc<Decision>>,
+    /// Texts of cgroup files, so that equal ones are one.
+    texts: HashSet<Rc<Vec<Line>>>,
+    decisions: HashMap<Shared, Rc<Decision>>,
+    parts: HashMap<(Shared, BString), Part>,
+    host_owner: Rc<Owner>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
+    /// Owners that were described already, by where they are, and what came of it. That each is kept
+    /// makes sure that no other comes to be there.
+    described: HashMap<(*const Owner, bool), (Rc<Owner>, Rc<Owner>)>,
     reference: OnceCell<HostReference>,
     /// Mount namespaces whose root is the host's.
     hosts_namespaces: HashSet<u64>,
@@ -66,7 +75,11 @@ impl<'h> Index<'h> {
             nested: nested::NestedRoots::default(),
             users_seen: HashSet::new(),
             watchers: HashMap::new(),
+            texts: HashSet::new(),
             decisions: HashMap::new(),
+            parts: HashMap::new(),
+            host_owner: Rc::new(Owner::host()),
+            described: HashMap::new(),
             owners: HashMap::new(),
             reference: OnceCell::new(),
             hosts_namespaces: HashSet::new(),
@@ -154,16 +167,17 @@ impl<'h> Index<'h> {
             Err(e) if e.class == Class::Gone => return Ok(None),
             Err(e) => return Err(e),
         };
-        let Some(mut row) = self.begin(&dir, needs)? else {
+        let entry = Entry::opened(self.host, dir);
+        let Some(mut row) = self.begin(&entry, needs)? else {
             return Ok(None);
         };
-        if !self.finish(&dir, &mut row, needs)? {
+        if !self.finish(&entry, &mut row, needs)? {
             return Ok(None);
         }
         self.read_slow(std::slice::from_mut(&mut row), needs);
         self.describe_rows(std::slice::from_mut(&mut row), needs);
         // All reads hung off one descriptor; this says whether the process outlived them.
-        let still = dir.still(row.process.start_ticks());
+        let still = entry.dir().and_then(|dir| dir.still(row.process.start_ticks()));
         let gone = still.is_err_and(|e| e.class == Class::Gone);
         if gone && !self.host.is_loose() {
             return Ok(None);
@@ -175,8 +189,8 @@ impl<'h> Index<'h> {
     ///
     /// # Errors
     /// When it may not be looked at at all.
-    pub fn begin(&self, dir: &ProcDir<'_>, needs: Needs) -> Result<Option<Row>, ReadError> {
-        match facts::load(self.host, dir, needs) {
+    fn begin(&self, entry: &Entry<'_>, needs: Needs) -> Result<Option<Row>, ReadError> {
+        match facts::load(self.host, entry, needs) {
             Ok(process) => Ok(Some(Row { process, membership: Fact::Unasked })),
             Err(e) if e.class == Class::Gone => Ok(None),
             Err(e) => Err(e),
@@ -188,14 +202,14 @@ impl<'h> Index<'h> {
     ///
     /// # Errors
     /// None of its own; a forbidden read is a gap of the row.
-    pub fn finish(
+    fn finish(
         &mut self,
-        dir: &ProcDir<'_>,
+        entry: &Entry<'_>,
         row: &mut Row,
         needs: Needs,
     ) -> Result<bool, ReadError> {
         if needs.has(Needs::OWNER) {
-            match self.membership(dir, &mut row.process) {
+            match self.membership(entry, &mut row.process, needs) {
                 Ok(membership) => row.membership = Fact::Known(membership),
                 Err(e) if e.class == Class::Gone && !self.host.is_loose() => {
                     return Ok(false);
@@ -214,6 +228,6 @@ impl<'h> Index<'h> {
         // Where a host process's binary lies is plain from its arguments; inside it is not.
         let inside = row.owner().is_some_and(|o| o.kind.contains() || o.kind == OwnerKind::Unknown);
         let needs = if inside { needs } else { needs.without(Needs::LINKS) };
-        Ok(facts::load_rest(self.host, dir, &mut row.process, needs))
+        Ok(facts::load_rest(self.host, entry, &mut row.process, needs))
     }
 }

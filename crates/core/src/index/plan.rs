@@ -40,7 +40,7 @@ impl Filter {
         match self {
             Self::Uids(_) => Needs::STATUS,
             Self::Containers(_) | Self::HostOnly | Self::ContainersOnly => {
-                Needs::STAT.and(Needs::STATUS).and(Needs::OWNER)
+                Needs::STAT.and(Needs::OWNER)
             }
             Self::NoKernelThreads | Self::Pids(_) => Needs::STAT,
         }

@@ -1,12 +1,20 @@
 //! All processes of the host, with their owners.
 
+use std::ops::ControlFlow;
+
 use whose_fields::{Needs, Stage};
-use whose_kernel::{Class, ReadError, scan};
+use whose_kernel::scan::bpf::{Cgroups, Scan, Task, Wanted};
+use whose_kernel::scan::{self, ByProc, Source};
+use whose_kernel::{Class, ReadError};
 
 use super::Index;
-use super::plan::{Plan, Says};
+use super::entry::Entry;
+use super::plan::{Filter, Plan, Says};
 use crate::model::gap::what;
-use crate::model::{Gap, Role, Row};
+use crate::model::{Gap, Row};
+
+/// Rows that are completed together: those who run the slow reads are asked once for all of them.
+const TOGETHER: usize = 512;
 
 /// Rows and what is missing from them.
 #[derive(Debug, Default)]
@@ -19,111 +27,223 @@ pub struct Listing {
     pub undecided: usize,
 }
 
-impl Index<'_> {
-    /// Lists every process the plan asks for. Rows that a filter drops are not read further.
+/// What a scan says besides its rows.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// What is missing about the whole host.
+    pub gaps: Vec<Gap>,
+    /// Rows that a filter could not decide about, and so are not passed on.
+    pub undecided: usize,
+}
+
+/// Takes a row; it may have had enough.
+pub type TakeRow<'f> = dyn FnMut(Row) -> ControlFlow<()> + 'f;
+
+/// A scan on its way.
+struct Run<'p, 't, 'f> {
+    plan: &'p Plan,
+    needs: Needs,
+    take: &'t mut TakeRow<'f>,
+    waiting: Vec<Row>,
+    scanned: Scanned,
+    hidden: usize,
+    failed: Option<ReadError>,
+}
+
+impl<'h> Index<'h> {
+    /// Lists every process the plan asks for, in its order.
     ///
     /// # Errors
     /// When /proc itself can't be read.
     pub fn scan(&mut self, plan: &Plan) -> Result<Listing, ReadError> {
-        let host = self.host();
-        let needs = plan.needs();
-        let mut listing = Listing::default();
-        let mut hidden = 0_usize;
-        let mut late = false;
-        let mut failed = None;
-        scan::each_process(host, &mut |_, opened| {
-            if host.out_of_time() {
-                late = true;
-                return;
-            }
-            match opened.and_then(|dir| self.scan_one(&dir, plan, needs, &mut listing)) {
-                Ok(()) => {}
-                Err(e) if e.class == Class::Gone => {}
-                Err(e) if e.class == Class::Forbidden => hidden += 1,
-                Err(e) => failed = Some(e),
-            }
+        let mut rows = Vec::new();
+        let scanned = self.scan_each(plan, &mut |row| {
+            rows.push(row);
+            ControlFlow::Continue(())
         })?;
-        if hidden > 0 {
-            let why = format!("{hidden} processes may not be looked at");
-            let remedy = Some("run as root: sudo whose ...");
-            listing.gaps.push(Gap::new(
-                what::PROCESS,
-                Class::Forbidden,
-                host.shown(b"proc"),
-                why,
-                remedy,
-            ));
-        }
-        if let Some(e) = failed {
-            listing.gaps.push(Gap::from_read(what::PROCESS, &e));
-        }
-        self.describe_rows(&mut listing.rows, needs);
-        self.drop_rows(plan, Stage::Description, &mut listing);
-        self.read_slow(&mut listing.rows, needs);
-        if late || host.out_of_time() {
-            let remedy = Some("try again with a longer --timeout");
-            let why = if late { "not all processes were read in time" } else { "time ran out" };
-            listing.gaps.push(Gap::new(
-                what::PROCESS,
-                Class::TimedOut,
-                host.shown(b"proc"),
-                why,
-                remedy,
-            ));
-        }
-        plan.order(&mut listing.rows);
-        Ok(listing)
+        plan.order(&mut rows);
+        Ok(Listing { rows, gaps: scanned.gaps, undecided: scanned.undecided })
     }
 
-    fn scan_one(
-        &mut self,
-        dir: &whose_kernel::read::process::ProcDir<'_>,
-        plan: &Plan,
-        needs: Needs,
-        listing: &mut Listing,
-    ) -> Result<(), ReadError> {
-        let Some(mut row) = self.begin(dir, needs)? else {
-            return Ok(());
+    /// Passes on every process the plan asks for as soon as it is known, in ascending order of PIDs.
+    /// Rows that a filter drops are not read further.
+    ///
+    /// # Errors
+    /// When /proc itself can't be read.
+    pub fn scan_each(&mut self, plan: &Plan, take: &mut TakeRow<'_>) -> Result<Scanned, ReadError> {
+        let mut run = Run::new(plan, take);
+        let (told, refused) = self.told(plan, run.needs);
+        let complete = match told {
+            Some(told) => self.by_tasks(told, &mut run),
+            None => self.by_proc(&mut run)?,
         };
-        match plan.filter(Stage::Scan, &row) {
-            Says::No => return Ok(()),
-            Says::Undecided => {
-                listing.undecided += 1;
-                return Ok(());
+        let complete = complete.is_continue() && self.complete_rows(&mut run).is_continue();
+        let mut scanned = run.finish(self, complete);
+        scanned.gaps.extend(refused);
+        Ok(scanned)
+    }
+
+    /// What the task iterator tells, if it is to be asked; and the gap when it was asked for by name
+    /// and can't be had.
+    fn told(&self, plan: &Plan, needs: Needs) -> (Option<Scan>, Option<Gap>) {
+        let usage = needs.has(Needs::CPU) || needs.has(Needs::IO);
+        let wanted = Wanted { rss: needs.has(Needs::RSS), usage };
+        match scan::tasks(self.host, wanted) {
+            Ok(mut scan) => {
+                if plan.filters.contains(&Filter::NoKernelThreads) {
+                    scan.tasks.retain(|task| !task.is_kernel_thread());
+                }
+                (Some(scan), None)
             }
-            Says::Yes => {}
+            Err(ByProc::Unavailable(why)) if self.host.source() == Source::Bpf => {
+                let path = self.host.shown(b"proc");
+                let why = format!("{why}; /proc was read instead");
+                (None, Some(Gap::new(what::ITERATOR, Class::Unsupported, path, why, None)))
+            }
+            Err(_) => (None, None),
         }
-        if !self.finish(dir, &mut row, needs)? {
-            return Ok(());
+    }
+
+    /// Those that the iterator told of, and those that it missed, in ascending order.
+    fn by_tasks(&mut self, scan: Scan, run: &mut Run<'_, '_, '_>) -> ControlFlow<()> {
+        let Scan { tasks, missed } = scan;
+        let mut cgroups: Vec<Option<Cgroups>> = if run.needs.has(Needs::OWNER) {
+            scan::bpf::cgroups(self.host, &tasks).into_iter().map(Some).collect()
+        } else {
+            vec![None; tasks.len()]
+        };
+        let mut missed = missed.into_iter().peekable();
+        let told = tasks.into_iter().zip(cgroups.drain(..));
+        for (task, cgroups) in told {
+            while let Some(pid) = missed.next_if(|pid| *pid < task.pid) {
+                self.by_pid(pid, run)?;
+            }
+            self.by_task(task, cgroups, run)?;
         }
-        // A daemon tells where its containers' state is, before any of them needs it.
-        // Only one that was recognised as the host's own: anyone may take the name.
-        let daemon = row.process.role.known() == Some(&Role::Plumbing)
-            && row.process.comm() == b"dockerd"
-            && row.owner().is_some_and(|o| !o.kind.contains());
-        if needs.has(Needs::DESCRIPTION) && daemon {
-            self.roots_from_daemon(row.process.pid, row.process.start_ticks());
+        missed.try_for_each(|pid| self.by_pid(pid, run))
+    }
+
+    fn by_proc(&mut self, run: &mut Run<'_, '_, '_>) -> Result<ControlFlow<()>, ReadError> {
+        let pids = self.host.pids()?;
+        Ok(pids.into_iter().try_for_each(|pid| self.by_pid(pid, run)))
+    }
+
+    fn by_task(
+        &mut self,
+        task: Task,
+        cgroups: Option<Cgroups>,
+        run: &mut Run<'_, '_, '_>,
+    ) -> ControlFlow<()> {
+        self.host.before_read(task.pid, "task");
+        self.by_entry(&Entry::told(self.host, task, cgroups), run)
+    }
+
+    fn by_pid(&mut self, pid: u32, run: &mut Run<'_, '_, '_>) -> ControlFlow<()> {
+        let host = self.host;
+        match host.process(pid) {
+            Ok(dir) => self.by_entry(&Entry::opened(host, dir), run),
+            Err(e) => {
+                run.note(e);
+                ControlFlow::Continue(())
+            }
         }
-        if needs.has(Needs::DESCRIPTION) {
+    }
+
+    fn by_entry(&mut self, entry: &Entry<'_>, run: &mut Run<'_, '_, '_>) -> ControlFlow<()> {
+        if self.host.out_of_time() {
+            return ControlFlow::Break(());
+        }
+        match self.one(entry, run) {
+            Ok(Some(row)) => run.waiting.push(row),
+            Ok(None) => {}
+            Err(e) => run.note(e),
+        }
+        if run.waiting.len() < TOGETHER {
+            return ControlFlow::Continue(());
+        }
+        self.complete_rows(run)
+    }
+
+    /// One process's row, unless a filter drops it or it is gone.
+    fn one(
+        &mut self,
+        entry: &Entry<'_>,
+        run: &mut Run<'_, '_, '_>,
+    ) -> Result<Option<Row>, ReadError> {
+        let mut needs = run.needs;
+        let Some(mut row) = self.begin(entry, needs)? else {
+            return Ok(None);
+        };
+        if !run.keeps(Stage::Scan, &row) {
+            return Ok(None);
+        }
+        let notice = needs.has(Needs::DESCRIPTION);
+        if notice && super::users::may_be_an_engine(row.process.comm()) {
+            needs = needs.and(Needs::STATUS).and(Needs::ROLE);
+            super::facts::load_status(self.host, entry, &mut row.process, needs)?;
+        }
+        if !self.finish(entry, &mut row, needs)? {
+            return Ok(None);
+        }
+        if notice {
+            // A daemon tells where its containers' state is, before any of them needs it.
             self.notice_engine(&row);
         }
-        match plan.filter(Stage::Owner, &row) {
-            Says::No => {}
-            Says::Undecided => listing.undecided += 1,
-            Says::Yes => listing.rows.push(row),
-        }
-        Ok(())
+        Ok(run.keeps(Stage::Owner, &row).then_some(row))
     }
 
-    fn drop_rows(&self, plan: &Plan, stage: Stage, listing: &mut Listing) {
-        let undecided = &mut listing.undecided;
-        listing.rows.retain(|row| match plan.filter(stage, row) {
+    /// Adds what is found out for several rows together, and passes them on.
+    fn complete_rows(&mut self, run: &mut Run<'_, '_, '_>) -> ControlFlow<()> {
+        let mut rows = std::mem::take(&mut run.waiting);
+        self.describe_rows(&mut rows, run.needs);
+        rows.retain(|row| run.keeps(Stage::Description, row));
+        self.read_slow(&mut rows, run.needs);
+        rows.into_iter().try_for_each(|row| (run.take)(row))
+    }
+}
+
+impl<'p, 't, 'f> Run<'p, 't, 'f> {
+    fn new(plan: &'p Plan, take: &'t mut TakeRow<'f>) -> Self {
+        let (waiting, scanned) = (Vec::with_capacity(TOGETHER), Scanned::default());
+        Self { plan, needs: plan.needs(), take, waiting, scanned, hidden: 0, failed: None }
+    }
+
+    fn keeps(&mut self, stage: Stage, row: &Row) -> bool {
+        match self.plan.filter(stage, row) {
             Says::Yes => true,
             Says::No => false,
             Says::Undecided => {
-                *undecided += 1;
+                self.scanned.undecided += 1;
                 false
             }
-        });
+        }
+    }
+
+    /// A process that could not be read. One that has ended is missing from no list.
+    fn note(&mut self, error: ReadError) {
+        match error.class {
+            Class::Gone => {}
+            Class::Forbidden => self.hidden += 1,
+            _ => self.failed = Some(error),
+        }
+    }
+
+    fn finish(self, index: &Index<'_>, complete: bool) -> Scanned {
+        let Self { mut scanned, hidden, failed, .. } = self;
+        let host = index.host();
+        let gap = |class, why: String, remedy| {
+            Gap::new(what::PROCESS, class, host.shown(b"proc"), why, Some(remedy))
+        };
+        if hidden > 0 {
+            let why = format!("{hidden} processes may not be looked at");
+            scanned.gaps.push(gap(Class::Forbidden, why, "run as root: sudo whose ..."));
+        }
+        scanned.gaps.extend(failed.map(|e| Gap::from_read(what::PROCESS, &e)));
+        if host.out_of_time() {
+            let why = if complete { "time ran out" } else { "not all processes were read in time" };
+            let remedy = "try again with a longer --timeout";
+            scanned.gaps.push(gap(Class::TimedOut, why.to_owned(), remedy));
+        }
+        scanned
     }
 }

@@ -9,7 +9,7 @@ use whose_kernel::{Class, Host, parse, scan};
 use super::Index;
 use crate::model::gap::what;
 use crate::model::{
-    Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Row, Source,
+    Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Role, Row, Source,
 };
 use crate::runtime::{Hints, REGISTRY, Runtime, StateRoot, User, by_engine};
 
@@ -20,6 +20,14 @@ const MOST_USERS: usize = 100_000;
 
 /// A process that watches over a container, by its own word: engine, id, its uid and its PID.
 pub(super) type Watcher = (Engine, BString, u32, u32);
+
+/// Docker's daemon by its name.
+const DAEMON: &[u8] = b"dockerd";
+
+/// Whether a process of this name tells where an engine's state may be.
+pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
+    comm == DAEMON || comm == b"rootlesskit" || comm.starts_with(b"containerd-shim")
+}
 
 /// Users who have something running by which an engine of theirs can be told: a user manager's
 /// cgroup, or a PID file in their runtime directory.
@@ -76,28 +84,31 @@ impl Index<'_> {
         }
     }
 
-    /// Learns of engines from a process that a scan came by: a user's own, or one in a container. Any
-    /// process may call itself so; that only tells where to look.
+    /// Learns of engines from a process that a scan came by: the host's own, a user's, or one in a
+    /// container. Any process may call itself so; that only tells where to look. The host's own has
+    /// to be recognised as that.
     pub(super) fn notice_engine(&mut self, row: &Row) {
         let p = &row.process;
-        let uid = p.uid().filter(|uid| *uid != 0);
         let Some(owner) = row.owner() else { return };
-        if p.comm() == b"dockerd" {
-            if owner.kind.has_root() {
-                return self.roots_inside(owner, p.pid, Vec::new());
-            }
-            if let Some(uid) = uid {
-                let ask = Ask { file: Slow::Cmdline, pid: p.pid, start_ticks: p.start_ticks() };
-                let bytes = self.host.slow_reads(&[ask]).pop().and_then(Result::ok);
-                let args = parse::cmdline::parse(&bytes.unwrap_or_default());
-                return self.roots_of_user(uid, args);
+        if may_be_an_engine(p.comm()) {
+            let uid = p.uid().filter(|uid| *uid != 0);
+            let hosts_own = p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains();
+            match (p.comm() == DAEMON, uid) {
+                (true, _) if hosts_own => self.roots_from_daemon(p.pid, p.start_ticks()),
+                (true, _) if owner.kind.has_root() => {
+                    return self.roots_inside(owner, p.pid, Vec::new());
+                }
+                (true, Some(uid)) => {
+                    let ask = Ask { file: Slow::Cmdline, pid: p.pid, start_ticks: p.start_ticks() };
+                    let bytes = self.host.slow_reads(&[ask]).pop().and_then(Result::ok);
+                    let args = parse::cmdline::parse(&bytes.unwrap_or_default());
+                    return self.roots_of_user(uid, args);
+                }
+                (false, Some(uid)) => self.roots_of_user(uid, Vec::new()),
+                (_, None) => {}
             }
         }
-        let rootless = p.comm() == b"rootlesskit" || p.comm().starts_with(b"containerd-shim");
-        if let Some(uid) = uid.filter(|_| rootless) {
-            self.roots_of_user(uid, Vec::new());
-        }
-        let manager = p.cgroup_path.known().and_then(|path| manager_of(path));
+        let manager = p.cgroup_path.known().and_then(|path| manager_of(path.as_slice()));
         if let Some(uid) = manager.filter(|_| !owner.kind.contains()) {
             self.roots_of_user(uid, Vec::new());
         }

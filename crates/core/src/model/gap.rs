@@ -115,6 +115,8 @@ pub mod what {
         PATH = "path",
         /// The containers that use a volume.
         VOLUMES = "containers of a volume",
+        /// The kernel's task iterator, when it was asked for.
+        ITERATOR = "task iterator",
         /// What is not in a capture of some targets.
         OUTSIDE_CAPTURE = "what was not captured",
         /// What is outside the container that `whose` itself runs in.

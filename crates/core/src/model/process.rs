@@ -1,5 +1,7 @@
 //! One process and what was read of it.
 
+use std::rc::Rc;
+
 use bstr::{BString, ByteSlice};
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::parse::io::Io;
@@ -53,7 +55,7 @@ pub struct Process {
     /// `status`.
     pub status: Fact<Status>,
     /// `cgroup`.
-    pub cgroup: Fact<Vec<Line>>,
+    pub cgroup: Fact<Rc<Vec<Line>>>,
     /// Arguments; empty for kernel threads and zombies.
     pub args: Fact<Vec<BString>>,
     /// Kernel function it sleeps in.
@@ -81,7 +83,7 @@ pub struct Process {
     /// The container that plumbing works for.
     pub serves: Fact<BString>,
     /// The cgroup path the claim used, else the v2 line's.
-    pub cgroup_path: Fact<BString>,
+    pub cgroup_path: Fact<Rc<BString>>,
 }
 
 impl Process {

@@ -124,7 +124,7 @@ impl Row {
             FieldId::IoRead => p.io.cell(|io| number(io.read_bytes)),
             FieldId::IoWrite => p.io.cell(|io| number(io.write_bytes)),
             FieldId::Pidns => p.pidns.cell(|n| number(*n)),
-            FieldId::Cgroup => p.cgroup_path.cell(Cell::text),
+            FieldId::Cgroup => p.cgroup_path.cell(|path| Cell::text(path.as_slice())),
             FieldId::Role => p.role.cell(|r| Cell::text(r.name())),
             FieldId::Serves => p.serves.cell(Cell::text),
             FieldId::Args => p.args.cell(|a| Cell::List(a.iter().map(Cell::text).collect())),

@@ -37,8 +37,6 @@ pub struct Stat {
     pub start_ticks: u64,
     /// Field 23, bytes.
     pub vsize: u64,
-    /// Field 24, pages.
-    pub rss_pages: u64,
 }
 
 impl Stat {
@@ -71,7 +69,7 @@ pub fn parse(bytes: &[u8]) -> Result<Stat, Malformed> {
         [letter] if letter.is_ascii_alphabetic() => *letter,
         _ => return Err(Malformed("stat's state is no letter")),
     };
-    let mut fields = [&b""[..]; 21]; // fields 4 to 24
+    let mut fields = [&b""[..]; 20]; // fields 4 to 23
     for slot in &mut fields {
         *slot = next("stat is cut short")?;
     }
@@ -91,7 +89,6 @@ pub fn parse(bytes: &[u8]) -> Result<Stat, Malformed> {
         threads: unsigned(20)?,
         start_ticks: unsigned(22)?,
         vsize: unsigned(23)?,
-        rss_pages: decimal(fields[24 - 4]).unwrap_or(0), // may print below zero for a moment
     })
 }
 
@@ -132,7 +129,7 @@ mod tests {
         assert_eq!(stat.comm, "sleep");
         assert_eq!((stat.session, stat.tty_nr, stat.flags), (4761, 34816, 4_194_560));
         assert_eq!((stat.utime, stat.stime, stat.nice, stat.threads), (7, 3, -5, 2));
-        assert_eq!((stat.start_ticks, stat.vsize, stat.rss_pages), (181_243, 1_314_816, 221));
+        assert_eq!((stat.start_ticks, stat.vsize), (181_243, 1_314_816));
         assert!(!stat.is_kernel_thread() && !stat.is_dead());
         assert_eq!(start_ticks(LINE), Some(181_243));
     }

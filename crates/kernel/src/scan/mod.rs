@@ -1,6 +1,9 @@
 //! Scanning all processes: by `/proc` here, by the kernel's task iterator in [`bpf`].
 
 pub mod bpf;
+mod source;
+
+pub use source::{ByProc, Source, tasks};
 
 use crate::error::ReadError;
 use crate::host::Host;

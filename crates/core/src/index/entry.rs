@@ -1,0 +1,152 @@
+//! One process as a scan or a lookup came by it: what is known of it already, and its directory when
+//! that is needed.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use whose_fields::Needs;
+use whose_kernel::parse::stat::Stat;
+use whose_kernel::parse::status::Status;
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::scan::bpf::{Cgroups, Task};
+use whose_kernel::{Class, Host, ReadError};
+
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel's include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Entry<'h> {
+    host: &'h Host,
+    pid: u32,
+    /// What the task iterator told.
+    task: Option<Task>,
+    cgroups: Option<Cgroups>,
+    /// Which process it is, when that is known before its directory is opened.
+    start_ticks: Option<u64>,
+    dir: OnceCell<Result<ProcDir<'h>, ReadError>>,
+}
+
+impl<'h> Entry<'h> {
+    /// A process whose directory is open.
+    pub(super) fn opened(host: &'h Host, dir: ProcDir<'h>) -> Self {
+        let pid = dir.pid();
+        let dir = OnceCell::from(Ok(dir));
+        Self { host, pid, task: None, cgroups: None, start_ticks: None, dir }
+    }
+
+    /// A process that the task iterator told of, and its cgroups if they were asked for.
+    pub(super) fn told(host: &'h Host, task: Task, cgroups: Option<Cgroups>) -> Self {
+        let (pid, start_ticks) = (task.pid, Some(task.start_ticks));
+        Self { host, pid, task: Some(task), cgroups, start_ticks, dir: OnceCell::new() }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What the task iterator told.
+    pub(super) fn task(&self) -> Option<&Task> {
+        self.task.as_ref()
+    }
+
+    /// Its directory: this very process's.
+    ///
+    /// # Errors
+    /// `gone` when it has ended, whoever has its PID by now.
+    pub(super) fn dir(&self) -> Result<&ProcDir<'h>, ReadError> {
+        let open = || {
+            let dir = self.host.process(self.pid)?;
+            self.start_ticks.map_or(Ok(()), |ticks| dir.still(ticks))?;
+            Ok(dir)
+        };
+        self.dir.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+
+    /// `stat`, its CPU time only if that is needed.
+    pub(super) fn stat(&self, needs: Needs) -> Result<Stat, ReadError> {
+        let told = self.task.as_ref().filter(|t| t.cpu.is_some() || !needs.has(Needs::CPU));
+        match told.and_then(stat_of) {
+            Some(stat) => Ok(stat),
+            None => self.dir()?.stat(),
+        }
+    }
+
+    /// `status`, its resident memory only if that is needed.
+    pub(super) fn status(&self, needs: Needs) -> Result<Status, ReadError> {
+        let has_rss = |t: &&Task| t.rss.is_some() || t.vsize == 0 || !needs.has(Needs::RSS);
+        match self.task.as_ref().filter(has_rss) {
+            Some(task) => Ok(status_of(task)),
+            None => self.dir()?.status(),
+        }
+    }
+
+    /// The lines of its cgroup file. Who shares them with others gets the same ones.
+    pub(super) fn cgroups(&self) -> Cgroups {
+        match &self.cgroups {
+            Some(cgroups) => cgroups.clone(),
+            None => self.dir()?.cgroup().map(Rc::new),
+        }
+    }
+
+    /// Whether those who have the same lines were given the same ones.
+    pub(super) fn shares_cgroups(&self) -> bool {
+        self.cgroups.is_some()
+    }
+
+    /// The inode of its mount namespace; `None` when it can't be read.
+    pub(super) fn mount_namespace(&self) -> Option<u64> {
+        match &self.task {
+            Some(task) => task.namespaces.map(|n| u64::from(n.mnt)),
+            None => self.dir().ok()?.namespace("mnt").ok(),
+        }
+    }
+
+    /// Whether it is in the initial PID namespace for sure: by the namespace's own number, which is
+    /// read faster than all of `status`.
+    pub(super) fn is_in_initial_pid_namespace(&self) -> Result<bool, ReadError> {
+        if self.host.is_outermost() != Some(true) || self.task.is_some() {
+            return Ok(false);
+        }
+        match self.dir()?.namespace("pid") {
+            Ok(inode) => Ok(inode == INITIAL_PID_NAMESPACE),
+            Err(e) if e.class == Class::Gone && self.host.is_loose() => Ok(false),
+            Err(_) => Ok(false), // forbidden, or a zombie has none any more
+        }
+    }
+}
+
+/// `stat` as far as the iterator tells of it; a kernel thread's name it does not tell.
+fn stat_of(task: &Task) -> Option<Stat> {
+    let comm = task.comm.clone()?;
+    let (utime, stime) = task.cpu.unwrap_or_default();
+    Some(Stat {
+        pid: task.pid,
+        comm,
+        state: task.state,
+        ppid: task.ppid,
+        session: task.session,
+        tty_nr: task.tty_nr,
+        flags: task.flags,
+        utime,
+        stime,
+        nice: task.nice,
+        threads: task.threads,
+        start_ticks: task.start_ticks,
+        vsize: task.vsize,
+    })
+}
+
+fn status_of(task: &Task) -> Status {
+    Status {
+        tgid: Some(task.pid),
+        ppid: Some(task.ppid),
+        ruid: task.ruid,
+        euid: task.euid,
+        egid: task.egid,
+        nspid: Some(task.pids.clone()),
+        vsize: (task.vsize > 0).then_some(task.vsize),
+        rss: task.rss,
+        threads: Some(task.threads),
+    }
+}
