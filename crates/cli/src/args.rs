@@ -157,6 +157,21 @@ pub(crate) struct Common {
     /// Exit with 3 when anything at all could not be read.
     #[arg(long, global = true)]
     pub(crate) strict: bool,
+    /// How all processes are read: by /proc, by the kernel's task iterator (bpf), or by the faster of
+    /// the two, which give the same; also WHOSE_SOURCE, and source in /etc/whose/config.toml.
+    #[arg(long, value_name = "SOURCE", global = true)]
+    pub(crate) source: Option<Source>,
+}
+
+/// How all processes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Source {
+    /// The faster of the two.
+    Auto,
+    /// The files of /proc.
+    Proc,
+    /// The kernel's task iterator.
+    Bpf,
 }
 
 /// Options for bare targets.

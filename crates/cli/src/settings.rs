@@ -18,6 +18,7 @@ use whose_kernel::{Host, Mode, Options};
 use whose_render::{Shown, Style, TableOptions};
 
 use crate::args::{Common, Format, When};
+use crate::config;
 use crate::exit::Usage;
 
 /// Longest a slow read may take, whatever the command's own time: several must fit.
@@ -97,6 +98,7 @@ pub(crate) fn recorded_host(
         patience: Some(PATIENCE.min(time / 4)),
         probe,
         recorder,
+        source: config::source(common)?,
         ..Options::default()
     };
     let host = Host::open(options)?;

@@ -40,6 +40,10 @@ use roots::Roots;
 /// The last parts: the user who says so, and whether its live state was asked for.
 type OwnerKey = (Engine, BString, BString, Option<BString>, bool);
 
+/// An owner that was described, and what came of it. Both are found again by where the first one is;
+/// that it is kept makes sure that no other comes to be there.
+type Described = (Rc<Owner>, Rc<Owner>);
+
 /// Everything found out about a host during one command.
 #[derive(Debug)]
 pub struct Index<'h> {
@@ -54,9 +58,7 @@ pub struct Index<'h> {
     parts: HashMap<(Shared, BString), Part>,
     host_owner: Rc<Owner>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
-    /// Owners that were described already, by where they are, and what came of it. That each is kept
-    /// makes sure that no other comes to be there.
-    described: HashMap<(*const Owner, bool), (Rc<Owner>, Rc<Owner>)>,
+    described: HashMap<(*const Owner, bool), Described>,
     reference: OnceCell<HostReference>,
     /// Mount namespaces whose root is the host's.
     hosts_namespaces: HashSet<u64>,
