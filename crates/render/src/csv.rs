@@ -16,14 +16,40 @@ pub fn csv(
     records: &[&dyn Record],
     no_headers: bool,
 ) -> io::Result<()> {
-    let mut writer = ::csv::Writer::from_writer(out);
     if !no_headers {
-        writer.write_record(fields.iter().map(|f| f.name)).map_err(plain)?;
+        csv_header(out, fields)?;
     }
-    for record in records {
-        writer.write_record(fields.iter().map(|f| value(&record.get(f.id)))).map_err(plain)?;
-    }
-    writer.flush()
+    records.iter().try_for_each(|record| csv_row(out, fields, *record))
+}
+
+/// Writes the columns' names.
+///
+/// # Errors
+/// The writer's.
+pub(crate) fn csv_header(out: &mut dyn Write, fields: &[&Field]) -> io::Result<()> {
+    write(out, fields.iter().map(|f| f.name))
+}
+
+/// Writes one record.
+///
+/// # Errors
+/// The writer's.
+pub(crate) fn csv_row(
+    out: &mut dyn Write,
+    fields: &[&Field],
+    record: &dyn Record,
+) -> io::Result<()> {
+    write(out, fields.iter().map(|f| value(&record.get(f.id))))
+}
+
+/// One line in one piece: the crate's writer flushes what is beneath it too.
+fn write(out: &mut dyn Write, cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut writer = ::csv::WriterBuilder::new().buffer_capacity(1 << 10).from_writer(&mut line);
+    writer.write_record(cells).map_err(plain)?;
+    writer.flush()?;
+    drop(writer);
+    out.write_all(&line)
 }
 
 /// The writer's own error, so that a closed pipe is known as one.

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 use whose_core::answer::Answer;
-use whose_core::index::scan::Listing;
 use whose_core::model::{
     Described, Description, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row,
 };
@@ -134,35 +133,17 @@ pub fn answer_line(answer: &Answer) -> Value {
     Value::Object(object)
 }
 
-/// The document of `whose ps --json`.
-#[must_use]
-pub fn listing_document(header: &Header, fields: &[&Field], listing: &Listing) -> Value {
-    let mut object = header.object();
-    object.insert("columns".into(), columns(fields));
-    let rows = listing.rows.iter().map(|row| listing_row(fields, row));
-    object.insert("rows".into(), rows.collect());
-    object.insert("gaps".into(), listing_gaps(listing));
-    Value::Object(object)
-}
-
 /// NDJSON's first line.
 #[must_use]
-pub fn listing_header(header: &Header, fields: &[&Field]) -> Value {
+pub(crate) fn listing_header(header: &Header, fields: &[&Field]) -> Value {
     let mut object = header.object();
     object.insert("columns".into(), columns(fields));
     Value::Object(object)
-}
-
-/// NDJSON's last line, when there are gaps.
-#[must_use]
-pub fn listing_trailer(listing: &Listing) -> Option<Value> {
-    let gaps = listing_gaps(listing);
-    gaps.as_array().is_some_and(|g| !g.is_empty()).then(|| json!({ "gaps": gaps }))
 }
 
 /// One row: what was asked for, and what identifies the process.
 #[must_use]
-pub fn listing_row(fields: &[&Field], row: &Row) -> Value {
+pub(crate) fn listing_row(fields: &[&Field], row: &Row) -> Value {
     let ids: Vec<FieldId> = [FieldId::Pid, FieldId::StartTicks]
         .into_iter()
         .chain(
@@ -183,16 +164,11 @@ fn columns(fields: &[&Field]) -> Value {
     fields.iter().map(|f| f.name).collect()
 }
 
-fn listing_gaps(listing: &Listing) -> Value {
-    let mut gaps: Vec<&Gap> = Vec::new();
-    for gap in listing.gaps.iter().chain(listing.rows.iter().flat_map(Row::gaps)) {
-        if !gaps.contains(&gap) {
-            gaps.push(gap);
-        }
-    }
-    let mut values: Vec<Value> = gaps.into_iter().map(gap).collect();
-    if listing.undecided > 0 {
-        let cause = format!("{} left out: the filter could not be decided", listing.undecided);
+/// The gaps of a list, and how many rows a filter could not decide about.
+pub(crate) fn listing_gaps(gaps: &[Gap], undecided: usize) -> Value {
+    let mut values: Vec<Value> = gaps.iter().map(gap).collect();
+    if undecided > 0 {
+        let cause = format!("{undecided} left out: the filter could not be decided");
         values.push(json!({
             "what": "rows", "class": "unsupported", "path": "", "cause": cause,
         }));

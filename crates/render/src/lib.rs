@@ -11,6 +11,7 @@ mod csv;
 mod doctor;
 mod json;
 mod json_file;
+mod listing;
 mod lists;
 mod style;
 mod table;
@@ -21,10 +22,8 @@ pub use card::card;
 pub use containers::{container_line, containers_document, gaps_line};
 pub use csv::csv;
 pub use doctor::{doctor, doctor_document};
-pub use json::{
-    Header, answer_document, answer_line, listing_document, listing_header, listing_row,
-    listing_trailer, write_json, write_line,
-};
-pub use lists::{Shown, summary};
+pub use json::{Header, answer_document, answer_line, write_json, write_line};
+pub use listing::{Listing, ListingFormat};
+pub use lists::{GapCounts, Shown, summary};
 pub use style::Style;
-pub use table::{TableOptions, table};
+pub use table::{Table, TableOptions, table};

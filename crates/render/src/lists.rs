@@ -1,6 +1,10 @@
 //! What lists have in common: a cell as text, and the summary of what is missing.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
+
 use whose_core::model::Gap;
+use whose_core::model::gap::{Class, what};
 use whose_fields::{Cell, Field, FieldId, Pair, Record, Type, Unit};
 
 use crate::text;
@@ -16,13 +20,21 @@ impl Shown {
     /// The text of a field of a record. What could not be read is `?`, what does not apply `-`.
     #[must_use]
     pub fn text(self, record: &dyn Record, field: &Field) -> String {
+        let mut text = String::new();
+        self.push(&mut text, record, field);
+        text
+    }
+
+    /// Adds the text of a field to `out`.
+    pub fn push(self, out: &mut String, record: &dyn Record, field: &Field) {
         if field.id == FieldId::Args {
-            return command(record);
+            return out.push_str(&command(record));
         }
-        if field.id == FieldId::Owner && matches!(record.get(field.id), Cell::Unread(_)) {
-            return "?".into();
+        match record.get(field.id) {
+            Cell::Bytes(bytes) => text::push_sanitised(out, &bytes),
+            Cell::Uint(n) if self.raw || field.unit == Unit::None => text::push_decimal(out, n),
+            cell => out.push_str(&self.cell(&cell, field)),
         }
-        self.cell(&record.get(field.id), field)
     }
 
     fn cell(self, cell: &Cell<'_>, field: &Field) -> String {
@@ -88,28 +100,60 @@ pub(crate) fn right_aligned(field: &Field) -> bool {
     matches!(field.kind, Type::Uint | Type::Int | Type::Float)
 }
 
-/// One line about all gaps of a list, for stderr; `None` when there are none. Alike ones are
-/// counted together, the remedy of the commonest is named.
+/// One line about all gaps of a list, for stderr; `None` when there are none.
 #[must_use]
 pub fn summary(gaps: &[&Gap], undecided: usize) -> Option<String> {
-    let mut kinds: Vec<(&str, &str, usize, Option<&str>)> = Vec::new();
-    for gap in gaps {
-        match kinds.iter_mut().find(|k| k.0 == gap.what && k.1 == gap.class.name()) {
-            Some(kind) => kind.2 += 1,
-            None => kinds.push((gap.what, gap.class.name(), 1, gap.remedy.as_deref())),
+    let mut counts = GapCounts::default();
+    gaps.iter().for_each(|gap| counts.add(gap));
+    counts.summary(undecided)
+}
+
+/// Gaps counted by what they are of, and why.
+#[derive(Clone, Debug, Default)]
+pub struct GapCounts {
+    kinds: Vec<Kind>,
+}
+
+#[derive(Clone, Debug)]
+struct Kind {
+    what: &'static str,
+    class: Class,
+    count: usize,
+    remedy: Option<Cow<'static, str>>,
+}
+
+impl GapCounts {
+    /// Counts one.
+    pub fn add(&mut self, gap: &Gap) {
+        match self.kinds.iter_mut().find(|k| k.what == gap.what && k.class == gap.class) {
+            Some(kind) => kind.count += 1,
+            None => self.kinds.push(Kind {
+                what: gap.what,
+                class: gap.class,
+                count: 1,
+                remedy: gap.remedy.clone(),
+            }),
         }
     }
-    kinds.sort_by_key(|k| std::cmp::Reverse(k.2));
-    let mut parts: Vec<String> =
-        kinds.iter().map(|(what, class, n, _)| format!("{what} ({class}, {n})")).collect();
-    if undecided > 0 {
-        parts.push(format!("{undecided} processes left out, the filter could not be decided"));
+
+    /// One line about all of them, for stderr; `None` when there are none. Alike ones are counted
+    /// together, the remedy of the commonest is named.
+    #[must_use]
+    pub fn summary(mut self, undecided: usize) -> Option<String> {
+        let place = |word: &str| what::ALL.iter().position(|w| *w == word);
+        self.kinds.sort_by_key(|k| (Reverse(k.count), place(k.what)));
+        let part = |k: &Kind| format!("{} ({}, {})", k.what, k.class.name(), k.count);
+        let mut parts: Vec<String> = self.kinds.iter().map(part).collect();
+        if undecided > 0 {
+            parts.push(format!("{undecided} processes left out, the filter could not be decided"));
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        let remedy = self.kinds.iter().find_map(|k| k.remedy.as_deref());
+        let remedy = remedy.map(|r| format!("; {r}")).unwrap_or_default();
+        Some(format!("not read: {}{remedy}", parts.join(", ")))
     }
-    if parts.is_empty() {
-        return None;
-    }
-    let remedy = kinds.iter().find_map(|k| k.3).map(|r| format!("; {r}")).unwrap_or_default();
-    Some(format!("not read: {}{remedy}", parts.join(", ")))
 }
 
 #[cfg(test)]

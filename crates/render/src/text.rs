@@ -11,15 +11,29 @@ use unicode_width::UnicodeWidthChar;
 #[must_use]
 pub fn sanitise(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
+    push_sanitised(&mut out, bytes);
+    out
+}
+
+/// Adds the text that [`sanitise`] makes of bytes.
+pub fn push_sanitised(out: &mut String, bytes: &[u8]) {
+    let plain = bytes.iter().all(|b| matches!(b, b' '..=b'~'));
+    if let (true, Ok(text)) = (plain, std::str::from_utf8(bytes)) {
+        return out.push_str(text);
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            push(&mut out, c);
+            push(out, c);
         }
         for byte in chunk.invalid() {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
-    out
+}
+
+/// Adds a number.
+pub fn push_decimal(out: &mut String, n: u64) {
+    let _ = write!(out, "{n}");
 }
 
 fn push(out: &mut String, c: char) {
@@ -51,6 +65,9 @@ fn is_deceiving(c: char) -> bool {
 /// Columns a text takes on a terminal.
 #[must_use]
 pub fn width(text: &str) -> usize {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.len();
+    }
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 

@@ -1,23 +1,21 @@
 //! `whose ps`: processes with their owners.
 
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
 use anyhow::Result;
-use whose_core::answer::{Answer, list};
+use whose_core::answer::{Answer, list_each};
 use whose_core::index::Index;
 use whose_core::index::plan::{Filter, Plan, SortKey};
-use whose_core::index::scan::Listing;
-use whose_core::model::Row;
 use whose_core::target::{Target, Typed, container};
-use whose_fields::{Field, FieldId, Needs, Record};
+use whose_fields::{Field, FieldId, Needs};
 use whose_kernel::Host;
-use whose_render::{
-    csv, listing_document, listing_header, listing_row, listing_trailer, summary, table,
-    write_json, write_line,
-};
+use whose_render::{Header, Listing, ListingFormat};
 
 use super::{document_gaps, header};
 use crate::args::{Common, Format, Ps};
 use crate::exit::{self, Usage, say, worst};
-use crate::output::with_stdout;
+use crate::output::try_with_stdout;
 use crate::settings::{self, Printing};
 
 const USUAL: [FieldId; 7] = [
@@ -64,13 +62,8 @@ pub(crate) fn run(common: &Common, args: &Ps) -> Result<u8> {
     let fields = if args.quiet { vec![FieldId::Pid.field()] } else { fields };
     let plan = plan(&host, args, &fields, sort, !targets.is_empty())?;
     let mut index = Index::new(&host);
-    let (mut listing, problems) = list(&mut index, &targets, &plan)?;
-    listing.gaps.extend(match printing.format {
-        Format::Json | Format::Ndjson => document_gaps(&index),
-        Format::Table | Format::Csv => index.host_gaps(),
-    });
-    print(&index, &fields, &listing, printing, args.quiet)?;
-    Ok(conclude(&listing, &problems, printing.strict))
+    let (summary, problems) = print(&mut index, &targets, &plan, &fields, printing, args.quiet)?;
+    Ok(conclude(summary, &problems, printing.strict))
 }
 
 fn forced_container(word: &std::ffi::OsString) -> Typed {
@@ -109,33 +102,72 @@ fn plan(
     Ok(Plan { columns, sort, filters, also: Needs::STAT })
 }
 
+/// Writes the rows as they come; what is missing in one line, and the answers of targets that lead
+/// nowhere.
 fn print(
-    index: &Index<'_>,
+    index: &mut Index<'_>,
+    targets: &[Typed],
+    plan: &Plan,
     fields: &[&'static Field],
-    listing: &Listing,
     printing: Printing,
     quiet: bool,
-) -> Result<()> {
-    let records = || listing.rows.iter().map(|r| r as &dyn Record).collect::<Vec<_>>();
-    with_stdout(|out| match printing.format {
-        Format::Table if quiet => {
-            listing.rows.iter().try_for_each(|row| writeln!(out, "{}", row.process.pid))
+) -> Result<(Option<String>, Vec<Answer>)> {
+    let header = header(index);
+    let mut end = (None, Vec::new());
+    try_with_stdout(|out| {
+        // Nothing is written before the first row: until then it may turn out that nothing can be.
+        let begin = |out: &mut dyn Write| {
+            Listing::begin(out, fields, format(header.clone(), printing, quiet))
+        };
+        let mut listing: Option<Listing> = None;
+        let mut failed: Option<io::Error> = None;
+        let (scanned, problems) = list_each(index, targets, plan, &mut |row| {
+            let begun = match listing.take() {
+                Some(listing) => Ok(listing),
+                None => begin(out),
+            };
+            let written = begun.and_then(|mut begun| {
+                begun.row(out, &row)?;
+                Ok(begun)
+            });
+            match written {
+                Ok(begun) => {
+                    listing = Some(begun);
+                    ControlFlow::Continue(())
+                }
+                Err(e) => {
+                    failed = Some(e);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(e) = failed {
+            return Err(e.into());
         }
-        Format::Table => table(out, fields, &records(), printing.table),
-        Format::Csv => csv(out, fields, &records(), printing.table.no_headers),
-        Format::Json => write_json(out, &listing_document(&header(index), fields, listing)),
-        Format::Ndjson => {
-            write_line(out, &listing_header(&header(index), fields))?;
-            listing.rows.iter().try_for_each(|r| write_line(out, &listing_row(fields, r)))?;
-            listing_trailer(listing).map_or(Ok(()), |gaps| write_line(out, &gaps))
-        }
-    })
+        let mut listing = listing.map_or_else(|| begin(out), Ok)?;
+        let of_host = match printing.format {
+            Format::Json | Format::Ndjson => document_gaps(index),
+            Format::Table | Format::Csv => index.host_gaps(),
+        };
+        scanned.gaps.iter().chain(&of_host).for_each(|gap| listing.gap(gap));
+        end = (listing.end(out, scanned.undecided)?, problems);
+        Ok(())
+    })?;
+    Ok(end)
+}
+
+fn format(header: Header, printing: Printing, quiet: bool) -> ListingFormat {
+    match printing.format {
+        Format::Table if quiet => ListingFormat::Pids,
+        Format::Table => ListingFormat::Table(printing.table),
+        Format::Csv => ListingFormat::Csv { has_header: !printing.table.no_headers },
+        Format::Json => ListingFormat::Json(header),
+        Format::Ndjson => ListingFormat::Ndjson(header),
+    }
 }
 
 /// What is missing goes to stderr in one line; targets that lead nowhere get one each.
-fn conclude(listing: &Listing, problems: &[Answer], strict: bool) -> u8 {
-    let gaps: Vec<_> = listing.gaps.iter().chain(listing.rows.iter().flat_map(Row::gaps)).collect();
-    let summary = summary(&gaps, listing.undecided);
+fn conclude(summary: Option<String>, problems: &[Answer], strict: bool) -> u8 {
     for message in problems.iter().filter_map(|p| p.message.as_ref()) {
         say(message);
     }

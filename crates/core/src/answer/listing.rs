@@ -6,10 +6,29 @@ use whose_kernel::ReadError;
 use super::{Answer, PidsOptions, pids};
 use crate::index::Index;
 use crate::index::plan::{Plan, Says};
-use crate::index::scan::Listing;
+use crate::index::scan::{Listing, Scanned, TakeRow};
 use crate::model::Gap;
 use crate::model::gap::what;
 use crate::target::Typed;
+
+/// Passes on the processes of the targets, or all when there are none: in the plan's order when it has
+/// one, else as they come, by PID. Targets that lead nowhere come back as their answers.
+///
+/// # Errors
+/// When /proc itself can't be read.
+pub fn list_each(
+    index: &mut Index<'_>,
+    targets: &[Typed],
+    plan: &Plan,
+    take: &mut TakeRow<'_>,
+) -> Result<(Scanned, Vec<Answer>), ReadError> {
+    if targets.is_empty() && plan.sort.is_empty() {
+        return Ok((index.scan_each(plan, take)?, Vec::new()));
+    }
+    let (Listing { rows, gaps, undecided }, problems) = list(index, targets, plan)?;
+    let _ = rows.into_iter().try_for_each(take);
+    Ok((Scanned { gaps, undecided }, problems))
+}
 
 /// Lists the processes of the targets, or all when there are none. Targets that lead nowhere come
 /// back as their answers.

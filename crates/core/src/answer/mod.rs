@@ -23,7 +23,7 @@ pub use binary::exe;
 pub use capture::{Captured, capture};
 pub use containers::containers;
 pub use doctor::doctor;
-pub use listing::list;
+pub use listing::{list, list_each};
 pub use path::Place;
 pub use pids::{Pids, PidsOptions, pids};
 

@@ -1,5 +1,7 @@
 //! Whose a process is: evidence gathered, runtimes asked, the rest told apart.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
@@ -15,7 +17,7 @@ use super::arbitrate::{Verdict, arbitrate};
 use super::entry::Entry;
 use super::{Index, facts};
 use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
-use crate::runtime::{Claim, Mine, REGISTRY, Runtime, Serves, Subject};
+use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject};
 
 /// The lines of a cgroup file, as what they are shared by: whoever was given the same ones is judged
 /// once.
@@ -170,13 +172,19 @@ impl Index<'_> {
         if let Some(known) = self.decisions.get(&key) {
             return Rc::clone(known);
         }
-        let bare = Subject { lines, comm: BStr::new(""), args: None, uid: None, nspid: None };
+        let (distinct, places) = distinct(lines);
+        let lines = lines.as_slice();
+        let (comm, args, uid, nspid) = (BStr::new(""), None, None, None);
+        let bare = Subject { lines: &distinct, comm, args, uid, nspid };
         let claim = |runtime: &&dyn Runtime| match runtime.claim(&bare) {
             Claim::Mine(mine) => Some(mine),
             Claim::NotMine | Claim::Need(_) => None, // asked for by the name alone, and it has none
         };
         let claims: Vec<Mine> = REGISTRY.iter().filter_map(claim).collect();
-        let verdict = arbitrate(lines, &claims, &mut |level| self.confirm(level, pid, lines));
+        let confirm = &mut |level: &Level| self.confirm(level, pid, &distinct);
+        let mut verdict = arbitrate(&distinct, &claims, confirm);
+        verdict.line = verdict.line.map(|at| places[at]);
+        verdict.against.iter_mut().for_each(|(at, _)| *at = places[*at]);
         let v2 = lines.iter().find(|l| l.is_v2()).or(lines.first());
         let path = verdict.line.map(|at| &lines[at]).or(v2).map(|l| Rc::new(l.path.clone()));
         let chain = verdict.chain.iter().cloned().map(Rc::new).collect();
@@ -449,6 +457,32 @@ fn root_mount(mounts: &[Mount]) -> Option<&Mount> {
 
 fn path(host: &Host, pid: u32, file: &str) -> BString {
     host.shown(format!("proc/{pid}/{file}").as_bytes())
+}
+
+/// The lines that say different things, and where each stands: v1 hierarchies mostly repeat each other.
+/// Of those alike systemd's own counts, since it is the first to be asked.
+fn distinct(lines: &[Line]) -> (Vec<Line>, Vec<usize>) {
+    let mut places: Vec<usize> = Vec::new();
+    let mut known: HashMap<(&BString, bool), usize> = HashMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        match known.entry((&line.path, line.is_v2())) {
+            Vacant(new) => {
+                new.insert(places.len());
+                places.push(at);
+            }
+            Occupied(old) => {
+                let place = &mut places[*old.get()];
+                if is_systemds(line) && !is_systemds(&lines[*place]) {
+                    *place = at;
+                }
+            }
+        }
+    }
+    (places.iter().map(|at| lines[*at].clone()).collect(), places)
+}
+
+fn is_systemds(line: &Line) -> bool {
+    line.has_controller(b"name=systemd")
 }
 
 fn subject<'s>(p: &'s Process, lines: &'s [Line]) -> Subject<'s> {

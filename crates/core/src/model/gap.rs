@@ -7,7 +7,7 @@ use whose_kernel::error::EVEN_TO_ROOT;
 pub use whose_kernel::{Class, ReadError};
 
 /// A gap: what, why, where, and what would fix it. A process that vanished is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gap {
     /// What is missing, in a few words that `doctor` uses too: `container names`, `arguments`.
     pub what: &'static str,
