@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bstr::BString;
 use serde_json::{Map, Value};
-use whose_core::answer::doctor::{Count, HostFacts, Missing, Report};
+use whose_core::answer::doctor::{Count, HostFacts, Missing, Report, ScanFacts};
 
 use crate::Style;
 use crate::json::{Header, gap, put_bytes};
@@ -25,6 +25,7 @@ pub fn doctor(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<
     let host = &report.host;
     line("host", &about_host(host))?;
     line("as", &about_user(host))?;
+    line("scan", &about_scan(&host.scan))?;
     for engine in &report.engines {
         let root = text::sanitise(&engine.root);
         let user = engine.user.as_ref().map(|u| format!("   {}'s", text::sanitise(u)));
@@ -79,6 +80,13 @@ fn about_host(host: &HostFacts) -> String {
         None => parts.push("a host or a container: nothing tells".to_owned()),
     }
     parts.join(", ")
+}
+
+fn about_scan(scan: &ScanFacts) -> String {
+    match &scan.why {
+        None => "by the kernel's task iterator".to_owned(),
+        Some(why) => format!("by /proc: {}", text::sanitise(why.as_bytes())),
+    }
 }
 
 fn about_user(host: &HostFacts) -> String {
@@ -170,5 +178,9 @@ fn host(host: &HostFacts) -> Value {
     put("outermost", host.is_outermost.map(Into::into));
     put("processes", Some(host.processes.into()));
     put("containers", Some(host.containers.into()));
+    put("scan", Some(host.scan.source.into()));
+    if let Some(why) = &host.scan.why {
+        put("scan_why", Some(why.as_str().into()));
+    }
     Value::Object(object)
 }

@@ -17,6 +17,8 @@ fn what_is_there_and_what_is_not() {
     let report = ask(&host, &["doctor", "--json"]).expect_code(0).json();
     assert_eq!((&report["schema"], &report["source"]), (&"whose/1".into(), &"saved".into()));
     assert_eq!(report["host"]["cgroups"], "v2");
+    assert_eq!(report["host"]["scan"], "proc");
+    assert!(report["host"]["scan_why"].as_str().unwrap().contains("saved"), "{report:#}");
     let engine = &report["engines"][0];
     assert_eq!((&engine["runtime"], &engine["containers"]), (&"docker".into(), &2.into()));
     assert_eq!(engine["root"], "/var/lib/docker");
@@ -46,6 +48,20 @@ fn the_report_for_people_fits_and_is_safe() {
     assert!(text.lines().any(|l| l.starts_with("can't      ")), "{text}");
     let line = ask(&host, &["doctor", "--format", "ndjson"]).expect_code(0).stdout_str();
     assert_eq!(line.lines().count(), 1);
+}
+
+#[test]
+fn it_tells_which_way_the_processes_are_read() {
+    let report = |args: &[&str]| whose().args(args).run().expect_code(0).json();
+    let asked = report(&["doctor", "--json", "--source", "proc"]);
+    assert_eq!(asked["host"]["scan"], "proc");
+    assert_eq!(asked["host"]["scan_why"], "it was asked for");
+    let bpf = report(&["doctor", "--json", "--source", "bpf"]);
+    let scan = &bpf["host"]["scan"];
+    let why = bpf["host"]["scan_why"].as_str().unwrap_or_default();
+    assert!(scan == "bpf" || why.starts_with("no task iterator: "), "{bpf:#}");
+    let missing = words(&bpf, "cannot").contains(&"task iterator".to_owned());
+    assert_eq!(missing, scan != "bpf", "{bpf:#}");
 }
 
 #[test]

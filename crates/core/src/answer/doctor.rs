@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
-use whose_kernel::{ReadError, parse};
+use whose_kernel::scan::bpf::Wanted;
+use whose_kernel::scan::{self, ByProc};
+use whose_kernel::{Host, ReadError, parse};
 
 use super::{Detail, PidsOptions, answer, binary, pids};
 use crate::index::Index;
@@ -53,6 +55,17 @@ pub struct HostFacts {
     pub processes: usize,
     /// Containers, running or not.
     pub containers: usize,
+    /// How all processes are read here.
+    pub scan: ScanFacts,
+}
+
+/// How all processes are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanFacts {
+    /// `bpf`, the kernel's task iterator, or `proc`.
+    pub source: &'static str,
+    /// Why it is not the iterator.
+    pub why: Option<String>,
 }
 
 /// The capabilities that make a difference to what can be told.
@@ -156,7 +169,21 @@ fn facts(index: &Index<'_>, processes: usize, containers: usize) -> HostFacts {
         is_outermost: host.is_outermost(),
         processes,
         containers,
+        scan: scan_facts(host),
     }
+}
+
+/// Which way would be gone, by going it.
+fn scan_facts(host: &Host) -> ScanFacts {
+    let why = match scan::tasks(host, Wanted::default()) {
+        Ok(_) => return ScanFacts { source: "bpf", why: None },
+        Err(few @ ByProc::Few(_)) => match scan::bpf::tasks(host, Wanted::default()) {
+            Ok(_) => few.to_string(),
+            Err(e) => ByProc::from(e).to_string(),
+        },
+        Err(why) => why.to_string(),
+    };
+    ScanFacts { source: "proc", why: Some(why) }
 }
 
 /// The words of a v1 mount are its options too.

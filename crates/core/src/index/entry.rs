@@ -2,7 +2,6 @@
 //! that is needed.
 
 use std::cell::OnceCell;
-use std::rc::Rc;
 
 use whose_fields::Needs;
 use whose_kernel::parse::stat::Stat;
@@ -81,17 +80,9 @@ impl<'h> Entry<'h> {
         }
     }
 
-    /// The lines of its cgroup file. Who shares them with others gets the same ones.
-    pub(super) fn cgroups(&self) -> Cgroups {
-        match &self.cgroups {
-            Some(cgroups) => cgroups.clone(),
-            None => self.dir()?.cgroup().map(Rc::new),
-        }
-    }
-
-    /// Whether those who have the same lines were given the same ones.
-    pub(super) fn shares_cgroups(&self) -> bool {
-        self.cgroups.is_some()
+    /// The lines of its cgroup file, if they are known; whoever shares them was given the same ones.
+    pub(super) fn cgroups(&self) -> Option<&Cgroups> {
+        self.cgroups.as_ref()
     }
 
     /// The inode of its mount namespace; `None` when it can't be read.

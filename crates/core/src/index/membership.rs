@@ -154,14 +154,16 @@ impl Index<'_> {
 
     /// The lines of a process's cgroup file; equal ones are the same ones.
     fn lines(&mut self, entry: &Entry<'_>) -> Result<Rc<Vec<Line>>, ReadError> {
-        let lines = entry.cgroups()?;
-        if entry.shares_cgroups() {
-            return Ok(lines); // they are the same ones already
+        if let Some(known) = entry.cgroups() {
+            return known.clone();
         }
-        if let Some(known) = self.texts.get(&lines) {
+        let dir = entry.dir()?;
+        let text = dir.cgroup_text()?;
+        if let Some(known) = self.texts.get(&text) {
             return Ok(Rc::clone(known));
         }
-        self.texts.insert(Rc::clone(&lines));
+        let lines = Rc::new(dir.cgroup_lines(&text)?);
+        self.texts.insert(text, Rc::clone(&lines));
         Ok(lines)
     }
 

@@ -52,8 +52,8 @@ pub struct Index<'h> {
     nested: nested::NestedRoots,
     users_seen: HashSet<(u32, bool)>,
     watchers: HashMap<u32, Option<users::Watcher>>,
-    /// Texts of cgroup files, so that equal ones are one.
-    texts: HashSet<Rc<Vec<Line>>>,
+    /// Texts of cgroup files and their lines, so that equal ones are the same ones.
+    texts: HashMap<Vec<u8>, Rc<Vec<Line>>>,
     decisions: HashMap<Shared, Rc<Decision>>,
     parts: HashMap<(Shared, BString), Part>,
     host_owner: Rc<Owner>,
@@ -77,7 +77,7 @@ impl<'h> Index<'h> {
             nested: nested::NestedRoots::default(),
             users_seen: HashSet::new(),
             watchers: HashMap::new(),
-            texts: HashSet::new(),
+            texts: HashMap::new(),
             decisions: HashMap::new(),
             parts: HashMap::new(),
             host_owner: Rc::new(Owner::host()),

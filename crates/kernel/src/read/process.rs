@@ -57,8 +57,9 @@ impl Host {
     pub fn process(&self, pid: u32) -> Result<ProcDir<'_>, ReadError> {
         self.before_read(pid, "open");
         let name = pid.to_string();
-        let key = BString::from(format!("proc/{pid}"));
+        let key = || BString::from(format!("proc/{pid}"));
         if self.mode() == HostMode::Saved {
+            let key = key();
             if let Some(met) = self.recorded().and_then(|r| r.failure(&key, || self.shown(&key))) {
                 return Err(met);
             }
@@ -75,9 +76,9 @@ impl Host {
                 Ok(dir)
             }
             Err(errno) => {
-                let error = ReadError::from_errno(self.shown(&key), errno);
+                let error = ReadError::from_errno(self.shown(&key()), errno);
                 if let Some(recorder) = self.recorder() {
-                    recorder.failed(&key, &error, false);
+                    recorder.failed(&key(), &error, false);
                 }
                 Err(error)
             }
@@ -263,7 +264,23 @@ impl<'h> ProcDir<'h> {
     /// # Errors
     /// As [`ProcDir::stat`].
     pub fn cgroup(&self) -> Result<Vec<Line>, ReadError> {
-        parse::cgroup::parse(&self.read("cgroup", CGROUP)?).map_err(|m| m.at(self.path("cgroup")))
+        self.cgroup_lines(&self.cgroup_text()?)
+    }
+
+    /// The text of `cgroup`, for those who know what to make of it already.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`].
+    pub fn cgroup_text(&self) -> Result<Vec<u8>, ReadError> {
+        self.read("cgroup", CGROUP)
+    }
+
+    /// The lines of a text that [`ProcDir::cgroup_text`] gave.
+    ///
+    /// # Errors
+    /// `malformed` when it is none.
+    pub fn cgroup_lines(&self, text: &[u8]) -> Result<Vec<Line>, ReadError> {
+        parse::cgroup::parse(text).map_err(|m| m.at(self.path("cgroup")))
     }
 
     /// `mountinfo`; any user. A zombie has none (EINVAL, so `unsupported`).
