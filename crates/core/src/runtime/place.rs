@@ -7,6 +7,9 @@ use whose_kernel::parse::cgroup::Line;
 use super::claim::{Claim, Level, Mine, Proof, Serves};
 use crate::model::{Owner, Role};
 
+/// Segments that most paths have at most.
+const FEW: usize = 16;
+
 /// One segment in its place. What is not there reads as empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'p> {
@@ -66,8 +69,10 @@ impl Plumbing {
 /// Calls `of` for every segment of every line; an owner it returns is proven by the text there.
 pub fn levels(lines: &[Line], mut of: impl FnMut(Place<'_>) -> Option<Owner>) -> Vec<Level> {
     let mut levels = Vec::new();
+    let mut segments: Vec<&BStr> = Vec::with_capacity(FEW);
     for (index, line) in lines.iter().enumerate() {
-        let segments: Vec<&BStr> = line.segments().collect();
+        segments.clear();
+        segments.extend(line.segments());
         for at in 0..segments.len() {
             if let Some(owner) = of(Place { line, segments: &segments, at }) {
                 levels.push(Level { line: index, depth: at + 1, owner, proof: Proof::Text });
