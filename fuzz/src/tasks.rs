@@ -1,18 +1,30 @@
 //! The task iterator: the kernel's BTF that its program is fitted to, and what it writes.
 
-use whose_kernel::parse::{btf, task_record, task_usage};
+use whose_kernel::parse::btf::{self, Request};
+use whose_kernel::parse::{task_record, task_usage};
+
+/// A BTF with a structure `outer` that has members `a` and `b`, and one `inner` with a member `a`.
+#[rustfmt::skip]
+const OWN: &[u32] = &[
+    0x0001_eb9f, 24, 0, 60, 60, 17,
+    1, 4 << 24 | 2, 8, 7, 0, 0, 9, 0, 32,
+    11, 4 << 24 | 1, 4, 7, 0, 0,
+];
+const NAMES: &[u8] = b"\0outer\0a\0b\0inner\0";
 
 pub(crate) fn btf(bytes: &[u8]) {
-    let structs = ["task_struct", "outer", "inner"];
-    let Ok(excerpt) = btf::parse(bytes, &structs, "bpf_iter_task") else {
+    let own = OWN.iter().flat_map(|word| word.to_ne_bytes()).chain(NAMES.iter().copied());
+    let own: Vec<u8> = own.collect();
+    let request = Request { own: &own, functions: &["bpf_iter_task", "f"], structs: &["inner"] };
+    let Ok(excerpt) = btf::parse(bytes, &request) else {
         return;
     };
-    // What was taken is BTF with the same structures in it, and nothing more to take.
-    let again = btf::parse(&excerpt.bytes, &structs, "bpf_iter_task");
+    // What was taken is BTF with the same structures in it, and no function.
+    let names: Vec<&str> = excerpt.found.iter().map(|(name, _)| name.as_str()).collect();
+    let again = btf::parse(&excerpt.bytes, &Request { structs: &names, ..request });
     assert!(again.is_ok_and(|again| {
-        excerpt.found.iter().all(|name| again.found.contains(name))
-            && again.function.is_none()
-            && again.bytes.len() == excerpt.bytes.len()
+        names.iter().all(|name| again.found.iter().any(|(found, _)| found == name))
+            && again.functions.iter().all(Option::is_none)
     }));
 }
 

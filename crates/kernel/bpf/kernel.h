@@ -189,8 +189,18 @@ struct task_struct___old {
 	u64 real_start_time;
 } RELOCATED;
 
+// Before 5.11, where maps and programs count as locked memory of the user.
+struct bpf_map_memory {
+	u32 pages;
+} RELOCATED;
+
+struct bpf_map {
+	struct bpf_map_memory memory;
+} RELOCATED;
+
 // A map as the kernel holds it: `pptrs` of one that has a value for each CPU.
 struct bpf_array {
+	struct bpf_map map;
 	void *pptrs[1];
 } RELOCATED;
 
@@ -200,10 +210,11 @@ struct bpf_iter_meta {
 	struct seq_file *seq;
 } RELOCATED;
 
+// The program's context, which is the same on all kernels.
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
-} RELOCATED;
+};
 
 // Helpers by their numbers in enum bpf_func_id of include/uapi/linux/bpf.h.
 static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;

@@ -26,18 +26,48 @@
 #define CHANGED 0x20u // something was let go of meanwhile
 #define HAS_RSS 0x40u
 
-// How resident pages are counted, if at all.
-enum rss { NO_RSS, RSS_COUNT, RSS_SUM };
+// Numbers that src/scan/bpf/load.rs exchanges for others before the program is loaded.
+#define UNTRUSTED 0x5eed0001 // a call of bpf_rdonly_cast (6.2), or nothing
+#define TASK_STRUCT 0x5eed0002 // the kernel's BTF id of struct task_struct
+#define WITH_RSS 0x5eed0003 // 1 or 0
 
-// Pointers are followed by reads that may fail, and leave zeros then. To follow them directly is
-// faster by some nanoseconds each, but the verifier looks through the kernel's whole BTF up to four
-// times for each (from 6.2 on), which takes it a millisecond.
-#define READ(pointer, field)                                                    \
-	({                                                                      \
-		typeof((pointer)->field) value;                                 \
-		bpf_probe_read_kernel(&value, sizeof(value), &(pointer)->field); \
-		value;                                                          \
+// Pointers are followed directly: a read through one that leads nowhere gives zero. The context's
+// task is a pointer that the verifier trusts. From 6.2 on it looks through the kernel's whole BTF up
+// to four times for each pointer that is read through such a one, which takes it a millisecond. What
+// is read through an untrusted pointer is untrusted without a look.
+static struct task_struct *(*const untrusted)(struct task_struct *task, u64 type) =
+	(void *)UNTRUSTED;
+
+// A number that the verifier knows: it leaves out what depends on another.
+#define CONSTANT(number)                                     \
+	({                                                   \
+		u64 value;                                   \
+		asm("%0 = %1" : "=r"(value) : "i"(number)); \
+		value;                                       \
 	})
+
+// What is before it is read before, and what is after it is read (again) after.
+#define IN_ORDER() asm volatile("" ::: "memory")
+
+// Of an address that the verifier does not know the type of; zero if it can't be read.
+#define READ(pointer, field)                                                     \
+	({                                                                       \
+		typeof((pointer)->field) value;                                  \
+		bpf_probe_read_kernel(&value, sizeof(value), &(pointer)->field); \
+		value;                                                           \
+	})
+
+// What a task points to. All is read first: the machine then waits for memory once, and not once
+// for each.
+struct pointers {
+	struct signal_struct *signal;
+	struct cred *cred;
+	struct pid *pid;
+	struct nsproxy *set;
+	struct css_set *css_set;
+	struct mm_struct *mm;
+	struct task_struct *parent;
+};
 
 struct record {
 	u32 told;
@@ -67,7 +97,7 @@ struct record {
 	u32 user_ns;
 	u32 mnt_ns;
 	u32 net_ns;
-	char comm[16];
+	u64 comm[2]; // 16 bytes
 	u32 level;
 	u32 inner[DEEPEST]; // as many as `level` says
 };
@@ -134,12 +164,12 @@ INLINE u64 rss_sum(struct mm_struct *mm)
 {
 	u64 pptrs = address(&cpu_areas) + FIELD_OFFSET(struct bpf_array, pptrs);
 	struct counters counters = {
-		.file = (u64)READ(mm, rss_stat[0].counters),
-		.anon = (u64)READ(mm, rss_stat[1].counters),
-		.shmem = (u64)READ(mm, rss_stat[3].counters),
-		.sum_file = READ(mm, rss_stat[0].count),
-		.sum_anon = READ(mm, rss_stat[1].count),
-		.sum_shmem = READ(mm, rss_stat[3].count),
+		.file = (u64)mm->rss_stat[0].counters,
+		.anon = (u64)mm->rss_stat[1].counters,
+		.shmem = (u64)mm->rss_stat[3].counters,
+		.sum_file = mm->rss_stat[0].count,
+		.sum_anon = mm->rss_stat[1].count,
+		.sum_shmem = mm->rss_stat[3].count,
 	};
 
 	bpf_probe_read_kernel(&counters.area, sizeof(counters.area), (const void *)pptrs);
@@ -153,20 +183,17 @@ INLINE u64 start_of(struct task_struct *task)
 	struct task_struct___old *old = (void *)task;
 
 	if (HAS_FIELD(task, start_boottime))
-		return READ(task, start_boottime);
-	return READ(old, real_start_time);
+		return task->start_boottime;
+	return old->real_start_time;
 }
 
-INLINE void put_identity(struct record *r, struct task_struct *task)
+INLINE void put_identity(struct record *r, struct task_struct *task, struct pointers *to)
 {
 	struct task_struct___old *old = (void *)task;
-	struct task_struct *parent = READ(task, real_parent);
-	struct cred *cred = READ(task, real_cred);
-	struct user_namespace *user_ns = READ(cred, user_ns);
 
 	r->start = start_of(task);
 	r->pid = task->pid;
-	r->ppid = READ(parent, tgid);
+	r->ppid = to->parent->tgid;
 	if (HAS_FIELD(task, __state))
 		r->state = task->__state;
 	else
@@ -174,169 +201,169 @@ INLINE void put_identity(struct record *r, struct task_struct *task)
 	r->exit_state = task->exit_state;
 	r->flags = task->flags;
 	r->priority = task->static_prio;
-	bpf_probe_read_kernel(r->comm, sizeof(r->comm), task->comm);
-	r->uid = READ(cred, uid.val);
-	r->euid = READ(cred, euid.val);
-	r->egid = READ(cred, egid.val);
-	r->user_ns = READ(user_ns, ns.inum);
+	r->comm[0] = *(u64 *)&task->comm[0];
+	r->comm[1] = *(u64 *)&task->comm[8];
+	r->uid = to->cred->uid.val;
+	r->euid = to->cred->euid.val;
+	r->egid = to->cred->egid.val;
+	r->user_ns = to->cred->user_ns->ns.inum;
 }
 
-INLINE void put_signal(struct record *r, struct task_struct *task)
+INLINE void put_signal(struct record *r, struct signal_struct *signal)
 {
-	struct signal_struct *signal = READ(task, signal);
-	struct pid *session = READ(signal, pids[SESSION]);
-	struct tty_struct *tty = READ(signal, tty);
+	struct tty_struct *tty = signal->tty;
 
-	r->threads = READ(signal, nr_threads);
-	r->session = READ(session, numbers[0].nr);
+	r->threads = signal->nr_threads;
+	r->session = signal->pids[SESSION]->numbers[0].nr;
 	if (tty) {
-		struct tty_driver *driver = READ(tty, driver);
-
-		r->tty_major = READ(driver, major);
-		r->tty_minor = READ(driver, minor_start) + READ(tty, index);
+		r->tty_major = tty->driver->major;
+		r->tty_minor = tty->driver->minor_start + tty->index;
 		r->told |= HAS_TTY;
 	}
-	r->told |= READ(signal, tty) != tty ? CHANGED : 0;
+	IN_ORDER();
+	r->told |= signal->tty != tty ? CHANGED : 0;
 }
 
-// The PID in every PID namespace beneath the initial one, outermost first. What lies behind the
-// last level is read along, since a loop would cost the verifier more, and left out.
-INLINE void put_pids(struct record *r, struct task_struct *task)
+// The PID in every PID namespace beneath the initial one, outermost first. The verifier does not
+// follow an index into `numbers`, which the kernel declares with one element before 6.6.
+INLINE void put_pids(struct record *r, struct pid *pid)
 {
-	struct pid *pid = READ(task, thread_pid);
-	u64 size = SIZE_OF(struct upid), numbers = (u64)&pid->numbers[0];
-	u32 level = READ(pid, level), n;
-	struct {
+	struct numbers {
 		u32 nr, padding;
-		u64 ns;
-	} inner[DEEPEST] = {};
-	struct pid_namespace *ns;
+		struct pid_namespace *ns;
+	} own;
+	u64 level = pid->level, n;
 
-	bpf_probe_read_kernel(inner, sizeof(inner), (void *)(numbers + size));
-#pragma unroll
-	for (n = 0; n < DEEPEST; n++)
-		r->inner[n] = inner[n].nr & -(n < level);
 	r->level = level;
-	ns = READ((struct upid *)(numbers + level * size), ns);
-	r->pid_ns = READ(ns, ns.inum);
+	if (level == 0) {
+		r->pid_ns = pid->numbers[0].ns->ns.inum;
+	} else if (level <= DEEPEST) {
+		bpf_probe_read_kernel(&own, sizeof(own), (void *)&pid->numbers[0] + level * sizeof(own));
+		r->pid_ns = READ(own.ns, ns.inum);
+		r->inner[0] = own.nr;
+		if (level > 1) {
+			struct numbers inner[DEEPEST] = {};
+
+			bpf_probe_read_kernel(inner, level * sizeof(own),
+					      (void *)&pid->numbers[0] + sizeof(own));
+#pragma unroll
+			for (n = 0; n < DEEPEST; n++)
+				r->inner[n] = inner[n].nr;
+		}
+	}
 }
 
-#define INUM(set, field)                               \
-	({                                             \
-		typeof((set)->field) one = READ(set, field); \
-		READ(one, ns.inum);                    \
-	})
-
-INLINE void put_namespaces(struct record *r, struct task_struct *task)
+INLINE void put_namespaces(struct record *r, struct task_struct *task, struct nsproxy *set)
 {
-	struct nsproxy *set = READ(task, nsproxy);
-
 	if (set) {
-		r->mnt_ns = INUM(set, mnt_ns);
-		r->net_ns = INUM(set, net_ns);
+		r->mnt_ns = set->mnt_ns->ns.inum;
+		r->net_ns = set->net_ns->ns.inum;
 		r->told |= HAS_NAMESPACES;
 	}
-	r->told |= READ(task, nsproxy) != set ? CHANGED : 0;
+	IN_ORDER();
+	r->told |= task->nsproxy != set ? CHANGED : 0;
 }
 
-INLINE void put_cgroup(struct record *r, struct task_struct *task)
+INLINE void put_cgroup(struct record *r, struct css_set *css_set)
 {
-	struct css_set *css_set = READ(task, cgroups);
-	struct cgroup *cgroup = READ(css_set, dfl_cgrp);
-	struct kernfs_node *node = READ(cgroup, kn);
-
 	r->css_set = (u64)css_set;
-	r->cgroup = READ(node, id);
-}
-
-// The file a process runs can be exchanged (PR_SET_MM_EXE_FILE).
-INLINE void put_exe(struct record *r, struct mm_struct *mm)
-{
-	struct file *file = READ(mm, exe_file);
-
-	if (file) {
-		struct inode *inode = READ(file, f_inode);
-		struct super_block *super = READ(inode, i_sb);
-
-		r->exe_inode = READ(inode, i_ino);
-		r->exe_device = READ(super, s_dev);
-		r->exe_magic = READ(super, s_magic);
-		r->told |= HAS_EXE;
-	}
-	r->told |= READ(mm, exe_file) != file ? CHANGED : 0;
+	r->cgroup = css_set->dfl_cgrp->kn->id;
 }
 
 // File, anonymous and shared pages; swapped ones are not resident. A counter may be below zero for
 // a moment.
-INLINE void put_rss(struct record *r, struct mm_struct *mm, enum rss how)
+INLINE void put_rss(struct record *r, struct mm_struct *mm, int is_sum)
 {
 	struct mm_struct___atomic *old = (void *)mm;
 
 	if (HAS_TYPE(struct mm_rss_stat)) {
-		r->rss = positive(READ(old, rss_stat.count[0].counter)) +
-			 positive(READ(old, rss_stat.count[1].counter)) +
-			 positive(READ(old, rss_stat.count[3].counter));
+		r->rss = positive(old->rss_stat.count[0].counter) +
+			 positive(old->rss_stat.count[1].counter) +
+			 positive(old->rss_stat.count[3].counter);
 	} else {
-		r->rss = positive(READ(mm, rss_stat[0].count)) +
-			 positive(READ(mm, rss_stat[1].count)) +
-			 positive(READ(mm, rss_stat[3].count));
+		r->rss = positive(mm->rss_stat[0].count) + positive(mm->rss_stat[1].count) +
+			 positive(mm->rss_stat[3].count);
 	}
 	r->told |= HAS_RSS;
-	if (how == RSS_SUM) {
+	if (is_sum) {
 		r->rss_sum = rss_sum(mm);
 		r->told |= HAS_RSS_SUM;
 	}
 }
 
-INLINE void put_mm(struct record *r, struct task_struct *task, enum rss how)
+// The file a process runs can be exchanged (PR_SET_MM_EXE_FILE).
+INLINE void put_exe(struct record *r, struct mm_struct *mm)
 {
-	struct mm_struct *mm = READ(task, mm);
+	struct file *file = mm->exe_file;
 
-	// A kernel thread may have a borrowed one.
-	if (mm && !(r->flags & KERNEL_THREAD)) {
-		r->vsize = READ(mm, total_vm);
-		put_exe(r, mm);
-		if (how != NO_RSS)
-			put_rss(r, mm, how);
-		r->told |= HAS_MM;
+	if (file) {
+		struct inode *inode = file->f_inode;
+
+		r->exe_inode = inode->i_ino;
+		r->exe_device = inode->i_sb->s_dev;
+		r->exe_magic = inode->i_sb->s_magic;
+		r->told |= HAS_EXE;
 	}
-	r->told |= READ(task, mm) != mm ? CHANGED : 0;
+	IN_ORDER();
+	r->told |= mm->exe_file != file ? CHANGED : 0;
 }
 
-INLINE int process(struct bpf_iter__task *context, enum rss how)
+INLINE void put_mm(struct record *r, struct task_struct *task, struct mm_struct *mm, u64 with_rss,
+		   int is_sum)
+{
+	if (mm) {
+		IN_ORDER(); // two questions, which the verifier does not follow as one
+		// A kernel thread may have a borrowed one.
+		if (!(r->flags & KERNEL_THREAD)) {
+			r->vsize = mm->total_vm;
+			r->told |= HAS_MM;
+			put_exe(r, mm);
+			if (with_rss)
+				put_rss(r, mm, is_sum);
+		}
+	}
+	IN_ORDER();
+	r->told |= task->mm != mm ? CHANGED : 0;
+}
+
+INLINE int process(struct bpf_iter__task *context, u64 with_rss, int is_sum)
 {
 	struct task_struct *task = context->task;
+	struct pointers to;
 	struct record r;
 
 	if (!task || task->pid != task->tgid)
 		return 0;
+	task = untrusted(task, CONSTANT(TASK_STRUCT));
+	to.signal = task->signal;
+	to.cred = task->real_cred;
+	to.pid = task->thread_pid;
+	to.set = task->nsproxy;
+	to.css_set = task->cgroups;
+	to.mm = task->mm;
+	to.parent = task->real_parent;
+	IN_ORDER();
 	__builtin_memset(&r, 0, sizeof(r));
-	put_identity(&r, task);
-	put_signal(&r, task);
-	put_pids(&r, task);
-	put_namespaces(&r, task);
-	put_cgroup(&r, task);
-	put_mm(&r, task, how);
+	put_identity(&r, task, &to);
+	put_signal(&r, to.signal);
+	put_namespaces(&r, task, to.set);
+	put_cgroup(&r, to.css_set);
+	put_mm(&r, task, to.mm, with_rss, is_sum);
+	put_pids(&r, to.pid);
 	bpf_seq_write(context->meta->seq, &r, sizeof(r));
 	return 0;
 }
 
-// One record a process.
+// One record a process, with resident pages if they are asked for.
 SECTION("iter/task") int processes(struct bpf_iter__task *context)
 {
-	return process(context, NO_RSS);
-}
-
-// The same with resident pages.
-SECTION("iter/task") int processes_rss(struct bpf_iter__task *context)
-{
-	return process(context, RSS_COUNT);
+	return process(context, CONSTANT(WITH_RSS), 0);
 }
 
 // The same with their exact number, where it is kept per CPU.
 SECTION("iter/task") int processes_rss_sum(struct bpf_iter__task *context)
 {
-	return process(context, RSS_SUM);
+	return process(context, 1, 1);
 }
 
 #define HAS_IO 0x1u
@@ -368,36 +395,35 @@ struct usage {
 SECTION("iter/task") int usages(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task;
-	struct task_struct *leader;
 	struct signal_struct *signal;
 	struct usage u = {};
 
 	if (!task)
 		return 0;
-	signal = READ(task, signal);
-	leader = READ(task, group_leader);
+	task = untrusted(task, CONSTANT(TASK_STRUCT));
+	signal = task->signal;
 	u.pid = task->pid;
 	u.tgid = task->tgid;
-	u.threads = READ(signal, nr_threads);
-	u.start = start_of(leader);
+	u.threads = signal->nr_threads;
+	u.start = start_of(task->group_leader);
 	u.utime = task->utime;
 	u.stime = task->stime;
 	u.runtime = task->se.sum_exec_runtime;
-	u.ended_utime = READ(signal, utime);
-	u.ended_stime = READ(signal, stime);
-	u.ended_runtime = READ(signal, sum_sched_runtime);
+	u.ended_utime = signal->utime;
+	u.ended_stime = signal->stime;
+	u.ended_runtime = signal->sum_sched_runtime;
 	// Both are a matter of the kernel's configuration: CONFIG_TASK_IO_ACCOUNTING, and not
 	// CONFIG_VIRT_CPU_ACCOUNTING_NATIVE.
 	if (HAS_FIELD(task, ioac.read_bytes)) {
 		u.read_bytes = task->ioac.read_bytes;
 		u.write_bytes = task->ioac.write_bytes;
-		u.ended_read_bytes = READ(signal, ioac.read_bytes);
-		u.ended_write_bytes = READ(signal, ioac.write_bytes);
+		u.ended_read_bytes = signal->ioac.read_bytes;
+		u.ended_write_bytes = signal->ioac.write_bytes;
 		u.told |= HAS_IO;
 	}
 	if (HAS_FIELD(signal, prev_cputime.utime)) {
-		u.shown_utime = READ(signal, prev_cputime.utime);
-		u.shown_stime = READ(signal, prev_cputime.stime);
+		u.shown_utime = signal->prev_cputime.utime;
+		u.shown_stime = signal->prev_cputime.stime;
 		u.told |= HAS_CPU;
 	}
 	// VTIME_SYS and what follows, on a CPU without a timer tick (CONFIG_VIRT_CPU_ACCOUNTING_GEN).

@@ -252,6 +252,20 @@ impl Root {
     }
 
     fn read_file(&self, rel: &[u8], cap: usize) -> Result<(Vec<u8>, Look), ReadError> {
+        let (fd, open) = self.open_file(rel, cap)?;
+        let hint = usize::try_from(open.size).unwrap_or(0).min(cap);
+        let mut bytes = Vec::with_capacity(hint + 1);
+        let read = read_to_end(fd.as_fd(), &mut bytes, cap);
+        read.map_err(|e| ReadError::from_errno(self.join(rel), e))?;
+        if bytes.len() > cap {
+            let why = format!("more than {cap} bytes");
+            return Err(ReadError::new(self.join(rel), Class::Malformed, why));
+        }
+        Ok((bytes, open))
+    }
+
+    /// Opens a regular file for reading, on the terms of [`Root::read`].
+    pub(crate) fn open_file(&self, rel: &[u8], cap: usize) -> Result<(OwnedFd, Look), ReadError> {
         let refuse = |why: String| ReadError::new(self.join(rel), Class::Malformed, why);
         let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
         let look = Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))?;
@@ -276,13 +290,7 @@ impl Root {
         if !open.is(&look) && (!open.is_file() || self.owner.is_some_and(|o| o != open.uid)) {
             return Err(refuse("changed while it was opened".into()));
         }
-        let hint = usize::try_from(open.size).unwrap_or(0).min(cap);
-        let mut bytes = Vec::with_capacity(hint + 1);
-        read_to_end(fd.as_fd(), &mut bytes, cap).map_err(errno)?;
-        if bytes.len() > cap {
-            return Err(refuse(format!("more than {cap} bytes")));
-        }
-        Ok((bytes, open))
+        Ok((fd, open))
     }
 
     /// A link's text, not followed. No link on the way is followed either unless the root allows.

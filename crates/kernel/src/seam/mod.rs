@@ -1,6 +1,7 @@
 //! The only unsafe code of the project: one primitive a file, each with its reason.
 
 pub mod bpf;
+pub mod constant;
 pub mod fork;
 pub mod handle;
 pub mod mounts;

@@ -6,19 +6,24 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use aya_obj::Object;
 use aya_obj::btf::{Btf, BtfFeatures};
 use aya_obj::generated::bpf_insn;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::unavailable::Unavailable;
-use crate::error::Class;
+use crate::error::{Class, Malformed, ReadError};
 use crate::host::Host;
 use crate::parse;
+use crate::parse::btf::{Excerpt, Request};
 use crate::seam::bpf::{self, Program};
+use crate::seam::constant::Constant;
 
 /// Where the kernel describes its types, beneath the root.
 pub(super) const BTF: &[u8] = b"sys/kernel/btf/vmlinux";
 /// The largest that is read: today's have 5 to 12 MB.
 const LARGEST: usize = 64 << 20;
+/// What a file is read further by when it is longer than it was said to be.
+const GROWTH: usize = 64 << 10;
 
 /// The bytes begin where a number may, which the object's reader asks for.
 #[repr(C, align(8))]
@@ -26,45 +31,28 @@ struct Aligned<T: ?Sized>(T);
 
 const OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/tasks.bpf.o"));
 
-/// The structures whose fields the programs read.
-const STRUCTS: &[&str] = &[
-    "bpf_array",
-    "bpf_iter__task",
-    "bpf_iter_meta",
-    "bpf_map_memory",
-    "cgroup",
-    "cred",
-    "css_set",
-    "file",
-    "inode",
-    "kernfs_node",
-    "mm_rss_stat",
-    "mm_struct",
-    "mnt_namespace",
-    "net",
-    "ns_common",
-    "nsproxy",
-    "percpu_counter",
-    "pid",
-    "pid_namespace",
-    "prev_cputime",
-    "sched_entity",
-    "signal_struct",
-    "super_block",
-    "task_io_accounting",
-    "task_struct",
-    "tty_driver",
-    "tty_struct",
-    "upid",
-    "user_namespace",
-    "vtime",
-];
+/// The iterator's function, whose arguments lead to nearly all that the programs read; and the one
+/// that makes a pointer untrusted (6.2).
+const FUNCTIONS: &[&str] = &["bpf_iter_task", "bpf_rdonly_cast"];
+/// What else the programs read.
+const STRUCTS: &[&str] = &["bpf_array"];
+
+// The numbers in the C source that are exchanged for others.
+const UNTRUSTED: i32 = 0x5eed_0001;
+const TASK_STRUCT: i32 = 0x5eed_0002;
+const WITH_RSS: i32 = 0x5eed_0003;
+
+// Instructions: a call, a constant and a register put into a register (64 bits).
+const CALL: u8 = 0x85;
+const CONSTANT: u8 = 0xb7;
+const MOVE: u8 = 0xbf;
+/// `BPF_PSEUDO_KFUNC_CALL`: the call is of a function of the kernel, by its BTF id.
+const OF_KERNEL: u8 = 2;
 
 /// The programs, by their names in the C source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    Processes,
-    ProcessesRss,
+    Processes { rss: bool },
     ProcessesRssSum,
     Usages,
 }
@@ -72,8 +60,7 @@ pub(super) enum Name {
 impl Name {
     fn text(self) -> &'static str {
         match self {
-            Self::Processes => "processes",
-            Self::ProcessesRss => "processes_rss",
+            Self::Processes { .. } => "processes",
             Self::ProcessesRssSum => "processes_rss_sum",
             Self::Usages => "usages",
         }
@@ -84,6 +71,8 @@ impl Name {
 pub(super) struct Loader {
     object: Object,
     target: u32,
+    /// The kernel's BTF id of what makes pointers untrusted, and of `struct task_struct`.
+    cast: Option<(i32, i32)>,
     /// Whether the kernel counts resident pages per CPU (6.2).
     pub(super) counts_per_cpu: bool,
     /// Whether maps and programs count as locked memory of the user (before 5.11).
@@ -93,36 +82,54 @@ pub(super) struct Loader {
 impl Loader {
     /// Reads the kernel's BTF at `path` beneath the root and relocates the object by it.
     pub(super) fn new(host: &Host, path: &[u8]) -> Result<Self, Unavailable> {
-        let bytes = host.root().read(path, LARGEST).map_err(Unavailable::NoBtf)?;
-        let shown = || host.shown(path);
-        let excerpt = parse::btf::parse(&bytes, STRUCTS, "bpf_iter_task")
-            .map_err(|m| Unavailable::NoBtf(m.at(shown())))?;
-        drop(bytes);
-        let target = excerpt.function.ok_or(Unavailable::TooOld)?;
         let refused = |e: &dyn std::error::Error| Unavailable::Refused(chain(e));
         let mut object = Object::parse(&OBJECT.0).map_err(|e| refused(&e))?;
+        let own = object.btf.as_ref().map(Btf::to_bytes).unwrap_or_default();
+        let request = Request { own: &own, functions: FUNCTIONS, structs: STRUCTS };
+        let excerpt = excerpt(host, path, &request)?;
+        let [target, cast] = [0, 1].map(|n| excerpt.functions.get(n).copied().flatten());
+        let target = target.ok_or(Unavailable::TooOld)?;
         let btf = Btf::parse(&excerpt.bytes, object.endianness).map_err(|e| refused(&e))?;
         object.relocate_btf(&btf).map_err(|e| refused(&e))?;
-        let has = |name: &str| excerpt.found.iter().any(|found| found == name);
-        let (counts_per_cpu, locks_memory) = (!has("mm_rss_stat"), has("bpf_map_memory"));
-        Ok(Self { object, target, counts_per_cpu, locks_memory })
+        let id_of = |name: &str| {
+            excerpt.found.iter().find(|(found, _)| found == name).map(|(_, id)| id.cast_signed())
+        };
+        Ok(Self {
+            object,
+            target,
+            cast: cast.map(u32::cast_signed).zip(id_of("task_struct")),
+            counts_per_cpu: id_of("mm_rss_stat").is_none(),
+            locks_memory: id_of("bpf_map_memory").is_some(),
+        })
     }
 
     /// Loads one program, and starts its iterator. The program ends with the descriptor.
     pub(super) fn start(&mut self, name: Name) -> Result<OwnedFd, Unavailable> {
         let with_callback = name == Name::ProcessesRssSum;
         let map = if with_callback { Some(self.with_memory(bpf::per_cpu_map)?) } else { None };
-        let linked = self.linked(name, map.as_ref().map(AsFd::as_fd))?;
+        let mut linked = self.linked(name, map.as_ref().map(AsFd::as_fd))?;
         let own = if with_callback { Some(self.own_btf()?) } else { None };
-        let functions = own.as_ref().map(|btf| (btf.as_fd(), &linked.info[..], linked.each));
+        let own = own.as_ref().map(AsFd::as_fd);
+        let pristine = self.cast.map(|_| linked.instructions.clone());
+        linked.adapt(name, self.cast);
+        let mut loaded = self.load(&linked, own);
+        if let (Err(Unavailable::Refused(_)), Some(instructions)) = (&loaded, pristine) {
+            // Without a compiler of BPF no function of the kernel can be called.
+            linked.instructions = instructions;
+            linked.adapt(name, None);
+            loaded = self.load(&linked, own);
+        }
+        bpf::iterate(loaded?.as_fd()).map_err(of_errno)
+    }
+
+    fn load(&self, linked: &Linked, own: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Unavailable> {
+        let functions = own.map(|btf| (btf, &linked.info[..], linked.each));
         let instructions = &linked.instructions[..];
         let program = Program { instructions, target: self.target, functions };
-        let loaded = self.with_memory(|| bpf::load(&program, &mut []));
-        let loaded = loaded.map_err(|e| match e {
+        self.with_memory(|| bpf::load(&program, &mut [])).map_err(|e| match e {
             Unavailable::Refused(why) => Unavailable::Refused(objection(&program).unwrap_or(why)),
             other => other,
-        })?;
-        bpf::iterate(loaded.as_fd()).map_err(of_errno)
+        })
     }
 
     /// A program's instructions with its callbacks and its map put in.
@@ -191,6 +198,52 @@ struct Linked {
     /// Where its functions begin, `each` bytes a function.
     info: Vec<u8>,
     each: u32,
+}
+
+impl Linked {
+    /// Exchanges the numbers that the C source leaves open.
+    fn adapt(&mut self, name: Name, cast: Option<(i32, i32)>) {
+        for instruction in &mut self.instructions {
+            match (instruction.code, instruction.imm, cast) {
+                (CALL, UNTRUSTED, Some((function, _))) => {
+                    instruction.set_src_reg(OF_KERNEL);
+                    instruction.imm = function;
+                }
+                // The argument is the result.
+                (CALL, UNTRUSTED, None) => {
+                    instruction.code = MOVE;
+                    instruction.set_src_reg(1);
+                    instruction.imm = 0;
+                }
+                (CONSTANT, TASK_STRUCT, Some((_, id))) => instruction.imm = id,
+                (CONSTANT, WITH_RSS, _) => {
+                    instruction.imm = i32::from(name == Name::Processes { rss: true });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What the programs need of the kernel's BTF, which is not kept.
+fn excerpt(host: &Host, path: &[u8], request: &Request<'_>) -> Result<Excerpt, Unavailable> {
+    let (file, look) = host.root().open_file(path, LARGEST).map_err(Unavailable::NoBtf)?;
+    let malformed = |m: Malformed| Unavailable::NoBtf(m.at(host.shown(path)));
+    if let Some(mapped) = Constant::map(file.as_fd()) {
+        return parse::btf::parse(&mapped, request).map_err(malformed);
+    }
+    let errno = |e| Unavailable::NoBtf(ReadError::from_errno(host.shown(path), e));
+    let mut bytes = Vec::with_capacity(usize::try_from(look.size).unwrap_or(0).min(LARGEST) + 1);
+    loop {
+        match rustix::io::read(file.as_fd(), spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) if bytes.len() > LARGEST => return Err(malformed(Malformed("too large"))),
+            Ok(_) if bytes.len() == bytes.capacity() => bytes.reserve(GROWTH),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(errno(e)),
+        }
+    }
+    parse::btf::parse(&bytes, request).map_err(malformed)
 }
 
 /// Whether kernel lockdown keeps programs from kernel memory; no file, no lockdown.

@@ -135,8 +135,8 @@ pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavail
     let mut records: Vec<TaskRecord> = Vec::new();
     let before = host.task_count().ok();
     let name = match (wanted.rss, loader.counts_per_cpu) {
-        (false, _) => Name::Processes,
-        (true, false) => Name::ProcessesRss,
+        (false, _) => Name::Processes { rss: false },
+        (true, false) => Name::Processes { rss: true },
         (true, true) => Name::ProcessesRssSum,
     };
     read(host, &mut loader, name, task_record::LENGTH, &mut |bytes| {
