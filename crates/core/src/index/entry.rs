@@ -109,7 +109,7 @@ impl<'h> Entry<'h> {
 
 /// `stat` as far as the iterator tells of it; a kernel thread's name it does not tell.
 fn stat_of(task: &Task) -> Option<Stat> {
-    let comm = task.comm.clone()?;
+    let comm = task.comm?.as_ref().into();
     let (utime, stime) = task.cpu.unwrap_or_default();
     Some(Stat {
         pid: task.pid,
@@ -135,7 +135,7 @@ fn status_of(task: &Task) -> Status {
         ruid: task.ruid,
         euid: task.euid,
         egid: task.egid,
-        nspid: Some(task.pids.clone()),
+        nspid: Some(task.pids.to_vec()),
         vsize: (task.vsize > 0).then_some(task.vsize),
         rss: task.rss,
         threads: Some(task.threads),

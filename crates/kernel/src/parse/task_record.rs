@@ -1,6 +1,9 @@
 //! What the task iterator's programs write (`crates/kernel/bpf/tasks.bpf.c`): one record a process.
 
-use bstr::BString;
+use std::fmt;
+use std::ops::Deref;
+
+use bstr::BStr;
 
 use crate::error::Malformed;
 
@@ -49,9 +52,9 @@ pub struct TaskRecord {
     /// When it started, nanoseconds after boot.
     pub start: u64,
     /// The task's name: of a kernel thread only the short one.
-    pub comm: BString,
+    pub comm: Comm,
     /// Its process id in each PID namespace, outermost first; `None` when there are more than fit.
-    pub pids: Option<Vec<u32>>,
+    pub pids: Option<Pids>,
     /// Inode of its PID namespace; 0 once it has been reaped.
     pub pid_ns: u32,
     /// Inode of its user namespace.
@@ -129,8 +132,8 @@ pub fn parse(bytes: &[u8]) -> Result<TaskRecord, Malformed> {
         egid: at.word(100),
         tty_nr: if has(HAS_TTY) { terminal(at.word(104), at.word(108)) } else { 0 },
         start: at.long(8),
-        comm: at.text(136),
-        pids: inner(&at, level).map(|rest| [&[pid][..], &rest].concat()),
+        comm: Comm::new(at.bytes(136)),
+        pids: pids(&at, pid, level),
         pid_ns: at.word(120),
         user_ns: at.word(124),
         namespaces: has(HAS_NAMESPACES)
@@ -159,11 +162,108 @@ impl TaskRecord {
     }
 }
 
-/// The PIDs below the initial namespace.
-fn inner(at: &Fields<'_>, level: usize) -> Option<Vec<u32>> {
-    let pids = (0..level.min(DEEPEST + 1)).map(|n| at.word(156 + n * 4));
-    let pids: Vec<u32> = pids.collect();
-    (level <= DEEPEST && pids.iter().all(|pid| *pid > 0)).then_some(pids)
+/// The PIDs from the initial namespace inwards.
+fn pids(at: &Fields<'_>, pid: u32, level: usize) -> Option<Pids> {
+    let mut pids = [pid; DEEPEST + 1];
+    let inner = pids.get_mut(1..=level)?;
+    for (n, inner) in inner.iter_mut().enumerate() {
+        *inner = at.word(156 + n * 4);
+    }
+    let pids = pids.get(..=level).filter(|pids| pids.iter().all(|pid| *pid > 0))?;
+    Some(Pids::new(pids))
+}
+
+/// A task's name: up to 16 bytes, none of them NUL.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// What is before the first NUL.
+    #[must_use]
+    pub fn new(mut bytes: [u8; 16]) -> Self {
+        let end = memchr::memchr(0, &bytes).unwrap_or(bytes.len());
+        bytes[end..].fill(0);
+        Self(bytes)
+    }
+}
+
+impl Deref for Comm {
+    type Target = BStr;
+
+    fn deref(&self) -> &BStr {
+        let end = memchr::memchr(0, &self.0).unwrap_or(self.0.len());
+        BStr::new(&self.0[..end])
+    }
+}
+
+impl AsRef<[u8]> for Comm {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// PIDs of one process, from the outermost namespace to the innermost. There are two at most of nearly
+/// all processes, for which no memory is taken.
+#[derive(Clone)]
+pub struct Pids(Numbers);
+
+#[derive(Clone)]
+enum Numbers {
+    Few(u8, [u32; FEW]),
+    Many(u8, Box<[u32; DEEPEST + 1]>),
+}
+
+const FEW: usize = 3;
+
+impl Pids {
+    /// As many as a record has room for.
+    fn new(pids: &[u32]) -> Self {
+        let mut all = [0; DEEPEST + 1];
+        let length = pids.len().min(all.len());
+        all[..length].copy_from_slice(&pids[..length]);
+        let count = u8::try_from(length).unwrap_or(u8::MAX);
+        Self(match all.first_chunk::<FEW>() {
+            Some(few) if length <= FEW => Numbers::Few(count, *few),
+            _ => Numbers::Many(count, Box::new(all)),
+        })
+    }
+}
+
+impl Deref for Pids {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        match &self.0 {
+            Numbers::Few(count, all) => &all[..usize::from(*count)],
+            Numbers::Many(count, all) => &all[..usize::from(*count)],
+        }
+    }
+}
+
+impl AsRef<[u32]> for Pids {
+    fn as_ref(&self) -> &[u32] {
+        self
+    }
+}
+
+impl PartialEq for Pids {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Pids {}
+
+impl fmt::Debug for Pids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 /// The letter for a state, as `task_state_array` and `task_index_to_char` of the kernel have it
@@ -210,18 +310,11 @@ impl Fields<'_> {
     fn long(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.bytes(at))
     }
-
-    /// 16 bytes up to the first NUL.
-    fn text(&self, at: usize) -> BString {
-        let bytes = self.bytes::<16>(at);
-        let end = memchr::memchr(0, &bytes).unwrap_or(bytes.len());
-        bytes[..end].into()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Exe, LENGTH, Memory, Namespaces, parse, state, terminal};
+    use super::{Comm, Exe, LENGTH, Memory, Namespaces, parse, state, terminal};
 
     fn sample() -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -252,7 +345,8 @@ mod tests {
         assert_eq!((task.flags, task.nice, task.threads), (0x40_0100, -5, 3));
         assert_eq!((task.uid, task.euid, task.egid, task.tty_nr), (1000, 1001, 1002, 136 << 8 | 2));
         assert_eq!((task.start, task.cgroup, task.css_set), (7, 42, 0xffff_8881_0000_1000));
-        assert_eq!(task.comm, &b"a)\n\xff"[..]);
+        assert_eq!(task.comm.as_ref(), b"a)\n\xff");
+        assert_eq!(format!("{:?}", task.comm), "\"a)\\n\\xff\"");
         assert_eq!(task.pids.as_deref(), Some(&[4761, 25, 1][..]));
         assert_eq!((task.pid_ns, task.user_ns), (11, 12));
         let namespaces = Namespaces { mnt: 13, net: 14 };
@@ -281,6 +375,30 @@ mod tests {
         assert_eq!(parse(&bytes).unwrap().pids, None);
         bytes[152..156].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(parse(&bytes).unwrap().pids, None);
+    }
+
+    #[test]
+    fn as_many_pids_as_there_are_namespaces() {
+        for level in 0..=7_u8 {
+            let mut bytes = sample();
+            bytes[152] = level;
+            for n in 0..level {
+                let at = 156 + usize::from(n) * 4;
+                bytes[at..at + 4].copy_from_slice(&(u32::from(n) + 1).to_le_bytes());
+            }
+            let inner = (0..u32::from(level)).map(|n| n + 1);
+            let expected: Vec<u32> = std::iter::once(4761).chain(inner).collect();
+            let pids = parse(&bytes).unwrap().pids.unwrap();
+            assert_eq!((&*pids, &pids.clone()), (&expected[..], &pids));
+        }
+        assert_eq!(size_of::<Option<super::Pids>>(), 16);
+    }
+
+    #[test]
+    fn a_name_may_fill_its_place() {
+        let long = Comm::new(*b"0123456789abcdef");
+        assert_eq!(long.as_ref(), b"0123456789abcdef");
+        assert_eq!(Comm::new(*b"\0rest\0\0\0\0\0\0\0\0\0\0\0"), Comm::new([0; 16]));
     }
 
     #[test]

@@ -7,13 +7,12 @@
 //! that the kernel keeps from programs, which is known by the number of tasks.
 
 mod cgroups;
+mod gather;
 mod load;
 mod unavailable;
 
-use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
 
-use bstr::BString;
 use rustix::io::Errno;
 
 pub use cgroups::{Cgroups, cgroups};
@@ -21,16 +20,15 @@ pub use unavailable::Unavailable;
 
 use crate::host::{Host, Mode};
 use crate::parse::io::Io;
-use crate::parse::task_record::{self, Exe, Namespaces, TaskRecord};
+use crate::parse::task_record::{self, Comm, Exe, Namespaces, Pids};
 use crate::parse::task_usage::{self, TaskUsage};
+use gather::Gathering;
 use load::{Loader, Name};
 
 /// What one read takes; the kernel gives half of it at most.
 const BUFFER: usize = 64 << 10;
 /// Reads in a row that may bring nothing: each passes over a million threads (`MAX_ITER_OBJECTS`).
 const EMPTY_READS: u32 = 16;
-/// Processes to find out by which of its two counts of resident pages the kernel shows.
-const WITNESSES: usize = 8;
 /// `PF_KTHREAD` of the kernel's include/linux/sched.h.
 const KERNEL_THREAD: u32 = 0x0020_0000;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -75,7 +73,7 @@ pub struct Task {
     /// Start after boot in clock ticks; with the PID it identifies a process.
     pub start_ticks: u64,
     /// Its name. `None` for a kernel thread: /proc shows a longer one, made up when it is read.
-    pub comm: Option<BString>,
+    pub comm: Option<Comm>,
     /// Real user id.
     pub ruid: u32,
     /// Effective user id.
@@ -85,7 +83,7 @@ pub struct Task {
     /// The controlling terminal's device number, 0 for none.
     pub tty_nr: i32,
     /// Its process id in each PID namespace, outermost first: `NSpid`.
-    pub pids: Vec<u32>,
+    pub pids: Pids,
     /// Inode of its PID namespace.
     pub pid_ns: u64,
     /// Inode of its user namespace.
@@ -132,34 +130,28 @@ pub fn tasks(host: &Host, wanted: Wanted) -> Result<Scan, Unavailable> {
 pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavailable> {
     check(host)?;
     let mut loader = Loader::new(host, btf)?;
-    let mut records: Vec<TaskRecord> = Vec::new();
     let before = host.task_count().ok();
     let name = match (wanted.rss, loader.counts_per_cpu) {
         (false, _) => Name::Processes { rss: false },
         (true, false) => Name::Processes { rss: true },
         (true, true) => Name::ProcessesRssSum,
     };
+    let mut gathering = Gathering::new(host, wanted, before);
     read(host, &mut loader, name, task_record::LENGTH, &mut |bytes| {
-        let record = task_record::parse(bytes).ok();
-        record.map(|record| records.push(record)).ok_or(Unavailable::Disagrees)
+        let record = task_record::parse(bytes).map_err(|_| Unavailable::Disagrees)?;
+        gathering.add(&record);
+        Ok(())
     })?;
     let after = host.task_count().ok();
     let mut usages: Vec<TaskUsage> = Vec::new();
     if wanted.usage {
         read(host, &mut loader, Name::Usages, task_usage::LENGTH, &mut |bytes| {
-            let usage = task_usage::parse(bytes).ok();
-            usage.map(|usage| usages.push(usage)).ok_or(Unavailable::Disagrees)
+            usages.push(task_usage::parse(bytes).map_err(|_| Unavailable::Disagrees)?);
+            Ok(())
         })?;
     }
-    // A new main thread may be met twice, under its old number's place and under its new one.
-    records.sort_by_key(|record| record.pid);
-    records.dedup_by_key(|record| record.pid);
-    let shown = Shown::find(host, &records);
-    let mut scan = gather(host, &records, shown);
-    add_usage(host, &mut scan.tasks, &mut usages, &records);
-    agrees(host, &scan)?;
-    add_unseen(host, &records, &mut scan, [before, after])?;
-    Ok(scan)
+    drop(loader);
+    gathering.finish(host, usages, [before, after])
 }
 
 /// What can be known before anything is loaded.
@@ -219,157 +211,4 @@ fn read(
             Err(errno) => return Err(Unavailable::Unreadable(errno)),
         }
     }
-}
-
-/// Which of its counts of resident pages the kernel shows in `/proc/PID/status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
-    /// The one that CPUs add to now and then (before 6.2 there is no other).
-    Count,
-    /// The exact one (since 6.17, and earlier releases that were given the change).
-    Sum,
-    /// Only where both are the same.
-    Either,
-}
-
-impl Shown {
-    /// Finds out by processes that sleep and whose counts differ.
-    fn find(host: &Host, records: &[TaskRecord]) -> Self {
-        if records.iter().all(|r| r.memory.is_none_or(|m| m.rss_sum.is_none())) {
-            return Self::Count;
-        }
-        let page = host.live().page_size().unwrap_or(4096);
-        let differing = records.iter().filter_map(|r| {
-            let memory = r.memory.filter(|_| r.state == b'S')?;
-            let (count, sum) = (memory.rss?, memory.rss_sum?);
-            (count != sum).then_some((r.pid, count, sum))
-        });
-        for (pid, count, sum) in differing.take(WITNESSES) {
-            let status = host.process(pid).and_then(|dir| dir.status()).ok();
-            match status.and_then(|s| s.rss).map(|bytes| bytes / page.max(1)) {
-                Some(pages) if pages == sum => return Self::Sum,
-                Some(pages) if pages == count => return Self::Count,
-                _ => {}
-            }
-        }
-        Self::Either
-    }
-
-    /// The number of pages; an error when it can't be told.
-    fn of(self, memory: &task_record::Memory) -> Result<Option<u64>, ()> {
-        let (count, sum) = (memory.rss, memory.rss_sum.or(memory.rss));
-        match self {
-            Self::Count => Ok(count),
-            Self::Sum => Ok(sum),
-            Self::Either if sum == count => Ok(sum),
-            Self::Either => Err(()),
-        }
-    }
-}
-
-fn gather(host: &Host, records: &[TaskRecord], shown: Shown) -> Scan {
-    let page = host.live().page_size().unwrap_or(4096);
-    let tick = tick(host);
-    let mut groups: HashMap<(u64, u64, bool), u32> = HashMap::new();
-    let mut scan = Scan::default();
-    for r in records {
-        let rss = r.memory.as_ref().map_or(Ok(None), |memory| shown.of(memory));
-        let (Some(pids), Ok(rss), false) = (&r.pids, rss, r.has_changed) else {
-            scan.missed.push(r.pid);
-            continue;
-        };
-        let next = u32::try_from(groups.len()).unwrap_or(u32::MAX);
-        // /proc tells less of one that is on its way out, so that it stands for no other.
-        let group = *groups.entry((r.css_set, r.cgroup, r.is_exiting())).or_insert(next);
-        scan.tasks.push(Task {
-            pid: r.pid,
-            ppid: r.ppid,
-            session: r.session,
-            state: r.state,
-            flags: u64::from(r.flags),
-            nice: r.nice,
-            threads: u64::from(r.threads),
-            start_ticks: r.start / tick,
-            comm: (r.flags & KERNEL_THREAD == 0).then(|| r.comm.clone()),
-            ruid: r.uid,
-            euid: r.euid,
-            egid: r.egid,
-            tty_nr: r.tty_nr,
-            pids: pids.clone(),
-            pid_ns: u64::from(r.pid_ns),
-            user_ns: u64::from(r.user_ns),
-            namespaces: r.namespaces,
-            vsize: r.memory.map_or(0, |m| m.size.saturating_mul(page)),
-            rss: rss.map(|pages| pages.saturating_mul(page)),
-            exe: r.exe,
-            cgroup_id: r.cgroup,
-            group,
-            cpu: None,
-            io: None,
-        });
-    }
-    scan
-}
-
-/// Adds what each process used. The second pass is joined by PID and start.
-fn add_usage(host: &Host, tasks: &mut [Task], usages: &mut [TaskUsage], records: &[TaskRecord]) {
-    let tick = tick(host);
-    usages.sort_by_key(|usage| (usage.pid, usage.tid));
-    let starts: HashMap<u32, u64> = records.iter().map(|r| (r.pid, r.start)).collect();
-    for threads in usages.chunk_by(|a, b| a.pid == b.pid) {
-        let Some(first) = threads.first() else { continue };
-        let Ok(at) = tasks.binary_search_by_key(&first.pid, |task| task.pid) else { continue };
-        if starts.get(&first.pid) != Some(&first.start) {
-            continue;
-        }
-        if let Some(used) = task_usage::of_process(threads) {
-            tasks[at].cpu = used.cpu.map(|(user, system)| (user / tick, system / tick));
-            tasks[at].io = used.io;
-        }
-    }
-}
-
-/// Finds those that were not told of: they have come meanwhile, or the kernel keeps them from programs.
-/// The number of tasks on the host tells whether there are any; when parents that were not told of
-/// make up the difference, they are all, and else /proc has to be listed.
-fn add_unseen(
-    host: &Host,
-    records: &[TaskRecord],
-    scan: &mut Scan,
-    counts: [Option<u64>; 2],
-) -> Result<(), Unavailable> {
-    let unseen = |pid: &u32| records.binary_search_by_key(pid, |record| record.pid).is_err();
-    let seen: u64 = records.iter().map(|r| u64::from(r.threads)).sum();
-    let parents = records.iter().map(|r| r.ppid).filter(|pid| *pid > 0 && unseen(pid));
-    let parents: BTreeSet<u32> = parents.collect();
-    let threads =
-        |pid: &u32| host.process(*pid).and_then(|dir| dir.stat()).map_or(0, |s| s.threads);
-    let hidden: u64 = parents.iter().map(threads).sum();
-    if counts.iter().all(|count| *count == Some(seen.saturating_add(hidden))) {
-        scan.missed.extend(parents);
-    } else {
-        let pids = host.pids().map_err(|e| Unavailable::NoList(e.class))?;
-        scan.missed.extend(pids.into_iter().filter(unseen));
-    }
-    scan.missed.sort_unstable();
-    Ok(())
-}
-
-/// Nanoseconds a clock tick.
-fn tick(host: &Host) -> u64 {
-    (1_000_000_000 / host.ticks_per_second().max(1)).max(1)
-}
-
-/// Whether it says of this process what /proc says. A reader in another time namespace is told other
-/// start times by /proc.
-fn agrees(host: &Host, scan: &Scan) -> Result<(), Unavailable> {
-    let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
-    let stat = host.process(own).and_then(|dir| dir.stat()).ok();
-    let task = scan.tasks.iter().find(|task| task.pid == own);
-    let same = stat.zip(task).is_some_and(|(stat, task)| {
-        stat.start_ticks == task.start_ticks
-            && (stat.session, stat.tty_nr, stat.nice) == (task.session, task.tty_nr, task.nice)
-            && Some(&stat.comm) == task.comm.as_ref()
-    });
-    if same { Ok(()) } else { Err(Unavailable::Disagrees) }
 }
