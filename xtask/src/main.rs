@@ -30,7 +30,8 @@ usage: cargo xtask tidy
                       [--output DIR]
        cargo xtask bpf [--check]
        cargo xtask rig [--processes N] [--containers N] [--names]
-                       [--data-root DIR] [--for SECONDS] [-- COMMAND...]
+                       [--data-root DIR] [--hierarchies all|v2]
+                       [--for SECONDS] [-- COMMAND...]
        cargo xtask bench [--processes N[,N...]] [--quick] [--only JOB]
                          [--whose PROGRAM]
 
@@ -46,7 +47,8 @@ bpf       builds the object of the kernel's task iterator, with clang-14;
 rig       a host to measure on: 10,000 processes in 500 containers unless told,
           in real cgroups with Docker's paths; --names gives the containers
           names, by state files in a private data root or in DIR, which is made
-          for them. It stands until Ctrl-C, SECONDS or the end of COMMAND
+          for them; --hierarchies v2 leaves cgroup v1 alone. It stands until
+          Ctrl-C, SECONDS or the end of COMMAND
 bench     stands rigs and measures `whose` beside what one would run otherwise;
           a whole run is written to benches/runs/. JOB is ps, card, pids, exe or
           growth; --quick runs each a few times";

@@ -10,7 +10,7 @@ use super::docker::Held;
 use super::jobs::LISTS;
 use super::meter::Meter;
 use super::places::Places;
-use crate::rig::{Ending, Names, Rig, Spec};
+use crate::rig::{Ending, Hierarchies, Names, Rig, Spec};
 
 /// A host with a rig and a dockerd. Dropped in this order: each needs the next.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ impl World {
         skipped: &mut Vec<String>,
     ) -> Result<Self> {
         let (processes, containers) = (host.processes, host.containers);
-        let spec = Spec { processes, containers, names: Names::Private };
+        let (names, hierarchies) = (Names::Private, Hierarchies::All);
+        let spec = Spec { processes, containers, names, hierarchies };
         let rig = Rig::stand(&spec, ending)?;
         println!("bench: {processes} processes and {containers} containers stand");
         let docker = match Needs("docker").missing() {

@@ -1,26 +1,30 @@
-//! The cgroups of a rig, in every hierarchy that is mounted.
+//! The cgroups of a rig, in the hierarchies that are mounted.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// The mount points of all hierarchies, one each.
-pub(super) fn hierarchies() -> Result<Vec<PathBuf>> {
+use super::spec::Hierarchies;
+
+/// The mount points of these hierarchies, one each.
+pub(super) fn mounted(which: Hierarchies) -> Result<Vec<PathBuf>> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").context("reading mountinfo")?;
-    let found = of_mountinfo(&text);
-    ensure!(!found.is_empty(), "no cgroup hierarchy is mounted");
+    let found = of_mountinfo(&text, which);
+    let kind = if which == Hierarchies::V2 { "cgroup v2" } else { "cgroup" };
+    ensure!(!found.is_empty(), "no {kind} hierarchy is mounted");
     Ok(found)
 }
 
-fn of_mountinfo(text: &str) -> Vec<PathBuf> {
+fn of_mountinfo(text: &str, which: Hierarchies) -> Vec<PathBuf> {
     let mut devices: Vec<&str> = Vec::new();
     let mut found = Vec::new();
     for line in text.lines() {
         let Some((mount, source)) = line.split_once(" - ") else { continue };
         let fields: Vec<&str> = mount.split(' ').collect();
         let [_, _, device, "/", point, ..] = fields[..] else { continue };
-        let cgroup = source.starts_with("cgroup ") || source.starts_with("cgroup2 ");
+        let v1 = which == Hierarchies::All && source.starts_with("cgroup ");
+        let cgroup = v1 || source.starts_with("cgroup2 ");
         if cgroup && !devices.contains(&device) {
             devices.push(device);
             found.push(PathBuf::from(point));
@@ -106,7 +110,7 @@ fn fill_cpuset(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cgroups, of_mountinfo};
+    use super::{Cgroups, Hierarchies, of_mountinfo};
     use std::path::PathBuf;
 
     const HYBRID: &str = "\
@@ -120,10 +124,14 @@ mod tests {
 
     #[test]
     fn each_hierarchy_counts_once() {
-        let found = of_mountinfo(HYBRID);
+        let found = of_mountinfo(HYBRID, Hierarchies::All);
         assert_eq!(
             found,
             ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/unified"].map(PathBuf::from)
+        );
+        assert_eq!(
+            of_mountinfo(HYBRID, Hierarchies::V2),
+            [PathBuf::from("/sys/fs/cgroup/unified")]
         );
     }
 

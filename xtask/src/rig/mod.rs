@@ -1,7 +1,7 @@
 //! `cargo xtask rig`: a host with many processes in many containers, to measure on.
 //!
-//! The processes do nothing. They are in real cgroups with Docker's paths, in every hierarchy, and
-//! a container's are in namespaces of its own.
+//! The processes do nothing. They are in real cgroups with Docker's paths, in every hierarchy unless
+//! told, and a container's are in namespaces of its own.
 
 mod cgroups;
 mod ending;
@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) use ending::Ending;
 pub(crate) use janitor::Janitor;
-pub(crate) use spec::{Names, Spec};
+pub(crate) use spec::{Hierarchies, Names, Spec};
 pub(crate) use stand::Rig;
 
 /// How often it is looked whether the end has come.
@@ -91,7 +91,8 @@ fn wait(options: &Options, rig: &mut Rig, ending: &Ending) -> Result<bool> {
 }
 
 fn options(words: &[String]) -> Result<Options> {
-    let mut spec = Spec { processes: 10_000, containers: 500, names: Names::None };
+    let (names, hierarchies) = (Names::None, Hierarchies::All);
+    let mut spec = Spec { processes: 10_000, containers: 500, names, hierarchies };
     let (mut seconds, mut command, mut containers) = (None, Vec::new(), None);
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -102,6 +103,10 @@ fn options(words: &[String]) -> Result<Options> {
             "--names" if spec.names == Names::None => spec.names = Names::Private,
             "--names" => {}
             "--data-root" => spec.names = Names::At(PathBuf::from(value()?)),
+            "--hierarchies" => {
+                let which = Hierarchies::by_name(value()?);
+                spec.hierarchies = which.context("--hierarchies is all or v2")?;
+            }
             "--for" => seconds = Some(value()?.parse().context("--for")?),
             "--" => command = words.by_ref().cloned().collect(),
             other => bail!("rig has no option {other}"),
@@ -113,7 +118,7 @@ fn options(words: &[String]) -> Result<Options> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, Spec, options};
+    use super::{Hierarchies, Names, Spec, options};
 
     fn typed(text: &str) -> anyhow::Result<super::Options> {
         options(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
@@ -121,13 +126,16 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_meant() {
-        let spec = Spec { processes: 10_000, containers: 500, names: Names::None };
+        let (names, hierarchies) = (Names::None, Hierarchies::All);
+        let spec = Spec { processes: 10_000, containers: 500, names, hierarchies };
         let plain = typed("").unwrap();
         assert_eq!((plain.spec, plain.seconds, plain.command.len()), (spec, None, 0));
         let all = typed("--processes 100 --containers 7 --names --for 3 -- ps -e --names").unwrap();
-        let spec = Spec { processes: 100, containers: 7, names: Names::Private };
+        let names = Names::Private;
+        let spec = Spec { processes: 100, containers: 7, names, hierarchies };
         assert_eq!((all.spec, all.seconds), (spec, Some(3)));
         assert_eq!(all.command, ["ps", "-e", "--names"]);
+        assert_eq!(typed("--hierarchies v2").unwrap().spec.hierarchies, Hierarchies::V2);
         // As many containers as a rig of that size has by rule.
         assert_eq!(typed("--processes 1000").unwrap().spec.containers, 50);
     }
@@ -145,6 +153,7 @@ mod tests {
             ("--count 3", "rig has no option --count"),
             ("--for", "--for needs a value"),
             ("--processes many", "--processes"),
+            ("--hierarchies v1", "--hierarchies is all or v2"),
         ] {
             assert_eq!(typed(text).unwrap_err().to_string(), why);
         }

@@ -20,12 +20,33 @@ pub(crate) enum Names {
     At(PathBuf),
 }
 
+/// Which hierarchies the containers are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hierarchies {
+    /// Every one that is mounted, as engines do it.
+    All,
+    /// Cgroup v2 alone: what a host without v1 looks like, on one that has both.
+    V2,
+}
+
+impl Hierarchies {
+    /// The one with this word.
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "all" => Some(Self::All),
+            "v2" => Some(Self::V2),
+            _ => None,
+        }
+    }
+}
+
 /// A rig.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) processes: usize,
     pub(crate) containers: usize,
     pub(crate) names: Names,
+    pub(crate) hierarchies: Hierarchies,
 }
 
 /// How many processes are where.
@@ -67,10 +88,11 @@ fn even(number: usize, parts: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, Shares, Spec};
+    use super::{Hierarchies, Names, Shares, Spec};
 
     fn shares(processes: usize, containers: usize) -> anyhow::Result<Shares> {
-        Spec { processes, containers, names: Names::None }.shares()
+        let (names, hierarchies) = (Names::None, Hierarchies::All);
+        Spec { processes, containers, names, hierarchies }.shares()
     }
 
     #[test]

@@ -9,13 +9,13 @@ use crate::build::{STATIC, c_program};
 use anyhow::{Context, Result, bail, ensure};
 use whose_testkit::fixture::fake_id;
 
-use super::cgroups::{Cgroups, hierarchies};
+use super::cgroups::{Cgroups, mounted};
 
 use super::ending::Ending;
 use super::janitor::Janitor;
 use super::names::{DataRoot, FILES};
 use super::room;
-use super::spec::{Names, Spec};
+use super::spec::{Hierarchies, Names, Spec};
 
 const SOURCE: &str = include_str!("rig.c");
 /// What the processes of containers are called, by turns.
@@ -61,13 +61,14 @@ impl Rig {
         // From here on dropping it clears it away.
         let (containers, cgroups, keeper) = (Vec::new(), None, None);
         let mut rig = Self { containers, data_root: None, cgroups, keeper, janitor };
-        rig.build(&shares, data_root.as_deref(), ending)?;
+        rig.build(&shares, spec.hierarchies, data_root.as_deref(), ending)?;
         Ok(rig)
     }
 
     fn build(
         &mut self,
         shares: &super::spec::Shares,
+        hierarchies: Hierarchies,
         data_root: Option<&Path>,
         ending: &Ending,
     ) -> Result<()> {
@@ -87,7 +88,7 @@ impl Rig {
         let unit = |n: usize| format!("system.slice/whose-rig-{own}-{n}.service");
         let mut paths: Vec<String> = ids.iter().map(|id| format!("docker/{id}")).collect();
         paths.extend((0..shares.units.len()).map(unit));
-        let cgroups = Cgroups::plan(hierarchies()?, &paths)?;
+        let cgroups = Cgroups::plan(mounted(hierarchies)?, &paths)?;
         std::fs::write(dir.join("cgroups"), cgroups.list()).context("writing the list")?;
         cgroups.make()?;
         let keeper = self.keeper.insert(Keeper::start(&program)?);
@@ -210,7 +211,7 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ending, Names, Rig, Spec};
+    use super::{Ending, Hierarchies, Names, Rig, Spec};
     use whose_testkit::require;
 
     #[test]
@@ -218,7 +219,8 @@ mod tests {
         if !require(&["root", "cc"]) {
             return;
         }
-        let spec = Spec { processes: 60, containers: 3, names: Names::Private };
+        let (names, hierarchies) = (Names::Private, Hierarchies::All);
+        let spec = Spec { processes: 60, containers: 3, names, hierarchies };
         let mut rig = Rig::stand(&spec, &Ending::listen().unwrap()).unwrap();
         assert!(rig.stands());
         assert_eq!(rig.containers.len(), 3);
@@ -246,5 +248,33 @@ mod tests {
         for container in inits {
             assert!(!std::path::Path::new(&format!("/proc/{}", container.init)).exists());
         }
+    }
+
+    #[test]
+    fn the_other_hierarchies_are_left_alone() {
+        if !require(&["root", "cc"]) {
+            return;
+        }
+        let own = || std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let others = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with("0:")).map(str::to_owned).collect()
+        };
+        let (names, hierarchies) = (Names::None, Hierarchies::V2);
+        let spec = Spec { processes: 60, containers: 3, names, hierarchies };
+        let rig = match Rig::stand(&spec, &Ending::listen().unwrap()) {
+            Ok(rig) => rig,
+            Err(error) if !own().contains("0::") => {
+                assert_eq!(error.to_string(), "no cgroup v2 hierarchy is mounted");
+                return;
+            }
+            Err(error) => panic!("{error:#}"),
+        };
+        for container in &rig.containers {
+            let text = std::fs::read_to_string(format!("/proc/{}/cgroup", container.init)).unwrap();
+            assert!(text.contains(&format!("0::/docker/{}\n", container.id)), "{text}");
+            assert_eq!(others(&text), others(&own()));
+            assert_eq!(rig.pids(container).unwrap().len(), 19);
+        }
+        rig.clear().unwrap();
     }
 }
