@@ -1,6 +1,7 @@
-//! `/proc/PID/cgroup`.
+//! `/proc/PID/cgroup` and `/proc/cgroups`.
 
 use whose_kernel::parse::cgroup::{Line, parse};
+use whose_kernel::parse::controllers;
 
 pub(crate) fn cgroup(bytes: &[u8]) {
     let Ok(lines) = parse(bytes) else {
@@ -28,4 +29,16 @@ fn check(line: &Line) {
     for controller in line.controllers.split(|byte| *byte == b',') {
         assert!(line.has_controller(controller));
     }
+}
+
+pub(crate) fn controllers(bytes: &[u8]) {
+    let Ok(all) = controllers::parse(bytes) else {
+        return;
+    };
+    let mut text = b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_vec();
+    for one in &all {
+        text.extend(one.name.iter());
+        text.extend(format!("\t{}\t{}\t1\n", one.hierarchy, one.cgroups).bytes());
+    }
+    assert_eq!(controllers::parse(&text), Ok(all));
 }

@@ -47,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("cgroup", cgroup::cgroup),
     Target::new("claims", claims::claims),
     Target::new("cmdline", process::cmdline),
+    Target::new("controllers", cgroup::controllers),
     Target::new("docker_config", docker::config),
     Target::new("docker_daemon", docker::daemon),
     Target::new("docker_host_config", docker::host_config),

@@ -6,6 +6,7 @@ pub mod btf;
 pub mod capabilities;
 pub mod cgroup;
 pub mod cmdline;
+pub mod controllers;
 pub mod elf;
 pub mod handle;
 pub mod idmap;
