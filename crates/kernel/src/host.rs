@@ -434,7 +434,7 @@ impl Host {
 
     /// `/proc/self` is a link that openat2's rules against magic links let pass, but a plain open
     /// relative to the held descriptor is one call instead of four.
-    fn own_file(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+    pub(crate) fn own_file(&self, name: &str) -> Result<Vec<u8>, ReadError> {
         let key = format!("proc/self/{name}");
         if self.mode == Mode::Saved {
             return self.root.read(key.as_bytes(), 32 << 20);
@@ -473,6 +473,17 @@ impl Host {
         };
         let text = rustix::fs::readlinkat(&self.proc_dir, name, Vec::with_capacity(64)).ok()?;
         parse::nslink::parse(text.to_bytes(), b"mnt").ok()
+    }
+
+    /// Whether this program is in the initial cgroup namespace, so that paths are told from the root of
+    /// each hierarchy on. False when that can't be told.
+    pub(crate) fn sees_all_cgroups(&self) -> bool {
+        // PROC_CGROUP_INIT_INO of the kernel's include/linux/proc_ns.h.
+        let name = "self/ns/cgroup";
+        let text = rustix::fs::readlinkat(&self.proc_dir, name, Vec::with_capacity(64));
+        let inode =
+            text.ok().and_then(|text| parse::nslink::parse(text.to_bytes(), b"cgroup").ok());
+        self.mode == Mode::Live && inode == Some(0xEFFF_FFFB)
     }
 
     /// Whether this `/proc` keeps other users' processes from this user: mounted with a `hidepid` of

@@ -1,8 +1,10 @@
 //! Scanning all processes: by `/proc` here, by the kernel's task iterator in [`bpf`].
 
 pub mod bpf;
+pub mod cgroups;
 mod source;
 
+pub use cgroups::Memberships;
 pub use source::{ByProc, Source, tasks};
 
 use crate::error::ReadError;

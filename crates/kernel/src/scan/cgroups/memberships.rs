@@ -1,0 +1,140 @@
+//! The cgroups of all processes, by who is in each cgroup.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::layout::Layout;
+use super::tree::Tree;
+use super::walk::{Members, Paths, walk};
+use crate::host::Host;
+use crate::parse::cgroup::Line;
+
+/// Processes for one cgroup that is read: its file costs about as much as theirs, and its directory a
+/// little more.
+const PER_CGROUP: usize = 2;
+/// `PF_EXITING` of the kernel's include/linux/sched.h.
+const EXITING: u64 = 0x4;
+
+/// What `/proc/PID/cgroup` says of all processes, found by reading `cgroup.procs` of every cgroup.
+///
+/// It answers for a process that was there before and after, and was met once in each hierarchy. A v1
+/// hierarchy is walked before and after cgroup v2's: whoever was in the same cgroup of it both times
+/// was so in between too, when he was met in the v2 tree. Hence the answer was true at one moment,
+/// unless the process left a v1 cgroup and returned during the walk.
+#[derive(Debug)]
+pub struct Memberships {
+    /// The tick at which the walk began.
+    since: u64,
+    /// In ascending order of the PIDs.
+    members: Vec<(u32, Rc<Vec<Line>>)>,
+}
+
+impl Memberships {
+    /// Reads them all. `None` where directories do not tell what /proc does, or where it would not
+    /// cost clearly less than to read a file of each of so many `processes`.
+    #[must_use]
+    pub fn read(host: &Host, processes: usize) -> Option<Self> {
+        let layout = Layout::of(host)?;
+        let since = host.uptime_ticks().ok()?;
+        let mut left = processes / PER_CGROUP;
+        if layout.known_directories() > left {
+            return None;
+        }
+        let trees: Vec<(&Tree, bool)> = layout.trees().collect();
+        let mut paths: Vec<Paths> = trees.iter().map(|_| Paths::default()).collect();
+        let mut walk_all = |v2: bool| -> Option<Vec<Option<Members>>> {
+            let each = trees.iter().zip(&mut paths).map(|(tree, paths)| match tree.1 == v2 {
+                true => walk(host, *tree, paths, &mut left).map(Some),
+                false => Some(None),
+            });
+            each.collect()
+        };
+        let before = walk_all(false)?;
+        let v2 = walk_all(true)?;
+        let after = walk_all(false)?;
+        let steady = before.into_iter().zip(after).zip(v2).map(|((before, after), v2)| {
+            match (before, after, v2) {
+                (Some(before), Some(after), _) => both(before, &after),
+                (_, _, Some(v2)) => v2,
+                _ => Members::new(),
+            }
+        });
+        let members = join(&layout, &steady.collect::<Vec<_>>(), &paths);
+        let memberships = Self { since, members };
+        memberships.agrees(&layout).then_some(memberships)
+    }
+
+    /// What `/proc/PID/cgroup` said of this process, whose start and flags were read from its `stat`
+    /// after the walk. `None` means that it has to be read there.
+    #[must_use]
+    pub fn lines(&self, pid: u32, start_ticks: u64, flags: u64) -> Option<Rc<Vec<Line>>> {
+        // One that started in the tick before may have come after the walk had begun. One that has
+        // exited is in no v1 cgroup any more, for /proc.
+        if start_ticks.saturating_add(1) >= self.since || flags & EXITING != 0 {
+            return None;
+        }
+        self.of(pid)
+    }
+
+    fn of(&self, pid: u32) -> Option<Rc<Vec<Line>>> {
+        let at = self.members.binary_search_by_key(&pid, |(pid, _)| *pid).ok()?;
+        Some(Rc::clone(&self.members[at].1))
+    }
+
+    /// Whether it says of this very process what /proc did.
+    fn agrees(&self, layout: &Layout) -> bool {
+        let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+        self.of(own).is_none_or(|lines| *lines == layout.own)
+    }
+}
+
+/// Those that were in the same place both times.
+fn both(mut before: Members, after: &Members) -> Members {
+    let mut after = after.iter().peekable();
+    before.retain(|one| {
+        while after.next_if(|other| other.0 < one.0).is_some() {}
+        after.peek().is_some_and(|other| *other == one)
+    });
+    before
+}
+
+/// What is told of each process that was met in every hierarchy.
+fn join(layout: &Layout, trees: &[Members], paths: &[Paths]) -> Vec<(u32, Rc<Vec<Line>>)> {
+    let Some((first, others)) = trees.split_first() else { return Vec::new() };
+    let mut others: Vec<_> = others.iter().map(|members| members.iter().peekable()).collect();
+    let mut known: HashMap<Vec<u32>, Option<Rc<Vec<Line>>>> = HashMap::new();
+    let mut told = Vec::with_capacity(first.len());
+    let mut key = Vec::with_capacity(trees.len());
+    for (pid, path) in first {
+        key.clear();
+        key.push(*path);
+        for members in &mut others {
+            while members.next_if(|(other, _)| other < pid).is_some() {}
+            key.extend(members.peek().filter(|(other, _)| other == pid).map(|(_, path)| *path));
+        }
+        if key.len() != trees.len() {
+            continue;
+        }
+        if !known.contains_key(&key) {
+            let texts: Option<Vec<&[u8]>> =
+                key.iter().zip(paths).map(|(number, paths)| paths.get(*number)).collect();
+            let lines = texts.and_then(|texts| layout.lines(texts.into_iter()));
+            known.insert(key.clone(), lines);
+        }
+        told.extend(known.get(&key).cloned().flatten().map(|lines| (*pid, lines)));
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::both;
+
+    #[test]
+    fn only_who_stayed_is_told() {
+        let before = vec![(1, 5), (2, 5), (3, 6), (5, 1), (9, 2)];
+        let after = vec![(2, 5), (3, 5), (4, 6), (5, 1)];
+        assert_eq!(both(before, &after), [(2, 5), (5, 1)]);
+        assert_eq!(both(vec![(1, 1)], &Vec::new()), []);
+    }
+}
