@@ -7,6 +7,7 @@ use whose_fields::Needs;
 use whose_kernel::parse::stat::Stat;
 use whose_kernel::parse::status::Status;
 use whose_kernel::read::process::ProcDir;
+use whose_kernel::scan::Memberships;
 use whose_kernel::scan::bpf::{Cgroups, Task};
 use whose_kernel::{Class, Host, ReadError};
 
@@ -21,6 +22,8 @@ pub(super) struct Entry<'h> {
     /// What the task iterator told.
     task: Option<Task>,
     cgroups: Option<Cgroups>,
+    /// Its `stat`, if that was read already.
+    stat: Option<Stat>,
     /// Which process it is, when that is known before its directory is opened.
     start_ticks: Option<u64>,
     dir: OnceCell<Result<ProcDir<'h>, ReadError>>,
@@ -31,13 +34,35 @@ impl<'h> Entry<'h> {
     pub(super) fn opened(host: &'h Host, dir: ProcDir<'h>) -> Self {
         let pid = dir.pid();
         let dir = OnceCell::from(Ok(dir));
-        Self { host, pid, task: None, cgroups: None, start_ticks: None, dir }
+        Self { host, pid, task: None, cgroups: None, stat: None, start_ticks: None, dir }
+    }
+
+    /// A process of which nothing but its `stat` was read.
+    pub(super) fn listed(host: &'h Host, stat: Stat) -> Self {
+        let (pid, start_ticks) = (stat.pid, Some(stat.start_ticks));
+        let (task, cgroups, stat) = (None, None, Some(stat));
+        Self { host, pid, task, cgroups, stat, start_ticks, dir: OnceCell::new() }
+    }
+
+    /// Takes its cgroups from those who know everyone's, if they know it for sure.
+    ///
+    /// # Errors
+    /// When its `stat` can't be read.
+    pub(super) fn find_cgroups(&mut self, all: &Memberships) -> Result<(), ReadError> {
+        let stat = match self.stat.take() {
+            Some(stat) => stat,
+            None => self.dir()?.stat()?,
+        };
+        self.cgroups = all.lines(self.pid, stat.start_ticks, stat.flags).map(Ok);
+        self.stat = Some(stat);
+        Ok(())
     }
 
     /// A process that the task iterator told of, and its cgroups if they were asked for.
     pub(super) fn told(host: &'h Host, task: Task, cgroups: Option<Cgroups>) -> Self {
         let (pid, start_ticks) = (task.pid, Some(task.start_ticks));
-        Self { host, pid, task: Some(task), cgroups, start_ticks, dir: OnceCell::new() }
+        let dir = OnceCell::new();
+        Self { host, pid, task: Some(task), cgroups, stat: None, start_ticks, dir }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -64,6 +89,9 @@ impl<'h> Entry<'h> {
 
     /// `stat`, its CPU time only if that is needed.
     pub(super) fn stat(&self, needs: Needs) -> Result<Stat, ReadError> {
+        if let Some(stat) = &self.stat {
+            return Ok(stat.clone());
+        }
         let told = self.task.as_ref().filter(|t| t.cpu.is_some() || !needs.has(Needs::CPU));
         match told.and_then(stat_of) {
             Some(stat) => Ok(stat),

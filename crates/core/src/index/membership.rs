@@ -167,6 +167,11 @@ impl Index<'_> {
         Ok(lines)
     }
 
+    /// Whether the text alone says that a process of it is in a container.
+    pub(super) fn names_a_container(&mut self, pid: u32, lines: &Rc<Vec<Line>>) -> bool {
+        self.decide(pid, lines).verdict.is_contained()
+    }
+
     /// Asks the runtimes whose the text is, or remembers what they said; `pid` is a process that
     /// shows it.
     fn decide(&mut self, pid: u32, lines: &Rc<Vec<Line>>) -> Rc<Decision> {

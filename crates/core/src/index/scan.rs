@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use whose_fields::{Needs, Stage};
 use whose_kernel::scan::bpf::{Cgroups, Scan, Task, Wanted};
-use whose_kernel::scan::{self, ByProc, Source};
+use whose_kernel::scan::{self, ByProc, Memberships, Source};
 use whose_kernel::{Class, ReadError};
 
 use super::Index;
@@ -15,6 +15,15 @@ use crate::model::{Gap, Row};
 
 /// Rows that are completed together: those who run the slow reads are asked once for all of them.
 const TOGETHER: usize = 512;
+
+/// What is read of a process's directory besides `stat` and `cgroup`.
+const BESIDE_STAT: Needs = Needs::STATUS
+    .and(Needs::WCHAN)
+    .and(Needs::PIDNS)
+    .and(Needs::IDMAP)
+    .and(Needs::LINKS)
+    .and(Needs::ROLE)
+    .and(Needs::EVIDENCE);
 
 /// Rows and what is missing from them.
 #[derive(Debug, Default)]
@@ -125,7 +134,40 @@ impl<'h> Index<'h> {
 
     fn by_proc(&mut self, run: &mut Run<'_, '_, '_>) -> Result<ControlFlow<()>, ReadError> {
         let pids = self.host.pids()?;
-        Ok(pids.into_iter().try_for_each(|pid| self.by_pid(pid, run)))
+        let asked = run.needs.has(Needs::OWNER);
+        let all = if asked { Memberships::read(self.host, pids.len()) } else { None };
+        let Some(all) = all else {
+            return Ok(pids.into_iter().try_for_each(|pid| self.by_pid(pid, run)));
+        };
+        Ok(pids.into_iter().try_for_each(|pid| self.by_membership(pid, &all, run)))
+    }
+
+    /// A process on a host of which it is known who is in which cgroup. That and `stat` is enough for
+    /// one in a container, unless a column needs more.
+    fn by_membership(
+        &mut self,
+        pid: u32,
+        all: &Memberships,
+        run: &mut Run<'_, '_, '_>,
+    ) -> ControlFlow<()> {
+        let host = self.host;
+        let few = run.needs.without(BESIDE_STAT) == run.needs;
+        let likely = all.likely(pid).filter(|_| few);
+        let entry = match likely.is_some_and(|lines| self.names_a_container(pid, &lines)) {
+            true => host.stat_of(pid).map(|stat| Entry::listed(host, stat)),
+            false => host.process(pid).map(|dir| Entry::opened(host, dir)),
+        };
+        let entry = entry.and_then(|mut entry| {
+            entry.find_cgroups(all)?;
+            Ok(entry)
+        });
+        match entry {
+            Ok(entry) => self.by_entry(&entry, run),
+            Err(e) => {
+                run.note(e);
+                ControlFlow::Continue(())
+            }
+        }
     }
 
     fn by_task(

@@ -85,6 +85,25 @@ impl Host {
         }
     }
 
+    /// The `stat` of a process, by its PID alone: cheaper than to open its directory for this only.
+    ///
+    /// # Errors
+    /// As [`Host::process`].
+    pub fn stat_of(&self, pid: u32) -> Result<Stat, ReadError> {
+        if self.mode() == HostMode::Saved || self.recorder().is_some() {
+            return self.process(pid)?.stat();
+        }
+        self.before_read(pid, "stat");
+        let name = format!("{pid}/stat");
+        let shown = || self.shown(format!("proc/{name}").as_bytes());
+        let errno = |e| ReadError::from_errno(shown(), e);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.proc_dir(), name.as_str(), flags, Mode::empty());
+        let mut bytes = Vec::new();
+        read_whole(file.map_err(errno)?.as_fd(), &mut bytes, SMALL).map_err(errno)?;
+        parse::stat::parse(&bytes).map_err(|m| m.at(shown()))
+    }
+
     /// Whether this very process is there still, and `was_dead` or runs.
     pub(crate) fn outlived(&self, pid: u32, start_ticks: u64, was_dead: bool) -> bool {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -76,6 +76,12 @@ impl Memberships {
         self.of(pid)
     }
 
+    /// What it most likely said: to be told of nobody, only to plan by.
+    #[must_use]
+    pub fn likely(&self, pid: u32) -> Option<Rc<Vec<Line>>> {
+        self.of(pid)
+    }
+
     fn of(&self, pid: u32) -> Option<Rc<Vec<Line>>> {
         let at = self.members.binary_search_by_key(&pid, |(pid, _)| *pid).ok()?;
         Some(Rc::clone(&self.members[at].1))
