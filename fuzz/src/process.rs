@@ -18,7 +18,7 @@ pub(crate) fn stat(bytes: &[u8]) {
     let mut text = format!("{} (", stat.pid).into_bytes();
     text.extend(stat.comm.iter());
     let rest = format!(
-        ") {} {} 0 {} {} 0 {} 0 0 0 0 {} {} 0 0 0 {} {} 0 {} {} {} 0 0\n",
+        ") {} {} 0 {} {} 0 {} 0 0 0 0 {} {} 0 0 0 {} {} 0 {} {} 0 0 0\n",
         char::from(stat.state),
         stat.ppid,
         stat.session,
@@ -30,7 +30,6 @@ pub(crate) fn stat(bytes: &[u8]) {
         stat.threads,
         stat.start_ticks,
         stat.vsize,
-        stat.rss_pages,
     );
     text.extend(rest.bytes());
     assert_eq!(stat_file::parse(&text), Ok(stat));

@@ -25,7 +25,9 @@ pub fn doctor(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<
     let host = &report.host;
     line("host", &about_host(host))?;
     line("as", &about_user(host))?;
-    line("scan", &about_scan(&host.scan))?;
+    if let Some(scan) = &host.scan {
+        line("scan", &about_scan(scan))?;
+    }
     for engine in &report.engines {
         let root = text::sanitise(&engine.root);
         let user = engine.user.as_ref().map(|u| format!("   {}'s", text::sanitise(u)));
@@ -178,9 +180,11 @@ fn host(host: &HostFacts) -> Value {
     put("outermost", host.is_outermost.map(Into::into));
     put("processes", Some(host.processes.into()));
     put("containers", Some(host.containers.into()));
-    put("scan", Some(host.scan.source.into()));
-    if let Some(why) = &host.scan.why {
-        put("scan_why", Some(why.as_str().into()));
+    if let Some(scan) = &host.scan {
+        put("scan", Some(scan.source.into()));
+        if let Some(why) = &scan.why {
+            put("scan_why", Some(why.as_str().into()));
+        }
     }
     Value::Object(object)
 }

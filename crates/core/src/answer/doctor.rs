@@ -9,7 +9,7 @@ use bstr::{BStr, BString};
 use whose_fields::Needs;
 use whose_kernel::scan::bpf::Wanted;
 use whose_kernel::scan::{self, ByProc};
-use whose_kernel::{Host, ReadError, parse};
+use whose_kernel::{Host, Mode, ReadError, parse};
 
 use super::{Detail, PidsOptions, answer, binary, pids};
 use crate::index::Index;
@@ -55,8 +55,8 @@ pub struct HostFacts {
     pub processes: usize,
     /// Containers, running or not.
     pub containers: usize,
-    /// How all processes are read here.
-    pub scan: ScanFacts,
+    /// How all processes are read here; `None` for a saved tree, which has only files.
+    pub scan: Option<ScanFacts>,
 }
 
 /// How all processes are read.
@@ -169,7 +169,7 @@ fn facts(index: &Index<'_>, processes: usize, containers: usize) -> HostFacts {
         is_outermost: host.is_outermost(),
         processes,
         containers,
-        scan: scan_facts(host),
+        scan: (host.mode() != Mode::Saved).then(|| scan_facts(host)),
     }
 }
 

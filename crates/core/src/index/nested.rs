@@ -160,7 +160,7 @@ impl Index<'_> {
             }
         }
         let told = || self.nested.gaps.iter().find(|(o, _)| o == outer).map(|(_, g)| g.clone());
-        let gap = problem.or_else(told).map(|g| Gap { what: what::DESCRIPTION, ..g });
+        let gap = problem.or_else(told).map(|g| g.of(what::DESCRIPTION));
         let unknown = || {
             let why = format!("no {} state in the container around it knows it", owner.runtime.0);
             Gap::new(what::DESCRIPTION, Class::Gone, self.host.shown(b""), why, None)

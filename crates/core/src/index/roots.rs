@@ -230,7 +230,7 @@ impl Index<'_> {
         let gap = match problem {
             Some(e) => Gap::from_read(what::DESCRIPTION, &e),
             None => match self.roots.gaps.iter().find(|(e, _)| *e == engine) {
-                Some((_, gap)) => Gap { what: what::DESCRIPTION, ..gap.clone() },
+                Some((_, gap)) => gap.clone().of(what::DESCRIPTION),
                 None => Gap::new(
                     what::DESCRIPTION,
                     Class::Gone,

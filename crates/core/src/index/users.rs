@@ -155,7 +155,7 @@ impl Index<'_> {
             }
         }
         let engine = runtime.engine();
-        let told = || self.gap_of(engine).map(|g| Gap { what: what::DESCRIPTION, ..g });
+        let told = || self.gap_of(engine).map(|g| g.of(what::DESCRIPTION));
         let unknown = || {
             let why = format!("no {} state of {user} here knows it", engine.0);
             Gap::new(what::DESCRIPTION, Class::Gone, self.host.shown(b""), why, None)

@@ -1,14 +1,20 @@
 //! What was asked for and could not be read.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use bstr::BString;
 use whose_kernel::error::EVEN_TO_ROOT;
 pub use whose_kernel::{Class, ReadError};
 
-/// A gap: what, why, where, and what would fix it. A process that vanished is none.
+/// A gap: what, why, where, and what would fix it. A process that vanished is none. It is kept apart,
+/// so that a fact which is known takes no room for the reasons why it might not be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Gap {
+pub struct Gap(Box<Reasons>);
+
+/// What a [`Gap`] says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reasons {
     /// What is missing, in a few words that `doctor` uses too: `container names`, `arguments`.
     pub what: &'static str,
     /// Why.
@@ -33,13 +39,20 @@ impl Gap {
             Class::TimedOut => Some("try again with a longer --timeout"),
             Class::Gone | Class::Unsupported | Class::Malformed => None,
         };
-        Self {
+        Self::from(Reasons {
             what,
             class: error.class,
             path: error.path.clone(),
             cause: error.cause.clone(),
             remedy: remedy.map(Cow::Borrowed),
-        }
+        })
+    }
+
+    /// The same gap, of something else that is missing by it.
+    #[must_use]
+    pub fn of(mut self, what: &'static str) -> Self {
+        self.0.what = what;
+        self
     }
 
     /// A gap of our own finding.
@@ -52,7 +65,21 @@ impl Gap {
         remedy: Option<&'static str>,
     ) -> Self {
         let remedy = remedy.map(Cow::Borrowed);
-        Self { what, class, path: path.into(), cause: cause.into(), remedy }
+        Self::from(Reasons { what, class, path: path.into(), cause: cause.into(), remedy })
+    }
+}
+
+impl From<Reasons> for Gap {
+    fn from(reasons: Reasons) -> Self {
+        Self(Box::new(reasons))
+    }
+}
+
+impl Deref for Gap {
+    type Target = Reasons;
+
+    fn deref(&self) -> &Reasons {
+        &self.0
     }
 }
 

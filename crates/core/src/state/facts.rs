@@ -11,7 +11,7 @@ use whose_kernel::capture::Recorded;
 use whose_kernel::{Class, Host, ReadError};
 
 use super::manifest;
-use crate::model::gap::what;
+use crate::model::gap::{Reasons, what};
 use crate::model::{
     CopiedUp, Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer, LayerKind, Verified,
 };
@@ -123,13 +123,14 @@ fn all_binaries(facts: &Value) -> Option<HashMap<Process, File>> {
 
 fn gap(value: &Value) -> Option<Gap> {
     let object = value.as_object()?;
-    Some(Gap {
+    let reasons = Reasons {
         what: what::by_name(object.get("what")?.as_str()?)?,
         class: Class::by_name(object.get("class")?.as_str()?)?,
         path: bytes(object, "path")?,
         cause: object.get("cause")?.as_str()?.to_owned().into(),
         remedy: word(object, "remedy").map(|r| r.to_owned().into()),
-    })
+    };
+    Some(reasons.into())
 }
 
 /// Bytes with a text form, exact where that is not enough.
