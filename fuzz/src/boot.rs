@@ -21,6 +21,10 @@ pub(crate) fn loadavg(bytes: &[u8]) {
         let text = format!("0.00 0.00 0.00 1/{count} 2\n");
         assert_eq!(boot::parse_task_count(text.as_bytes()), Ok(count));
     }
+    if let Ok(pid) = boot::parse_newest_pid(bytes) {
+        let text = format!("0.00 0.00 0.00 1/1 {pid}\n");
+        assert_eq!(boot::parse_newest_pid(text.as_bytes()), Ok(pid));
+    }
 }
 
 pub(crate) fn boot_id(bytes: &[u8]) {

@@ -1,7 +1,8 @@
 //! The task iterator: the kernel's BTF that its program is fitted to, and what it writes.
 
 use whose_kernel::parse::btf::{self, Request};
-use whose_kernel::parse::{task_record, task_usage};
+use whose_kernel::parse::task_record::{self, Told};
+use whose_kernel::parse::task_usage;
 
 /// A BTF with a structure `outer` that has members `a` and `b`, and one `inner` with a member `a`.
 #[rustfmt::skip]
@@ -29,7 +30,7 @@ pub(crate) fn btf(bytes: &[u8]) {
 }
 
 pub(crate) fn record(bytes: &[u8]) {
-    let Ok(record) = task_record::parse(bytes) else {
+    let Ok(Told::Process(record)) = task_record::parse(bytes) else {
         return;
     };
     assert!(record.pid > 0 && record.comm.len() <= 16 && !record.comm.contains(&0));

@@ -208,6 +208,7 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+	u64 seq_num;
 } RELOCATED;
 
 // The program's context, which is the same on all kernels.

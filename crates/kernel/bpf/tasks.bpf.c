@@ -25,11 +25,17 @@
 #define HAS_EXE 0x10u
 #define CHANGED 0x20u // something was let go of meanwhile
 #define HAS_RSS 0x40u
+#define IS_THREAD 0x80u // no process: a new thread, of which only `pid` is told
+#define IS_END 0x100u // no process: `start` is the number of tasks that there were
 
 // Numbers that src/scan/bpf/load.rs exchanges for others before the program is loaded.
 #define UNTRUSTED 0x5eed0001 // a call of bpf_rdonly_cast (6.2), or nothing
 #define TASK_STRUCT 0x5eed0002 // the kernel's BTF id of struct task_struct
 #define WITH_RSS 0x5eed0003 // 1 or 0
+#define NEWEST 0x5eed0004 // the PID that was given to a task last
+
+// Threads are told of if their ids are among as many after NEWEST.
+#define SPAN 4096
 
 // Pointers are followed directly: a read through one that leads nowhere gives zero. The context's
 // task is a pointer that the verifier trusts. From 6.2 on it looks through the kernel's whole BTF up
@@ -49,7 +55,7 @@ static struct task_struct *(*const untrusted)(struct task_struct *task, u64 type
 // What is before it is read before, and what is after it is read (again) after.
 #define IN_ORDER() asm volatile("" ::: "memory")
 
-// Of an address that the verifier does not know the type of; zero if it can't be read.
+// Of what the verifier can't follow; zero if it can't be read.
 #define READ(pointer, field)                                                     \
 	({                                                                       \
 		typeof((pointer)->field) value;                                  \
@@ -277,9 +283,10 @@ INLINE void put_rss(struct record *r, struct mm_struct *mm, int is_sum)
 	struct mm_struct___atomic *old = (void *)mm;
 
 	if (HAS_TYPE(struct mm_rss_stat)) {
-		r->rss = positive(old->rss_stat.count[0].counter) +
-			 positive(old->rss_stat.count[1].counter) +
-			 positive(old->rss_stat.count[3].counter);
+		// The verifier does not follow an index into what is no structure by name.
+		r->rss = positive(READ(old, rss_stat.count[0].counter)) +
+			 positive(READ(old, rss_stat.count[1].counter)) +
+			 positive(READ(old, rss_stat.count[3].counter));
 	} else {
 		r->rss = positive(mm->rss_stat[0].count) + positive(mm->rss_stat[1].count) +
 			 positive(mm->rss_stat[3].count);
@@ -332,8 +339,19 @@ INLINE int process(struct bpf_iter__task *context, u64 with_rss, int is_sum)
 	struct pointers to;
 	struct record r;
 
-	if (!task || task->pid != task->tgid)
+	__builtin_memset(&r, 0, sizeof(r));
+	if (!task) {
+		r.told = IS_END;
+		r.start = context->meta->seq_num + 1;
+		goto write;
+	}
+	if (task->pid != task->tgid) {
+		r.told = IS_THREAD;
+		r.pid = task->pid;
+		if ((u32)(task->pid - CONSTANT(NEWEST) - 1) < SPAN)
+			goto write;
 		return 0;
+	}
 	task = untrusted(task, CONSTANT(TASK_STRUCT));
 	to.signal = task->signal;
 	to.cred = task->real_cred;
@@ -343,18 +361,18 @@ INLINE int process(struct bpf_iter__task *context, u64 with_rss, int is_sum)
 	to.mm = task->mm;
 	to.parent = task->real_parent;
 	IN_ORDER();
-	__builtin_memset(&r, 0, sizeof(r));
 	put_identity(&r, task, &to);
 	put_signal(&r, to.signal);
 	put_namespaces(&r, task, to.set);
 	put_cgroup(&r, to.css_set);
 	put_mm(&r, task, to.mm, with_rss, is_sum);
 	put_pids(&r, to.pid);
+write:
 	bpf_seq_write(context->meta->seq, &r, sizeof(r));
 	return 0;
 }
 
-// One record a process, with resident pages if they are asked for.
+// One record a process, with resident pages if they are asked for; and one at the end.
 SECTION("iter/task") int processes(struct bpf_iter__task *context)
 {
 	return process(context, CONSTANT(WITH_RSS), 0);

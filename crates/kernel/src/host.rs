@@ -317,6 +317,17 @@ impl Host {
         parse::boot::parse_task_count(&bytes).map_err(|m| m.at(self.shown(b"proc/loadavg")))
     }
 
+    /// The same, and the PID that was given to a task last, at one moment.
+    ///
+    /// # Errors
+    /// As [`Host::task_count`].
+    pub fn task_count_and_newest(&self) -> Result<(u64, u32), ReadError> {
+        let bytes = self.proc_file("loadavg", 4096)?;
+        let both = parse::boot::parse_task_count(&bytes)
+            .and_then(|count| Ok((count, parse::boot::parse_newest_pid(&bytes)?)));
+        both.map_err(|m| m.at(self.shown(b"proc/loadavg")))
+    }
+
     /// The kernel's release, `6.1.0-18-amd64` (proc_sys_kernel(5), osrelease).
     ///
     /// # Errors

@@ -39,6 +39,16 @@ pub fn parse_task_count(bytes: &[u8]) -> Result<u64, Malformed> {
     both.map(|(_, all)| all).ok_or(Malformed("loadavg has no number of tasks"))
 }
 
+/// Parses the PID that was given to a task last in the reader's PID namespace: the last field of
+/// `/proc/loadavg`.
+///
+/// # Errors
+/// When there is no number.
+pub fn parse_newest_pid(bytes: &[u8]) -> Result<u32, Malformed> {
+    let field = super::words(bytes.trim_ascii()).nth(4);
+    field.and_then(super::decimal32).ok_or(Malformed("loadavg has no newest PID"))
+}
+
 /// The boot id: a lower-case UUID of 36 characters.
 ///
 /// # Errors
@@ -59,13 +69,14 @@ pub fn parse_boot_id(bytes: &[u8]) -> Result<String, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_boot_id, parse_btime, parse_task_count, parse_uptime};
+    use super::{parse_boot_id, parse_btime, parse_newest_pid, parse_task_count, parse_uptime};
 
     #[test]
     fn reads_each_file() {
         assert_eq!(parse_btime(b"cpu 1 2\nbtime 1700000000\nprocesses 7\n"), Ok(1_700_000_000));
         assert_eq!(parse_uptime(b"350735.47 234388.90\n"), Ok(35_073_547));
-        assert_eq!(parse_task_count(b"0.20 0.18 0.12 1/80 11206\n"), Ok(80));
+        let loadavg = b"0.20 0.18 0.12 1/80 11206\n";
+        assert_eq!((parse_task_count(loadavg), parse_newest_pid(loadavg)), (Ok(80), Ok(11206)));
         let id = "0f0a7b0e-8d5c-4f6e-9d56-4a3c2b1a0f9e";
         assert_eq!(parse_boot_id(format!("{id}\n").as_bytes()).as_deref(), Ok(id));
     }
@@ -78,6 +89,7 @@ mod tests {
         }
         for bad in ["", "0.20 0.18 0.12", "0 0 0 80", "0 0 0 1/", "0 0 0 1/-8"] {
             assert!(parse_task_count(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_newest_pid(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse_boot_id(b"\x1b[31m").is_err());
     }

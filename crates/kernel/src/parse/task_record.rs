@@ -18,11 +18,26 @@ const HAS_RSS_SUM: u32 = 0x8;
 const HAS_EXE: u32 = 0x10;
 const CHANGED: u32 = 0x20;
 const HAS_RSS: u32 = 0x40;
+const IS_THREAD: u32 = 0x80;
+const IS_END: u32 = 0x100;
+/// Threads are told of if their ids are among as many after the newest of before.
+pub const SPAN: u32 = 4096;
 /// PID namespaces below the initial one that a record has room for.
 const DEEPEST: usize = 7;
 
 /// `PF_EXITING` of the kernel's include/linux/sched.h.
 const EXITING: u32 = 0x4;
+
+/// What a record tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Of a process.
+    Process(TaskRecord),
+    /// Of a thread that may be new, by its id.
+    Thread(u32),
+    /// That there are no more, and how many tasks there were: processes' main threads and others.
+    End(u64),
+}
 
 /// One process, in the kernel's own units.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,18 +123,24 @@ pub struct Exe {
 ///
 /// # Errors
 /// [`Malformed`] when it is not [`LENGTH`] bytes long or holds what no process has.
-pub fn parse(bytes: &[u8]) -> Result<TaskRecord, Malformed> {
+pub fn parse(bytes: &[u8]) -> Result<Told, Malformed> {
     let record: &[u8; LENGTH] = bytes.try_into().map_err(|_| Malformed("no task record"))?;
     let at = Fields(record);
     let told = at.word(0);
     let pid = at.word(4);
     let level = at.word(152) as usize;
+    if told & IS_END != 0 {
+        return Ok(Told::End(at.long(8)));
+    }
     if pid == 0 || pid > i32::MAX.unsigned_abs() {
         return Err(Malformed("task record without a pid"));
     }
+    if told & IS_THREAD != 0 {
+        return Ok(Told::Thread(pid));
+    }
     let flags = at.word(80);
     let has = |bit: u32| told & bit != 0;
-    Ok(TaskRecord {
+    Ok(Told::Process(TaskRecord {
         pid,
         ppid: at.word(64),
         session: at.word(68),
@@ -151,7 +172,7 @@ pub fn parse(bytes: &[u8]) -> Result<TaskRecord, Malformed> {
         cgroup: at.long(24),
         css_set: at.long(16),
         has_changed: has(CHANGED),
-    })
+    }))
 }
 
 impl TaskRecord {
@@ -314,7 +335,7 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Comm, Exe, LENGTH, Memory, Namespaces, parse, state, terminal};
+    use super::{Comm, Exe, LENGTH, Memory, Namespaces, TaskRecord, Told, parse, state, terminal};
 
     fn sample() -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -338,9 +359,25 @@ mod tests {
         bytes
     }
 
+    fn process(bytes: &[u8]) -> TaskRecord {
+        match parse(bytes) {
+            Ok(Told::Process(record)) => record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_process_is_told_apart() {
+        let mut bytes = sample();
+        bytes[0] = 0x80;
+        assert_eq!(parse(&bytes), Ok(Told::Thread(4761)));
+        bytes[..8].copy_from_slice(&0x100_u64.to_le_bytes());
+        assert_eq!(parse(&bytes), Ok(Told::End(7)));
+    }
+
     #[test]
     fn reads_every_field() {
-        let task = parse(&sample()).unwrap();
+        let task = process(&sample());
         assert_eq!((task.pid, task.ppid, task.session, task.state), (4761, 4740, 4761, b'S'));
         assert_eq!((task.flags, task.nice, task.threads), (0x40_0100, -5, 3));
         assert_eq!((task.uid, task.euid, task.egid, task.tty_nr), (1000, 1001, 1002, 136 << 8 | 2));
@@ -361,7 +398,7 @@ mod tests {
         let mut bytes = sample();
         bytes[..4].copy_from_slice(&0x20_u32.to_le_bytes());
         bytes[80] = 0x4;
-        let task = parse(&bytes).unwrap();
+        let task = process(&bytes);
         assert_eq!((task.namespaces, task.memory, task.exe, task.tty_nr), (None, None, None, 0));
         assert!(task.has_changed && task.is_exiting());
     }
@@ -370,11 +407,11 @@ mod tests {
     fn more_namespaces_than_fit_are_not_told() {
         let mut bytes = sample();
         bytes[152] = 8;
-        assert_eq!(parse(&bytes).unwrap().pids, None);
+        assert_eq!(process(&bytes).pids, None);
         bytes[152] = 3; // the third is 0: it could not be read
-        assert_eq!(parse(&bytes).unwrap().pids, None);
+        assert_eq!(process(&bytes).pids, None);
         bytes[152..156].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(parse(&bytes).unwrap().pids, None);
+        assert_eq!(process(&bytes).pids, None);
     }
 
     #[test]
@@ -388,7 +425,7 @@ mod tests {
             }
             let inner = (0..u32::from(level)).map(|n| n + 1);
             let expected: Vec<u32> = std::iter::once(4761).chain(inner).collect();
-            let pids = parse(&bytes).unwrap().pids.unwrap();
+            let pids = process(&bytes).pids.unwrap();
             assert_eq!((&*pids, &pids.clone()), (&expected[..], &pids));
         }
         assert_eq!(size_of::<Option<super::Pids>>(), 16);

@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::{KERNEL_THREAD, Scan, Task, Unavailable, Wanted};
 use crate::host::Host;
-use crate::parse::task_record::{Memory, TaskRecord};
+use crate::parse::task_record::{Memory, SPAN, TaskRecord};
 use crate::parse::task_usage::{self, TaskUsage};
 
 /// Processes to find out by which of its two counts of resident pages the kernel shows.
@@ -24,6 +24,12 @@ pub(super) struct Gathering {
     /// One for each of the tasks, if anything is asked for that needs it.
     details: Vec<Detail>,
     missed: Vec<Missed>,
+    /// How many tasks there were before, and the newest one's PID.
+    before: Option<(u64, u32)>,
+    /// Threads with ids after that.
+    threads: Vec<u32>,
+    /// How many tasks the iterator met.
+    met: Option<u64>,
     groups: HashMap<(u64, u64, bool), u32, BuildHasherDefault<Mixer>>,
 }
 
@@ -39,13 +45,13 @@ struct Detail {
 struct Missed {
     pid: u32,
     ppid: u32,
-    threads: u64,
 }
 
 impl Gathering {
-    /// For about as many processes as there are tasks, if that is known.
-    pub(super) fn new(host: &Host, wanted: Wanted, tasks: Option<u64>) -> Self {
-        let expected = tasks.and_then(|n| usize::try_from(n).ok()).unwrap_or(0).min(RESERVED);
+    /// `before` is how many tasks there are, and the PID that was given last.
+    pub(super) fn new(host: &Host, wanted: Wanted, before: Option<(u64, u32)>) -> Self {
+        let tasks = before.and_then(|(tasks, _)| usize::try_from(tasks).ok());
+        let expected = tasks.unwrap_or(0).min(RESERVED);
         Self {
             wanted,
             page: host.live().page_size().unwrap_or(4096).max(1),
@@ -53,6 +59,9 @@ impl Gathering {
             tasks: Vec::with_capacity(expected),
             details: Vec::new(),
             missed: Vec::new(),
+            before,
+            threads: Vec::new(),
+            met: None,
             groups: HashMap::default(),
         }
     }
@@ -60,8 +69,7 @@ impl Gathering {
     /// Takes what a record tells.
     pub(super) fn add(&mut self, r: &TaskRecord) {
         let (Some(pids), false) = (&r.pids, r.has_changed) else {
-            let (pid, ppid, threads) = (r.pid, r.ppid, u64::from(r.threads));
-            return self.missed.push(Missed { pid, ppid, threads });
+            return self.missed.push(Missed { pid: r.pid, ppid: r.ppid });
         };
         let next = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
         // /proc tells less of one that is on its way out, so that it stands for no other.
@@ -97,20 +105,29 @@ impl Gathering {
         });
     }
 
-    /// The scan: with usage, checked, and complete. `counts` are the numbers of tasks on the host
-    /// before and after.
+    /// Takes the id of a thread that may be new.
+    pub(super) fn add_thread(&mut self, id: u32) {
+        self.threads.push(id);
+    }
+
+    /// Takes how many tasks the iterator has met, as it ends.
+    pub(super) fn end(&mut self, met: u64) {
+        self.met = Some(met);
+    }
+
+    /// The scan: with usage, checked, and complete. `after` is as `before`, by now.
     pub(super) fn finish(
         mut self,
         host: &Host,
         usages: Vec<TaskUsage>,
-        counts: [Option<u64>; 2],
+        after: Option<(u64, u32)>,
     ) -> Result<Scan, Unavailable> {
         self.sort();
         self.add_usage(usages);
         self.add_rss(host);
         drop(std::mem::take(&mut self.details));
         self.agrees(host)?;
-        let unseen = self.unseen(host, counts)?;
+        let unseen = self.unseen(host, after)?;
         let mut missed: Vec<u32> = self.missed.iter().map(|missed| missed.pid).collect();
         missed.extend(unseen);
         missed.sort_unstable();
@@ -164,8 +181,7 @@ impl Gathering {
         self.tasks.retain_mut(|task| {
             let memory = details.next().and_then(|detail| detail.memory.as_ref());
             let Ok(pages) = memory.map_or(Ok(None), |memory| shown.of(memory)) else {
-                let (pid, ppid, threads) = (task.pid, task.ppid, task.threads);
-                missed.push(Missed { pid, ppid, threads });
+                missed.push(Missed { pid: task.pid, ppid: task.ppid });
                 return false;
             };
             task.rss = pages.map(|pages| pages.saturating_mul(page));
@@ -188,32 +204,69 @@ impl Gathering {
         if same { Ok(()) } else { Err(Unavailable::Disagrees) }
     }
 
-    /// Finds those that were not told of: they have come meanwhile, or the kernel keeps them from
-    /// programs. The number of tasks on the host tells whether there are any; when parents that were
-    /// not told of make up the difference, they are all, and else /proc has to be listed.
-    fn unseen(&self, host: &Host, counts: [Option<u64>; 2]) -> Result<Vec<u32>, Unavailable> {
+    /// Finds those that were not told of: the kernel keeps them from programs. The number of tasks tells
+    /// whether there are any: each that there was before was met, or has ended before its turn came, or
+    /// was not told of. When parents that were not told of make up the difference, they are all, and
+    /// else /proc has to be listed.
+    fn unseen(&self, host: &Host, after: Option<(u64, u32)>) -> Result<Vec<u32>, Unavailable> {
         let is_unseen = |pid: &u32| {
             place(&self.tasks, *pid).is_none()
                 && self.missed.binary_search_by_key(pid, |missed| missed.pid).is_err()
         };
-        let threads = self.tasks.iter().map(|task| task.threads);
-        let seen: u64 = threads.chain(self.missed.iter().map(|missed| missed.threads)).sum();
         let mut parents: Vec<u32> = self.tasks.iter().map(|task| task.ppid).collect();
         parents.extend(self.missed.iter().map(|missed| missed.ppid));
         parents.dedup(); // children of one parent are often side by side
         parents.sort_unstable();
         parents.dedup();
         parents.retain(|pid| *pid > 0 && is_unseen(pid));
-        let threads =
-            |pid: &u32| host.process(*pid).and_then(|dir| dir.stat()).map_or(0, |s| s.threads);
-        let hidden: u64 = parents.iter().map(threads).sum();
-        if counts.iter().all(|count| *count == Some(seen.saturating_add(hidden))) {
+        let hidden: Vec<(u32, u64)> =
+            parents.iter().map(|pid| (*pid, threads_of(host, *pid))).collect();
+        if self.is_all(after, &hidden) {
             return Ok(parents);
         }
         let mut pids = host.pids().map_err(|e| Unavailable::NoList(e.class))?;
         pids.retain(is_unseen);
         Ok(pids)
     }
+
+    /// Whether there are no tasks but those that were met and these processes with their threads.
+    fn is_all(&self, after: Option<(u64, u32)>, hidden: &[(u32, u64)]) -> bool {
+        let (Some(met), Some(before), Some(after)) = (self.met, self.before, after) else {
+            return false;
+        };
+        let ids = self.tasks.iter().map(|task| task.pid);
+        let ids = ids.chain(self.missed.iter().map(|missed| missed.pid));
+        let ids = ids.chain(self.threads.iter().copied());
+        adds_up(before, after, (met, ids), hidden)
+    }
+}
+
+/// Whether those that were met, with the ids of them that may be new, and those that were not told of
+/// make up the number of tasks before. `before` and `after` go with the id that was given last.
+fn adds_up(
+    before: (u64, u32),
+    after: (u64, u32),
+    (met, ids): (u64, impl Iterator<Item = u32>),
+    hidden: &[(u32, u64)],
+) -> bool {
+    let threads: u64 = hidden.iter().map(|(_, threads)| threads).sum();
+    if before.0 == after.0 && before.0 == met.saturating_add(threads) {
+        return true;
+    }
+    // Ids are given in ascending order until they begin anew.
+    if after.1 < before.1 || after.1 - before.1 > SPAN {
+        return false;
+    }
+    let is_new = |id: u32| id > before.1 && id <= after.1;
+    let met_new = u64::try_from(ids.filter(|id| is_new(*id)).count()).unwrap_or(u64::MAX);
+    let old = hidden.iter().filter(|(pid, _)| !is_new(*pid));
+    let threads: u64 = old.map(|(_, threads)| threads).sum();
+    met.checked_sub(met_new).map(|met| met.saturating_add(threads)) == Some(before.0)
+}
+
+/// How many threads a process has; none if it has ended.
+fn threads_of(host: &Host, pid: u32) -> u64 {
+    host.process(pid).and_then(|dir| dir.stat()).map_or(0, |stat| stat.threads)
 }
 
 /// Where the process is among tasks in the order of their PIDs.
@@ -285,5 +338,31 @@ impl Hasher for Mixer {
 
     fn finish(&self) -> u64 {
         self.0 ^ self.0 >> 32 // the low bits choose the place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SPAN, adds_up};
+
+    #[test]
+    fn nobody_is_left_out() {
+        let ids = || [1, 2, 50, 103, 900].into_iter();
+        // Nothing has changed meanwhile, or as many have come as have gone.
+        assert!(adds_up((5, 100), (5, 100), (5, ids()), &[]));
+        assert!(adds_up((6, 100), (6, 104), (5, ids()), &[(7, 1)]));
+        assert!(!adds_up((6, 100), (6, 104), (5, ids()), &[]));
+        // One has come, and was met; one more, and was not.
+        assert!(adds_up((4, 100), (6, 104), (5, ids()), &[]));
+        assert!(adds_up((6, 100), (8, 104), (5, ids()), &[(7, 2)]));
+        assert!(!adds_up((6, 100), (8, 104), (5, ids()), &[(7, 1)]));
+        // A parent that has come meanwhile was not there before.
+        assert!(adds_up((4, 100), (6, 104), (5, ids()), &[(102, 1)]));
+        // Some have gone after they were met; or perhaps before, and then it can't be known.
+        assert!(adds_up((4, 100), (2, 104), (5, ids()), &[]));
+        assert!(!adds_up((7, 100), (6, 104), (5, ids()), &[]));
+        // Ids have begun anew, or more have come than are told of.
+        assert!(!adds_up((4, 100), (5, 99), (5, ids()), &[]));
+        assert!(!adds_up((4, 100), (5, 101 + SPAN), (5, ids()), &[]));
     }
 }

@@ -41,6 +41,7 @@ const STRUCTS: &[&str] = &["bpf_array"];
 const UNTRUSTED: i32 = 0x5eed_0001;
 const TASK_STRUCT: i32 = 0x5eed_0002;
 const WITH_RSS: i32 = 0x5eed_0003;
+const NEWEST: i32 = 0x5eed_0004;
 
 // Instructions: a call, a constant and a register put into a register (64 bits).
 const CALL: u8 = 0x85;
@@ -103,20 +104,21 @@ impl Loader {
         })
     }
 
-    /// Loads one program, and starts its iterator. The program ends with the descriptor.
-    pub(super) fn start(&mut self, name: Name) -> Result<OwnedFd, Unavailable> {
+    /// Loads one program, and starts its iterator. The program ends with the descriptor. `newest` is
+    /// the PID after which threads count as new.
+    pub(super) fn start(&mut self, name: Name, newest: u32) -> Result<OwnedFd, Unavailable> {
         let with_callback = name == Name::ProcessesRssSum;
         let map = if with_callback { Some(self.with_memory(bpf::per_cpu_map)?) } else { None };
         let mut linked = self.linked(name, map.as_ref().map(AsFd::as_fd))?;
         let own = if with_callback { Some(self.own_btf()?) } else { None };
         let own = own.as_ref().map(AsFd::as_fd);
         let pristine = self.cast.map(|_| linked.instructions.clone());
-        linked.adapt(name, self.cast);
+        linked.adapt(name, newest, self.cast);
         let mut loaded = self.load(&linked, own);
         if let (Err(Unavailable::Refused(_)), Some(instructions)) = (&loaded, pristine) {
             // Without a compiler of BPF no function of the kernel can be called.
             linked.instructions = instructions;
-            linked.adapt(name, None);
+            linked.adapt(name, newest, None);
             loaded = self.load(&linked, own);
         }
         bpf::iterate(loaded?.as_fd()).map_err(of_errno)
@@ -202,7 +204,7 @@ struct Linked {
 
 impl Linked {
     /// Exchanges the numbers that the C source leaves open.
-    fn adapt(&mut self, name: Name, cast: Option<(i32, i32)>) {
+    fn adapt(&mut self, name: Name, newest: u32, cast: Option<(i32, i32)>) {
         for instruction in &mut self.instructions {
             match (instruction.code, instruction.imm, cast) {
                 (CALL, UNTRUSTED, Some((function, _))) => {
@@ -219,6 +221,7 @@ impl Linked {
                 (CONSTANT, WITH_RSS, _) => {
                     instruction.imm = i32::from(name == Name::Processes { rss: true });
                 }
+                (CONSTANT, NEWEST, _) => instruction.imm = newest.cast_signed(),
                 _ => {}
             }
         }

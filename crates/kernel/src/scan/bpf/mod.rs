@@ -20,7 +20,7 @@ pub use unavailable::Unavailable;
 
 use crate::host::{Host, Mode};
 use crate::parse::io::Io;
-use crate::parse::task_record::{self, Comm, Exe, Namespaces, Pids};
+use crate::parse::task_record::{self, Comm, Exe, Namespaces, Pids, Told};
 use crate::parse::task_usage::{self, TaskUsage};
 use gather::Gathering;
 use load::{Loader, Name};
@@ -130,28 +130,32 @@ pub fn tasks(host: &Host, wanted: Wanted) -> Result<Scan, Unavailable> {
 pub fn tasks_by(host: &Host, wanted: Wanted, btf: &[u8]) -> Result<Scan, Unavailable> {
     check(host)?;
     let mut loader = Loader::new(host, btf)?;
-    let before = host.task_count().ok();
+    let before = host.task_count_and_newest().ok();
     let name = match (wanted.rss, loader.counts_per_cpu) {
         (false, _) => Name::Processes { rss: false },
         (true, false) => Name::Processes { rss: true },
         (true, true) => Name::ProcessesRssSum,
     };
     let mut gathering = Gathering::new(host, wanted, before);
-    read(host, &mut loader, name, task_record::LENGTH, &mut |bytes| {
-        let record = task_record::parse(bytes).map_err(|_| Unavailable::Disagrees)?;
-        gathering.add(&record);
+    let past = before.map_or(0, |(_, newest)| newest);
+    read(host, &mut loader, (name, past), task_record::LENGTH, &mut |bytes| {
+        match task_record::parse(bytes).map_err(|_| Unavailable::Disagrees)? {
+            Told::Process(record) => gathering.add(&record),
+            Told::Thread(id) => gathering.add_thread(id),
+            Told::End(tasks) => gathering.end(tasks),
+        }
         Ok(())
     })?;
-    let after = host.task_count().ok();
+    let after = host.task_count_and_newest().ok();
     let mut usages: Vec<TaskUsage> = Vec::new();
     if wanted.usage {
-        read(host, &mut loader, Name::Usages, task_usage::LENGTH, &mut |bytes| {
+        read(host, &mut loader, (Name::Usages, past), task_usage::LENGTH, &mut |bytes| {
             usages.push(task_usage::parse(bytes).map_err(|_| Unavailable::Disagrees)?);
             Ok(())
         })?;
     }
     drop(loader);
-    gathering.finish(host, usages, [before, after])
+    gathering.finish(host, usages, after)
 }
 
 /// What can be known before anything is loaded.
@@ -178,15 +182,15 @@ fn check(host: &Host) -> Result<(), Unavailable> {
     if load::is_locked_down(host) { Err(Unavailable::Lockdown) } else { Ok(()) }
 }
 
-/// Runs one program and passes its records on.
+/// Runs one program, as [`Loader::start`] does, and passes its records on.
 fn read(
     host: &Host,
     loader: &mut Loader,
-    name: Name,
+    (name, newest): (Name, u32),
     length: usize,
     each: &mut dyn FnMut(&[u8]) -> Result<(), Unavailable>,
 ) -> Result<(), Unavailable> {
-    let iterator = loader.start(name)?;
+    let iterator = loader.start(name, newest)?;
     let mut buffer = vec![0; BUFFER];
     let (mut kept, mut empty) = (0, 0);
     loop {
