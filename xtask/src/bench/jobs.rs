@@ -264,8 +264,9 @@ impl Bench<'_> {
     fn row(&mut self, ours: &str, theirs: &str, pairs: Pairs, asked: Asked) {
         let (processes, containers) = (self.world.processes, self.world.containers);
         let (ours, theirs) = (ours.to_owned(), theirs.to_owned());
-        let asked = asked.to_vec();
-        self.report.rows.push(Row { processes, containers, ours, theirs, pairs, asked });
+        let (asked, hierarchies) = (asked.to_vec(), self.world.hierarchies);
+        let row = Row { processes, containers, hierarchies, ours, theirs, pairs, asked };
+        self.report.rows.push(row);
     }
 }
 

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::build;
-use crate::rig::{Ending, Janitor};
-use jobs::{Bench, GROWTH, JOBS, Rounds};
+use crate::rig::{Ending, Hierarchies, Janitor};
+use jobs::{Bench, GROWTH, JOBS, LISTS, Rounds};
 use machine::Machine;
 use meter::Meter;
 use report::Report;
@@ -55,19 +55,25 @@ impl Options {
     /// The hosts to measure on, in turn.
     fn hosts(&self) -> Vec<Host> {
         let mut hosts: Vec<Host> = Vec::new();
-        let mut add = |processes: usize, containers: usize, jobs: &[&'static str]| {
+        let mut add = |size: (usize, usize), hierarchies, jobs: &[&'static str]| {
+            let (processes, containers) = size;
             let jobs = jobs.iter().copied().filter(|job| self.wants(job)).collect();
-            match hosts.iter_mut().find(|h| (h.processes, h.containers) == (processes, containers))
-            {
+            let is_same = |h: &&mut Host| {
+                (h.processes, h.containers, h.hierarchies) == (size.0, size.1, hierarchies)
+            };
+            match hosts.iter_mut().find(is_same) {
                 Some(host) => host.jobs = jobs,
-                None => hosts.push(Host { processes, containers, jobs }),
+                None => hosts.push(Host { processes, containers, hierarchies, jobs }),
             }
         };
-        add(SMALL.0, SMALL.1, &[GROWTH]);
+        add(SMALL, Hierarchies::V2, &[GROWTH]);
         for processes in &self.processes {
+            let full = (*processes, (processes / 20).max(1));
             // More processes, and no more containers.
-            add(*processes, SMALL.1, &[GROWTH]);
-            add(*processes, (processes / 20).max(1), &JOBS);
+            add((*processes, SMALL.1), Hierarchies::V2, &[GROWTH]);
+            add(full, Hierarchies::V2, &JOBS);
+            // What /proc tells of a process is longer there.
+            add(full, Hierarchies::All, &[LISTS]);
         }
         hosts.retain(|host| !host.jobs.is_empty());
         hosts
@@ -79,6 +85,7 @@ impl Options {
 struct Host {
     processes: usize,
     containers: usize,
+    hierarchies: Hierarchies,
     jobs: Vec<&'static str>,
 }
 
@@ -100,6 +107,10 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     println!("bench: cold rows drop this machine's caches");
     for host in options.hosts() {
         let skipped = &mut report.skipped;
+        if let Some(why) = host.hierarchies.missing() {
+            world::skip(skipped, &format!("containers in {}: {why}", host.hierarchies.text()))?;
+            continue;
+        }
         let world = World::stand(&host, &mut meter, &whose, &ending, skipped)?;
         report.docker = world.docker.as_ref().map(|docker| docker.version.clone());
         let rounds = options.rounds();
@@ -160,6 +171,7 @@ fn options(words: &[String]) -> Result<Options> {
 
 #[cfg(test)]
 mod tests {
+    use super::Hierarchies::{All, V2};
     use super::{Options, options};
 
     fn typed(text: &str) -> anyhow::Result<Options> {
@@ -180,13 +192,18 @@ mod tests {
     #[test]
     fn a_host_stands_once_with_all_its_jobs() {
         let hosts = |text| {
-            let told = |host: super::Host| (host.processes, host.containers, host.jobs.len());
-            typed(text).unwrap().hosts().into_iter().map(told).collect::<Vec<_>>()
+            let hosts = typed(text).unwrap().hosts().into_iter();
+            hosts
+                .map(|h| (h.processes, h.containers, h.hierarchies, h.jobs.len()))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(hosts("--processes 100"), [(100, 5, 5)]);
-        assert_eq!(hosts("--processes 1000"), [(100, 5, 1), (1000, 5, 1), (1000, 50, 5)]);
-        assert_eq!(hosts("--processes 1000 --only ps"), [(1000, 50, 1)]);
-        assert_eq!(hosts("--processes 10 --only exe --only pids"), [(10, 1, 2)]);
+        assert_eq!(hosts("--processes 100"), [(100, 5, V2, 5), (100, 5, All, 1)]);
+        assert_eq!(
+            hosts("--processes 1000"),
+            [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 5), (1000, 50, All, 1)]
+        );
+        assert_eq!(hosts("--processes 1000 --only ps"), [(1000, 50, V2, 1), (1000, 50, All, 1)]);
+        assert_eq!(hosts("--processes 10 --only exe --only pids"), [(10, 1, V2, 2)]);
     }
 
     #[test]

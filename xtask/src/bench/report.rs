@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::rig::Hierarchies;
+
 use super::machine::Machine;
 use super::stats::{Figure, Pairs, Spread, short};
 
@@ -14,6 +16,7 @@ use super::stats::{Figure, Pairs, Spread, short};
 pub(super) struct Row {
     pub(super) processes: usize,
     pub(super) containers: usize,
+    pub(super) hierarchies: Hierarchies,
     pub(super) ours: String,
     pub(super) theirs: String,
     pub(super) pairs: Pairs,
@@ -47,11 +50,13 @@ impl Report {
     /// The tables alone.
     pub(super) fn tables(&self) -> String {
         let mut text = String::new();
-        let hosts: BTreeSet<(usize, usize)> =
-            self.rows.iter().map(|row| (row.processes, row.containers)).collect();
-        for (processes, containers) in hosts {
-            let _ = writeln!(text, "## {processes} processes, {containers} containers\n");
-            let here = |row: &&Row| (row.processes, row.containers) == (processes, containers);
+        let host = |row: &Row| (row.processes, row.containers, row.hierarchies);
+        let hosts: BTreeSet<_> = self.rows.iter().map(host).collect();
+        for (processes, containers, hierarchies) in hosts {
+            let place = hierarchies.text();
+            let _ =
+                writeln!(text, "## {processes} processes, {containers} containers in {place}\n");
+            let here = |row: &&Row| host(row) == (processes, containers, hierarchies);
             let mut lines = vec![
                 ["ours", "theirs", "figure", "ours", "theirs", "ours / theirs", "asked"]
                     .map(str::to_owned)
@@ -100,11 +105,11 @@ impl Report {
 
     /// What a list of all costs for each, in microseconds.
     fn each(&self) -> Vec<Vec<String>> {
-        let head = ["command", "processes", "ours, us", "theirs, us"];
+        let head = ["command", "processes", "containers in", "ours, us", "theirs, us"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         let mut rows: Vec<&Row> =
             self.rows.iter().filter(|row| row.ours.starts_with("whose ps")).collect();
-        rows.sort_by_key(|row| (&row.ours, row.processes));
+        rows.sort_by_key(|row| (&row.ours, row.hierarchies, row.processes));
         for row in rows {
             let (Some(ours), Some(theirs)) =
                 (row.pairs.ours(Figure::Cpu), row.pairs.theirs(Figure::Cpu))
@@ -114,7 +119,8 @@ impl Report {
             // More processes than that are there, but few.
             let processes = f64::from(u32::try_from(row.processes).unwrap_or(u32::MAX));
             let each = |spread: Spread| short(spread.median * 1e3 / processes);
-            lines.push(vec![row.ours.clone(), row.processes.to_string(), each(ours), each(theirs)]);
+            let (processes, place) = (row.processes.to_string(), row.hierarchies.text().to_owned());
+            lines.push(vec![row.ours.clone(), processes, place, each(ours), each(theirs)]);
         }
         lines
     }
@@ -199,7 +205,7 @@ pub(super) fn keep(dir: &Path, run: &str, page: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Growth, Report, Row, keep, table};
+    use super::{Growth, Hierarchies, Report, Row, keep, table};
     use crate::bench::meter::Sample;
     use crate::bench::stats::{Figure, Pairs, Spread};
 
@@ -208,6 +214,7 @@ mod tests {
         Row {
             processes,
             containers: processes / 20,
+            hierarchies: Hierarchies::V2,
             ours: "whose ps".to_owned(),
             theirs: "ps -e".to_owned(),
             pairs: Pairs(vec![(sample(ours), sample(theirs))]),
@@ -226,7 +233,11 @@ mod tests {
     fn what_was_asked_for_is_told_beside_what_came() {
         let spread = Spread { median: 1.0, min: 1.0, max: 2.0 };
         let report = Report {
-            rows: vec![row(1000, 10.0, 100.0), row(100, 50.0, 100.0)],
+            rows: vec![
+                row(1000, 10.0, 100.0),
+                row(100, 50.0, 100.0),
+                Row { hierarchies: Hierarchies::All, ..row(1000, 20.0, 100.0) },
+            ],
             growth: vec![Growth {
                 title: "whose PID".to_owned(),
                 processes: 100,
@@ -240,11 +251,13 @@ mod tests {
         };
         let text = report.tables();
         let has = |needle: &str| assert!(text.contains(needle), "{needle}: {text}");
-        has("## 100 processes, 5 containers");
+        has("## 100 processes, 5 containers in the v2 tree\n");
+        has("## 1000 processes, 50 containers in every cgroup hierarchy\n");
         has("| 0.100 (0.100 to 0.100) | 0.125: reached |");
         has("| 0.500 (0.500 to 0.500) | 0.125: missed |");
         has("| CPU, ms  | 10.0 (10.0 to 10.0) | 100 (100 to 100)    |");
-        has("| whose ps | 100       | 500      | 1000       |\n| whose ps | 1000      | 10.0 ");
+        has("| whose ps | 100       | the v2 tree            | 500      | 1000       |\n");
+        has("| whose ps | 1000      | every cgroup hierarchy | 20.0     | 100        |\n");
         has("| whose PID | 100       | 5          | 70           |");
         has("- docker: `dockerd` is not installed\n");
         assert!(text.find("## 100 ").unwrap() < text.find("## 1000 ").unwrap());

@@ -21,6 +21,7 @@ pub(super) struct World {
     pub(super) rig: Rig,
     pub(super) processes: usize,
     pub(super) containers: usize,
+    pub(super) hierarchies: Hierarchies,
 }
 
 impl World {
@@ -33,10 +34,13 @@ impl World {
         skipped: &mut Vec<String>,
     ) -> Result<Self> {
         let (processes, containers) = (host.processes, host.containers);
-        let (names, hierarchies) = (Names::Private, Hierarchies::All);
+        let (names, hierarchies) = (Names::Private, host.hierarchies);
         let spec = Spec { processes, containers, names, hierarchies };
         let rig = Rig::stand(&spec, ending)?;
-        println!("bench: {processes} processes and {containers} containers stand");
+        println!(
+            "bench: {processes} processes and {containers} containers stand in {}",
+            hierarchies.text()
+        );
         let docker = match Needs("docker").missing() {
             // Lists of all processes go without.
             _ if host.jobs == [LISTS] => None,
@@ -52,7 +56,7 @@ impl World {
         let data_root = docker.as_ref().map(|docker| docker.data_root.as_path());
         let places = Places::make(data_root, names, &[whose, &temporary])?;
         meter.namespace = Some(places.namespace());
-        Ok(Self { _places: places, docker, rig, processes, containers })
+        Ok(Self { _places: places, docker, rig, processes, containers, hierarchies })
     }
 }
 

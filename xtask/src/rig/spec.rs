@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use super::cgroups::mounted;
+
 /// One process of this many is outside containers.
 const OUTSIDE: usize = 20;
 /// Processes of a unit.
@@ -23,13 +25,31 @@ pub(crate) enum Names {
 /// Which hierarchies the containers are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hierarchies {
-    /// Every one that is mounted, as engines do it.
-    All,
     /// Cgroup v2 alone: what a host without v1 looks like, on one that has both.
     V2,
+    /// Every one that is mounted, as engines do it.
+    All,
 }
 
 impl Hierarchies {
+    /// Why a rig can't be in these, or would be the same as in others.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        let number = |which| mounted(which).map_or(0, |all| all.len());
+        match self {
+            Self::V2 if number(Self::V2) == 0 => Some("no cgroup v2 is mounted"),
+            Self::All if number(Self::All) == number(Self::V2) => Some("no cgroup v1 is mounted"),
+            _ => None,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::V2 => "the v2 tree",
+            Self::All => "every cgroup hierarchy",
+        }
+    }
+
     /// The one with this word.
     pub(super) fn by_name(name: &str) -> Option<Self> {
         match name {
