@@ -29,8 +29,8 @@ use whose_testkit::cgroup::{CgroupDir, v1_mount, v2_mount};
 use whose_testkit::hostile::Zombie;
 use whose_testkit::{procfs, require};
 
-/// So many that walking any number of cgroups is worth it.
-const MANY: usize = 100_000_000;
+/// More directories than there are.
+const MANY: usize = 1_000_000;
 /// Set for the part of a test that runs in a cgroup namespace of its own.
 const INNER: &str = "WHOSE_INNER_NAMESPACE";
 
@@ -173,7 +173,7 @@ fn everybody_is_told_to_be_where_proc_says() {
     pass_two_ticks();
 
     let before = all(&host);
-    let memberships = Memberships::read(&host, MANY).expect("all hierarchies are mounted");
+    let memberships = Memberships::within(&host, MANY).expect("all hierarchies are mounted");
     let after = all(&host);
     if let Some((pid, path)) = &kernel {
         join(&mount.join(path.trim_start_matches('/')), *pid);
@@ -249,7 +249,7 @@ fn where_threads_are_apart_nobody_is_told_of() {
     let says = |pid: u32| v2(&read(&host, pid).unwrap().1).path.to_string();
     assert_eq!(says(apart), format!("/{base}/domain/threaded"));
     assert_eq!(says(far), format!("/{base}/domain/threaded/inner"));
-    let memberships = Memberships::read(&host, MANY).expect("all hierarchies are mounted");
+    let memberships = Memberships::within(&host, MANY).expect("all hierarchies are mounted");
     for pid in [whole, apart, far] {
         assert_eq!(told(&memberships, pid), None);
     }
@@ -289,7 +289,7 @@ fn the_dead_are_not_told_of() {
     procfs::wait_for("a dead main thread", Duration::from_secs(20), is_dead);
     pass_two_ticks();
     let host = host();
-    let memberships = Memberships::read(&host, MANY).expect("all hierarchies are mounted");
+    let memberships = Memberships::within(&host, MANY).expect("all hierarchies are mounted");
     for pid in [zombie.pid(), removed.pid(), headless.pid()] {
         assert!(read(&host, pid).unwrap().0.is_dead());
         assert_eq!(told(&memberships, pid), None, "{pid}");
@@ -322,7 +322,7 @@ fn moved_at(
     };
     let options = Options { probe: Some(Box::new(probe)), ..Options::default() };
     let host = Host::open(options).unwrap();
-    let memberships = Memberships::read(&host, MANY).expect("all hierarchies are mounted");
+    let memberships = Memberships::within(&host, MANY).expect("all hierarchies are mounted");
     (told(&memberships, pid), met.get())
 }
 
@@ -403,7 +403,7 @@ fn who_moves_during_the_walk_is_never_told_to_be_elsewhere() {
         });
         let mut seen = [0; 3];
         for _ in 0..20 {
-            let memberships = Memberships::read(&host, MANY).expect("all are mounted");
+            let memberships = Memberships::within(&host, MANY).expect("all are mounted");
             match told(&memberships, pid) {
                 None => seen[2] += 1,
                 Some(lines) => {
@@ -442,7 +442,7 @@ fn who_came_during_the_walk_is_not_told_of() {
     };
     let options = Options { probe: Some(Box::new(probe)), ..Options::default() };
     let host = Host::open(options).unwrap();
-    let memberships = Memberships::read(&host, MANY).expect("all hierarchies are mounted");
+    let memberships = Memberships::within(&host, MANY).expect("all hierarchies are mounted");
     let came = came.take().expect("the walk came by");
     assert_eq!(told(&memberships, before.pid()), Some(read(&host, before.pid()).unwrap().1));
     // Even where it was met: another could have had its PID.
@@ -452,7 +452,7 @@ fn who_came_during_the_walk_is_not_told_of() {
 #[test]
 fn it_is_left_where_it_does_not_fit() {
     if std::env::var_os(INNER).is_some() {
-        assert!(Memberships::read(&host(), MANY).is_none());
+        assert!(Memberships::within(&host(), MANY).is_none());
         let found = by_id(&host(), &HashSet::from([1]), None);
         assert!(found.paths.is_empty() && found.lines.is_empty());
         return;
@@ -461,12 +461,13 @@ fn it_is_left_where_it_does_not_fit() {
         return;
     }
     let _alone = alone();
-    assert!(Memberships::read(&host(), MANY).is_some());
+    assert!(Memberships::within(&host(), MANY).is_some());
     let dir = CgroupDir::make(&v2_mount().expect("cgroup2 is mounted"), &unique("few"));
     assert!(Memberships::read(&host(), 1).is_none(), "a walk for one process");
+    assert!(Memberships::within(&host(), 0).is_none(), "more directories than none");
     drop(dir);
     let mounted = Options { root: Some("/".into()), ..Options::default() };
-    assert!(Memberships::read(&Host::open(mounted).unwrap(), MANY).is_none());
+    assert!(Memberships::within(&Host::open(mounted).unwrap(), MANY).is_none());
     // The paths in another namespace are other texts.
     let inner = Command::new("unshare")
         .arg("-C")

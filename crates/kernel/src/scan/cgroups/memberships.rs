@@ -9,9 +9,6 @@ use super::walk::{Members, Paths, walk};
 use crate::host::Host;
 use crate::parse::cgroup::Line;
 
-/// Processes for one cgroup that is read: its file costs about as much as theirs, and its directory a
-/// little more.
-const PER_CGROUP: usize = 2;
 /// `PF_EXITING` of the kernel's include/linux/sched.h.
 const EXITING: u64 = 0x4;
 
@@ -35,8 +32,20 @@ impl Memberships {
     #[must_use]
     pub fn read(host: &Host, processes: usize) -> Option<Self> {
         let layout = Layout::of(host)?;
+        let most = worthwhile(processes, layout.trees().filter(|(_, is_v2)| !is_v2).count());
+        Self::of_layout(host, &layout, most)
+    }
+
+    /// The same, whatever it costs, if there are no more directories to be read; those of v1 count
+    /// twice.
+    #[must_use]
+    pub fn within(host: &Host, directories: usize) -> Option<Self> {
+        Self::of_layout(host, &Layout::of(host)?, directories)
+    }
+
+    fn of_layout(host: &Host, layout: &Layout, directories: usize) -> Option<Self> {
         let since = host.uptime_ticks().ok()?;
-        let mut left = processes / PER_CGROUP;
+        let mut left = directories;
         if layout.known_directories() > left {
             return None;
         }
@@ -59,9 +68,9 @@ impl Memberships {
                 _ => Members::new(),
             }
         });
-        let members = join(&layout, &steady.collect::<Vec<_>>(), &paths);
+        let members = join(layout, &steady.collect::<Vec<_>>(), &paths);
         let memberships = Self { since, members };
-        memberships.agrees(&layout).then_some(memberships)
+        memberships.agrees(layout).then_some(memberships)
     }
 
     /// What `/proc/PID/cgroup` said of this process, whose start and flags were read from its `stat`
@@ -92,6 +101,13 @@ impl Memberships {
         let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
         self.of(own).is_none_or(|lines| *lines == layout.own)
     }
+}
+
+/// How many directories cost clearly less to read than a file of each of so many processes. A directory
+/// costs as much as one and a half; to list one process costs a twelfth in the v2 tree, and twice that
+/// in each hierarchy of v1 that has more than its root, since those are walked twice.
+fn worthwhile(processes: usize, v1: usize) -> usize {
+    processes / 10 * 4_usize.saturating_sub(v1)
 }
 
 /// Those that were in the same place both times.
@@ -134,7 +150,14 @@ fn join(layout: &Layout, trees: &[Members], paths: &[Paths]) -> Vec<(u32, Rc<Vec
 
 #[cfg(test)]
 mod tests {
-    use super::both;
+    use super::{both, worthwhile};
+
+    #[test]
+    fn few_cgroups_to_many_processes_are_worth_it() {
+        assert!(worthwhile(10_000, 0) > 529 && worthwhile(10_000, 1) > 529 + 2 * 75);
+        // Containers in every hierarchy of v1.
+        assert_eq!((worthwhile(10_000, 8), worthwhile(9, 0)), (0, 0));
+    }
 
     #[test]
     fn only_who_stayed_is_told() {
