@@ -34,39 +34,33 @@ const LARGEST: usize = 1 << 20;
 /// moved meanwhile, and each member's own are read.
 #[must_use]
 pub fn cgroups(host: &Host, tasks: &[Task]) -> Vec<Cgroups> {
+    let number = |task: &Task| task.group as usize;
+    let groups = tasks.iter().map(number).max().map_or(0, |last| last + 1);
+    let mut firsts: Vec<Option<&Task>> = vec![None; groups];
+    for task in tasks {
+        firsts[number(task)].get_or_insert(task);
+    }
     let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
     let own = tasks.iter().find(|task| task.pid == own).map(|task| task.cgroup_id);
-    let wanted: HashSet<u64> = tasks.iter().map(|task| task.cgroup_id).collect();
+    let wanted: HashSet<u64> = firsts.iter().flatten().map(|task| task.cgroup_id).collect();
     let by_id = by_id(host, &wanted, own);
-    let mut members: Vec<Vec<usize>> = Vec::new();
-    let mut all: Vec<Option<Cgroups>> = vec![None; tasks.len()];
-    for (at, task) in tasks.iter().enumerate() {
-        if let Some(lines) = by_id.lines.get(&task.cgroup_id) {
-            all[at] = Some(Ok(Rc::clone(lines)));
-            continue;
-        }
-        let group = task.group as usize;
-        if members.len() <= group {
-            members.resize(group + 1, Vec::new());
-        }
-        members[group].push(at);
+    let lines = |first: &Option<&Task>| by_id.lines.get(&first.as_ref()?.cgroup_id).cloned();
+    let mut told: Vec<Option<Rc<Vec<Line>>>> = firsts.iter().map(lines).collect();
+    let mut members: Vec<Vec<&Task>> = vec![Vec::new(); groups];
+    for task in tasks.iter().filter(|task| told[number(task)].is_none()) {
+        members[number(task)].push(task);
     }
     let mut reader = Reader::new(host);
-    for group in &members {
-        let path = group.first().and_then(|at| by_id.paths.get(&tasks[*at].cgroup_id));
-        let shared = match path.and_then(|path| reader.both(tasks, group, path)) {
-            Some(lines) => Some(lines),
-            None => reader.shared(tasks, group),
-        };
-        for at in group {
-            all[*at] = Some(match &shared {
-                Some(lines) => Ok(Rc::clone(lines)),
-                None => reader.own(&tasks[*at]),
-            });
-        }
+    for (told, members) in told.iter_mut().zip(&members) {
+        let Some(first) = members.first() else { continue };
+        let path = by_id.paths.get(&first.cgroup_id);
+        *told = path.and_then(|path| reader.both(members, path)).or_else(|| reader.shared(members));
     }
-    let none = || Err(ReadError::new("cgroup", Class::Gone, "no such process"));
-    all.into_iter().map(|one| one.unwrap_or_else(none)).collect()
+    let one = |task| match &told[number(task)] {
+        Some(lines) => Ok(Rc::clone(lines)),
+        None => reader.own(task),
+    };
+    tasks.iter().map(one).collect()
 }
 
 /// Reads files of many processes into the same memory.
@@ -92,9 +86,9 @@ impl<'h> Reader<'h> {
     /// Who they are need not be known then: two others would have to be in that cgroup by now, and both
     /// elsewhere than the group in the same way. What may be told of one on its way out does not count:
     /// both may have been ended.
-    fn both(&mut self, tasks: &[Task], group: &[usize], path: &[u8]) -> Option<Rc<Vec<Line>>> {
+    fn both(&mut self, group: &[&Task], path: &[u8]) -> Option<Rc<Vec<Line>>> {
         let [first, .., last] = group else { return None };
-        self.read(tasks[*first].pid, "cgroup").ok()?;
+        self.read(first.pid, "cgroup").ok()?;
         let mut lines = self.other.split(|b| *b == b'\n');
         let is_there = lines.clone().any(|line| line.strip_prefix(b"0::") == Some(path));
         let is_v1 = |line: &[u8]| !line.is_empty() && !line.starts_with(b"0::");
@@ -102,15 +96,15 @@ impl<'h> Reader<'h> {
             return None;
         }
         std::mem::swap(&mut self.text, &mut self.other);
-        self.read(tasks[*last].pid, "cgroup").ok()?;
+        self.read(last.pid, "cgroup").ok()?;
         if self.text == self.other { self.parsed().ok() } else { None }
     }
 
     /// What the first and the last member that are still there both tell. Of the first it is made sure
     /// that it is who it was, and has not begun to exit, whereupon /proc tells less. The last can only
     /// disagree: whoever has its PID by now either tells the same, or the group is read one by one.
-    fn shared(&mut self, tasks: &[Task], group: &[usize]) -> Option<Rc<Vec<Line>>> {
-        let mut rest = group.iter().map(|at| &tasks[*at]);
+    fn shared(&mut self, group: &[&Task]) -> Option<Rc<Vec<Line>>> {
+        let mut rest = group.iter();
         rest.find(|task| self.read_of(task).is_ok_and(|flags| is_alike(flags, task.flags)))?;
         let mut last = rest.rev();
         if last.any(|task| self.read(task.pid, "cgroup").is_ok()) && self.other != self.text {

@@ -57,23 +57,23 @@ fn find(host: &Host, tree: &Tree, wanted: &HashSet<u64>) -> HashMap<u64, Vec<u8>
         if found.len() == wanted.len() || listed > MOST || host.out_of_time() {
             break;
         }
+        // Looked at as late as that: the last one may have been found on the level above.
+        if path != b"/" && !tree.has_children(tree.top(), &path[1..]).unwrap_or(false) {
+            continue;
+        }
         // One that was removed meanwhile has nobody in it.
         let Ok(dir) = tree.open(&path) else { continue };
-        let mut below: Vec<Vec<u8>> = Vec::new();
-        let each = each_child(dir.as_fd(), &mut |child| {
+        let listing = each_child(dir.as_fd(), &mut |child| {
             listed += 1;
             let Some(path) = path_below(&path, child.name) else { return };
             if wanted.contains(&child.ino) {
                 found.insert(child.ino, path.clone());
             }
-            below.push(path);
+            queue.push_back(path);
         });
-        if each.is_err() || found.len() == wanted.len() {
-            continue;
+        if listing.is_err() {
+            continue; // what was not listed is not found
         }
-        let skip = if path == b"/" { 1 } else { path.len() + 1 };
-        below.retain(|path| tree.has_children(dir.as_fd(), &path[skip..]).unwrap_or(false));
-        queue.extend(below);
     }
     found
 }

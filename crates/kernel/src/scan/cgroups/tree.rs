@@ -80,7 +80,7 @@ impl Tree {
         open_beneath(self.top.as_fd(), if path == b"/" { b"." } else { &path[1..] }, flags)
     }
 
-    /// Whether a cgroup that is a child of this open one may itself have children.
+    /// Whether a cgroup below this open one may itself have children.
     pub(super) fn has_children(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool, Errno> {
         if !self.counts_children {
             return Ok(true);
