@@ -19,15 +19,26 @@ pub fn v1_mount(controller: &str) -> Option<PathBuf> {
     mount_with("cgroup", controller)
 }
 
+/// Where each hierarchy, of v1 and of v2, is mounted.
+#[must_use]
+pub fn mounts() -> Vec<PathBuf> {
+    [mounts_with("cgroup2", ""), mounts_with("cgroup", "")].concat()
+}
+
 fn mount_with(kind: &str, option: &str) -> Option<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    text.lines().find_map(|line| {
+    mounts_with(kind, option).into_iter().next()
+}
+
+fn mounts_with(kind: &str, option: &str) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let of_line = |line: &str| {
         let (mount, source) = line.split_once(" - ")?;
         let mut source = source.split(' ');
         let fits = source.next() == Some(kind)
             && (option.is_empty() || source.nth(1)?.split(',').any(|o| o == option));
         fits.then(|| mount.split(' ').nth(4).map(PathBuf::from))?
-    })
+    };
+    text.lines().filter_map(of_line).collect()
 }
 
 /// The top directories of every hierarchy.
@@ -130,6 +141,21 @@ impl CgroupDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes `path` in each hierarchy of the machine.
+    ///
+    /// # Panics
+    /// When it can't.
+    #[must_use]
+    pub fn make_everywhere(path: &str) -> Vec<CgroupDir> {
+        mounts().iter().map(|mount| CgroupDir::make(mount, path)).collect()
+    }
+
+    /// What was made for it, the parents first.
+    #[must_use]
+    pub fn made(&self) -> &[PathBuf] {
+        &self.made
     }
 
     /// Moves a process there.

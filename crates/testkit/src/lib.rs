@@ -9,6 +9,8 @@
 //!   users with engines of their own;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
 //! - [`cgroup`] makes, finds and removes cgroups;
+//! - [`crowd`] makes thousands of processes, or storms of short-lived ones; [`janitor`] clears up after
+//!   a test that was killed;
 //! - [`facts`] counts what was compared, so that a test can't pass by comparing nothing;
 //! - [`cases`] runs many named cases against one engine and reports each;
 //! - [`marker`] makes programs that tell which copy of their file runs;
@@ -26,11 +28,13 @@
 mod call;
 pub mod cases;
 pub mod cgroup;
+pub mod crowd;
 pub mod docker;
 pub mod facts;
 pub mod fixture;
 pub mod harness;
 pub mod hostile;
+pub mod janitor;
 pub mod lxc;
 pub mod marker;
 pub mod nspawn;
