@@ -1,5 +1,6 @@
 //! What the live tests share: the containers of [`lab`], and how answers are compared with
-//! docker's own in [`compare`] and [`trace`]; [`judge`] judges the files that run.
+//! docker's own in [`compare`] and [`trace`]; [`judge`] judges the files that run, [`rows`] one way of
+//! reading all processes by the other.
 //!
 //! They need root and what `ci/lib/install.sh` lists for the tier `live`: engines, `strace`,
 //! `busybox-static`, a C compiler. They run the binary that `cargo build -p whose` left beside them
@@ -17,6 +18,7 @@ pub mod inner;
 pub mod judge;
 pub mod lab;
 pub mod replay;
+pub mod rows;
 pub mod trace;
 
 use serde_json::Value;

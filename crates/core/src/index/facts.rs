@@ -78,7 +78,9 @@ pub(super) fn load_rest(host: &Host, entry: &Entry<'_>, p: &mut Process, needs: 
     let saved = host.is_loose();
     let told = entry.task();
     if needs.has(Needs::IO) {
-        p.io = told.and_then(|t| t.io).map_or(Fact::Unasked, Fact::Known);
+        // One that has ended is not asked by /proc either.
+        let io = told.filter(|_| !p.is_dead()).and_then(|t| t.io);
+        p.io = io.map_or(Fact::Unasked, Fact::Known);
     }
     let others = [Needs::WCHAN, Needs::PIDNS, Needs::LINKS, Needs::IDMAP];
     if !others.iter().any(|other| needs.has(*other)) {
