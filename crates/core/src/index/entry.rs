@@ -69,6 +69,11 @@ impl<'h> Entry<'h> {
         self.pid
     }
 
+    /// Whether nothing but its `stat` was read so far.
+    pub(super) fn is_listed(&self) -> bool {
+        self.task.is_none() && self.dir.get().is_none()
+    }
+
     /// What the task iterator told.
     pub(super) fn task(&self) -> Option<&Task> {
         self.task.as_ref()

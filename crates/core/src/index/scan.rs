@@ -162,6 +162,9 @@ impl<'h> Index<'h> {
             Ok(entry)
         });
         match entry {
+            // One that has just started is read through its directory alone: another that starts in
+            // the same tick can't be told from it by numbers.
+            Ok(entry) if entry.is_listed() && entry.cgroups().is_none() => self.by_pid(pid, run),
             Ok(entry) => self.by_entry(&entry, run),
             Err(e) => {
                 run.note(e);

@@ -26,7 +26,9 @@ pub(super) struct Gathering {
     missed: Vec<Missed>,
     /// How many tasks there were before, and the newest one's PID.
     before: Option<(u64, u32)>,
-    /// Threads with ids after that.
+    /// The clock tick before the iterator ran.
+    since: Option<u64>,
+    /// Threads with ids after the newest one's.
     threads: Vec<u32>,
     /// How many tasks the iterator met.
     met: Option<u64>,
@@ -60,6 +62,7 @@ impl Gathering {
             details: Vec::new(),
             missed: Vec::new(),
             before,
+            since: host.uptime_ticks().ok(),
             threads: Vec::new(),
             met: None,
             groups: HashMap::default(),
@@ -130,6 +133,11 @@ impl Gathering {
         let unseen = self.unseen(host, after)?;
         let mut missed: Vec<u32> = self.missed.iter().map(|missed| missed.pid).collect();
         missed.extend(unseen);
+        // Another that started in the same tick can't be told from it by what /proc says later.
+        let since = self.since;
+        let is_new = |task: &Task| since.is_none_or(|since| task.start_ticks + 1 >= since);
+        missed.extend(self.tasks.iter().filter(|task| is_new(task)).map(|task| task.pid));
+        self.tasks.retain(|task| !is_new(task));
         missed.sort_unstable();
         Ok(Scan { tasks: self.tasks, missed })
     }
