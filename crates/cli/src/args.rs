@@ -285,6 +285,9 @@ pub(crate) struct CaptureArgs {
     pub(crate) targets: Vec<OsString>,
 }
 
+/// Options before a subcommand that take a value.
+const TAKE_VALUES: [&str; 6] = ["--root", "--timeout", "--format", "-o", "--columns", "--color"];
+
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -322,15 +325,36 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// clap's: usage, help and version.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let whole = command();
-    if names_subcommand(&whole, &args) || asks_for_help(&args) {
-        return Typed::from_arg_matches(&whole.clone().try_get_matches_from(args)?);
+    // To define what is not asked for takes longer than an answer. Only mistakes and help show it.
+    match first_word(&args).filter(|_| !asks_for_help(&args)) {
+        Some(word) if word == "help" => {}
+        Some(word) if Command::has_subcommand(&word) => {
+            let matches = alone(&word).and_then(|one| one.try_get_matches_from(&args).ok());
+            if let Some(matches) = matches {
+                return Typed::from_arg_matches(&matches);
+            }
+        }
+        _ if asks_for_help(&args) => {}
+        _ => {
+            // Bare targets: without subcommands none of them can be taken for one.
+            let matches = bare_command().try_get_matches_from(args)?;
+            let common = Common::from_arg_matches(&matches)?;
+            return Ok(Typed { command: None, common, ask: Ask::from_arg_matches(&matches)? });
+        }
     }
-    // Bare targets: without subcommands none of them can be taken for one.
-    let bare = Ask::augment_args(Common::augment_args(bare_command()));
-    let matches = bare.try_get_matches_from(args)?;
-    let common = Common::from_arg_matches(&matches)?;
-    Ok(Typed { command: None, common, ask: Ask::from_arg_matches(&matches)? })
+    Typed::from_arg_matches(&command().try_get_matches_from(args)?)
+}
+
+/// The definition with this subcommand alone; `None` where that is not worth it.
+fn alone(name: &str) -> Option<clap::Command> {
+    let own = match name {
+        "ps" => Ps::augment_args(clap::Command::new("ps")),
+        "ls" => Ls::augment_args(clap::Command::new("ls")),
+        "pids" => PidsArgs::augment_args(clap::Command::new("pids")),
+        "exe" => ExeArgs::augment_args(clap::Command::new("exe")),
+        _ => return None,
+    };
+    Some(bare_command().subcommand(own))
 }
 
 /// The whole definition; the columns in ps's help come from the registry.
@@ -353,9 +377,10 @@ fn command() -> clap::Command {
 }
 
 fn bare_command() -> clap::Command {
-    clap::Command::new("whose")
+    let command = clap::Command::new("whose")
         .version(env!("CARGO_PKG_VERSION"))
-        .override_usage("whose [OPTIONS] TARGET...\n       whose [OPTIONS] COMMAND ...")
+        .override_usage("whose [OPTIONS] TARGET...\n       whose [OPTIONS] COMMAND ...");
+    Ask::augment_args(Common::augment_args(command))
 }
 
 fn asks_for_help(args: &[OsString]) -> bool {
@@ -363,33 +388,31 @@ fn asks_for_help(args: &[OsString]) -> bool {
     before.into_iter().any(|a| a == "--help" || a == "-h")
 }
 
-fn names_subcommand(whole: &clap::Command, args: &[OsString]) -> bool {
+/// The first word that is no option, if none before it says that all are targets.
+fn first_word(args: &[OsString]) -> Option<String> {
     let mut rest = args.iter().skip(1);
     while let Some(arg) = rest.next() {
         let text = arg.to_string_lossy();
         if text == "--" || text == "-" {
-            return false;
+            return None;
         }
         if !text.starts_with('-') {
-            return text == "help" || whole.get_subcommands().any(|c| c.get_name() == text);
+            return Some(text.into_owned());
         }
-        let takes_value = whole.get_arguments().any(|a| {
-            let long = a.get_long().is_some_and(|l| text == format!("--{l}"));
-            let short = a.get_short().is_some_and(|s| text == format!("-{s}"));
-            (long || short) && a.get_action().takes_values()
-        });
-        if takes_value {
+        if TAKE_VALUES.contains(&&*text) {
             rest.next();
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
 
-    use super::{Command, Typed, command, parse};
+    use clap::{CommandFactory, FromArgMatches, Subcommand};
+
+    use super::{Command, TAKE_VALUES, Typed, alone, command, parse};
 
     fn typed(line: &str) -> Typed {
         parse(line.split_whitespace().map(OsString::from)).unwrap()
@@ -398,6 +421,49 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn options_that_take_values_are_known() {
+        let whole = Typed::command();
+        let taking: Vec<_> =
+            whole.get_arguments().filter(|a| a.get_action().takes_values()).collect();
+        let long = taking.iter().filter_map(|a| a.get_long()).map(|l| format!("--{l}"));
+        let short = taking.iter().filter_map(|a| a.get_short()).map(|s| format!("-{s}"));
+        let mut known: Vec<String> = TAKE_VALUES.map(str::to_owned).to_vec();
+        let mut taking: Vec<String> = long.chain(short).collect();
+        known.sort();
+        taking.sort();
+        assert_eq!(known, taking);
+    }
+
+    #[test]
+    fn a_subcommand_alone_means_the_same() {
+        for line in [
+            "whose ps",
+            "whose ps web -o +image --sort -rss,pid -u a,b --json -k -e -A",
+            "whose --root /x --timeout 3 ps -c web --host-only --no-headers",
+            "whose ls -a --filter x web --sort -processes --raw",
+            "whose ls -q 1 2 --format csv",
+            "whose --strict pids -d, web --direct --partial",
+            "whose pids --strays -- ps",
+            "whose pids",
+            "whose --color never exe -0 --hash 4761 web",
+            "whose exe --json --format csv 1",
+            "whose exe -q 1",
+        ] {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let name = words.iter().find(|w| Command::has_subcommand(w.to_str().unwrap()));
+            let one = alone(name.unwrap().to_str().unwrap()).unwrap();
+            let told = |whole: clap::Command| {
+                let matches = whole.try_get_matches_from(&words).ok()?;
+                Some(format!("{:?}", Typed::from_arg_matches(&matches).unwrap()))
+            };
+            assert_eq!(told(one), told(command()), "{line}");
+        }
+        for name in Typed::command().get_subcommands().map(|c| c.get_name()) {
+            assert!(Command::has_subcommand(name), "{name}");
+        }
     }
 
     #[test]
