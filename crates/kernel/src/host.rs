@@ -83,6 +83,7 @@ pub struct Host {
     users: OnceCell<Vec<(u32, BString)>>,
     boot: OnceCell<Result<i128, ReadError>>,
     outermost: OnceCell<Option<bool>>,
+    cached_names: OnceCell<bool>,
     recorder: Option<Rc<Recorder>>,
     recorded: Option<Rc<Recorded>>,
 }
@@ -139,6 +140,7 @@ impl Host {
             users: OnceCell::new(),
             boot: OnceCell::new(),
             outermost: OnceCell::new(),
+            cached_names: OnceCell::new(),
             recorder,
             recorded: None,
         })
@@ -246,6 +248,11 @@ impl Host {
     /// See [`Worker`].
     pub(crate) fn worker(&self) -> &RefCell<Worker> {
         &self.worker
+    }
+
+    /// See [`Host::trusts_cached_names`].
+    pub(crate) fn cached_names(&self) -> &OnceCell<bool> {
+        &self.cached_names
     }
 
     /// How long one read that can block may take.

@@ -36,6 +36,14 @@ impl Object {
         self.fd
     }
 
+    /// The same under a descriptor of its own.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn again(&self) -> Result<Self, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map(Self::new)
+    }
+
     /// Looks at it without asking a network or FUSE server.
     ///
     /// # Errors

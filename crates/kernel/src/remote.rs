@@ -72,6 +72,14 @@ fn is_local(mount: &Mount) -> bool {
     mount.point == "/" || is_local_type(&mount.fs_type)
 }
 
+/// Whether a file system that may not answer is asked nothing by a walk in the cache of names: FUSE
+/// and autofs, for which such a walk gives up. NFS and 9p are asked, and of others it is not known.
+fn trusts_cached_names(fs_type: &[u8]) -> bool {
+    matches!(fs_type, b"autofs" | b"fuse" | b"fuseblk" | b"virtiofs")
+        || fs_type.starts_with(b"fuse.")
+        || fs_type.starts_with(b"fuseblk.")
+}
+
 impl Host {
     /// Refuses a path of the host that lies on, or leads over, a file system that may not answer.
     /// Costs nothing but the mount table where there is no such mount at all.
@@ -92,6 +100,14 @@ impl Host {
             recorder.failed(&capture::joined(b"", path), refusal, true);
         }
         guarded
+    }
+
+    /// Whether no file system is mounted here that asks its server again about the file at which a
+    /// walk ends (`d_weak_revalidate`), however the walk was made.
+    pub(crate) fn trusts_cached_names(&self) -> bool {
+        let trusts = |m: &Mount| is_local(m) || trusts_cached_names(&m.fs_type);
+        let all = || self.mounts().is_ok_and(|mounts| mounts.iter().all(trusts));
+        *self.cached_names().get_or_init(all)
     }
 
     fn guard_live(&self, path: &[u8]) -> Result<(), ReadError> {
@@ -156,7 +172,7 @@ fn joined(parts: &[BString]) -> BString {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_local, joined, parts};
+    use super::{is_local, joined, parts, trusts_cached_names};
     use crate::parse::mountinfo::parse;
 
     #[test]
@@ -168,6 +184,16 @@ mod tests {
         .unwrap();
         let local: Vec<bool> = mounts.iter().map(is_local).collect();
         assert_eq!(local, [true, true, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn only_known_file_systems_are_walked_in_the_cache() {
+        for kind in ["autofs", "fuse", "fuseblk", "fuse.lxcfs", "virtiofs"] {
+            assert!(trusts_cached_names(kind.as_bytes()), "{kind}");
+        }
+        for kind in ["nfs", "nfs4", "9p", "cifs", "fusee", "lustre"] {
+            assert!(!trusts_cached_names(kind.as_bytes()), "{kind}");
+        }
     }
 
     #[test]

@@ -23,12 +23,17 @@ pub fn fork_into(fd: OwnedFd, body: impl FnOnce(OwnedFd)) -> Result<u32, Errno> 
     match u32::try_from(pid) {
         Ok(0) => {
             body(fd);
-            // SAFETY: _exit ends the child at once and has no other effect.
-            unsafe { libc::_exit(0) }
+            exit()
         }
         Ok(child) => Ok(child),
         Err(_) => Err(Errno::AGAIN),
     }
+}
+
+/// Ends this process at once: no destructor runs, no exit handler, nothing is flushed.
+pub fn exit() -> ! {
+    // SAFETY: _exit has no other effect.
+    unsafe { libc::_exit(0) }
 }
 
 /// Closes every descriptor from `first` to `last` of this process (close_range(2), kernel 5.9;

@@ -3,9 +3,10 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::exam::Way;
 use super::wire::{ASK, FRAME, Frame, HEAD, Op, PAYLOAD, receive, word32, word64};
 use super::{CAP, Verdict, page_entry};
 use crate::parse;
@@ -15,6 +16,8 @@ use crate::seam::{fork, handle, page};
 const MAPS: usize = 64 << 20;
 /// Longest extended attribute taken, bytes: a path.
 const ATTRIBUTE: usize = 4096;
+/// Entries of `pagemap` read at once.
+const ENTRIES: usize = 512;
 /// Tries of the page check while the target's page comes and goes.
 const TRIES: u32 = 3;
 
@@ -36,50 +39,75 @@ struct Done {
 struct Child<'c> {
     socket: BorrowedFd<'c>,
     proc_path: &'c [u8],
+    /// A frame that is being made: its head, and so much of its content.
     buffer: &'c mut [u8],
+    filled: usize,
     page_size: u64,
     held: Option<Held>,
+    /// The directory of the process asked about last, and its start ticks: one process is asked
+    /// about several times. It names the process, which may be gone, and never another.
+    last: Option<(u32, OwnedFd, u64)>,
 }
 
 /// Answers requests until the socket closes.
-pub(super) fn serve(socket: &OwnedFd, proc_path: &[u8], buffer: &mut [u8], page_size: u64) {
+pub(super) fn serve(
+    socket: &OwnedFd,
+    proc_path: &[u8],
+    (message, buffer): (&mut [u8], &mut [u8]),
+    page_size: u64,
+) {
     let own = u32::try_from(socket.as_raw_fd()).unwrap_or(0);
     fork::close_range(0, own.saturating_sub(1));
     fork::close_range(own + 1, u32::MAX);
     // An abandoned worker should not outlive the command for longer than its read lasts.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let mut child = Child { socket: socket.as_fd(), proc_path, buffer, page_size, held: None };
-    let mut payload = [0_u8; PAYLOAD + 1];
-    while child.next(&mut payload).is_ok() {}
+    let socket = socket.as_fd();
+    let mut child =
+        Child { socket, proc_path, buffer, filled: 0, page_size, held: None, last: None };
+    while child.next(message).is_ok() {}
+    // The kernel closes what is open.
+    std::mem::forget(child);
 }
 
 impl Child<'_> {
-    fn next(&mut self, payload: &mut [u8; PAYLOAD + 1]) -> Result<(), Errno> {
-        let mut ask = [0_u8; ASK];
+    /// Answers the requests of one message.
+    fn next(&mut self, message: &mut [u8]) -> Result<(), Errno> {
         let mut sent = None;
-        receive(self.socket, &mut ask, None, &mut sent)?;
-        let length = word32(&ask, 8) as usize;
-        if length > PAYLOAD {
-            return Err(Errno::PROTO);
-        }
-        receive(self.socket, &mut payload[..length], None, &mut sent)?;
-        payload[length] = 0;
-        let pid = word32(&ask, 4);
-        let (a, b) = (word64(&ask, 16), word64(&ask, 24));
-        let op = Op::of(word32(&ask, 0)).ok_or(Errno::PROTO)?;
-        let done = self.run(op, pid, (a, b), &payload[..=length], sent.as_ref())?;
-        let mut frame = Frame { pid, last: true, ..Frame::default() };
-        match done {
-            Ok(done) => {
-                frame.value = done.value;
-                let fd = done.fd.as_ref().map(AsFd::as_fd);
-                frame.send(self.socket, self.buffer, fd)
+        let length = receive(self.socket, message, &mut sent)?;
+        let mut rest = message.get_mut(..length).ok_or(Errno::PROTO)?;
+        let mut payload = [0_u8; PAYLOAD + 1];
+        while !rest.is_empty() {
+            let (ask, more) = rest.split_at_mut_checked(ASK).ok_or(Errno::PROTO)?;
+            let length = word32(ask, 8) as usize;
+            if length > PAYLOAD {
+                return Err(Errno::PROTO);
             }
+            let (text, more) = more.split_at_mut_checked(length).ok_or(Errno::PROTO)?;
+            payload[..length].copy_from_slice(text);
+            payload[length] = 0;
+            self.answer(ask, &payload[..=length], sent.as_ref())?;
+            rest = more;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, ask: &[u8], payload: &[u8], sent: Option<&OwnedFd>) -> Result<(), Errno> {
+        let pid = word32(ask, 4);
+        let (a, b) = (word64(ask, 16), word64(ask, 24));
+        let op = Op::of(word32(ask, 0)).ok_or(Errno::PROTO)?;
+        self.filled = 0;
+        let mut frame = Frame { pid, last: true, ..Frame::default() };
+        let done = match self.run(op, pid, (a, b), payload, sent)? {
+            Ok(done) => done,
             Err(errno) => {
                 frame.errno = errno.raw_os_error().unsigned_abs();
-                frame.send(self.socket, self.buffer, None)
+                Done::default()
             }
-        }
+        };
+        // What was read last goes with what else there is to say.
+        frame.value = done.value;
+        frame.length = u32::try_from(self.filled).map_err(|_| Errno::OVERFLOW)?;
+        frame.send(self.socket, self.buffer, done.fd.as_ref().map(AsFd::as_fd))
     }
 
     /// The outer error is the socket's, the inner one the answer.
@@ -93,18 +121,11 @@ impl Child<'_> {
     ) -> Result<Result<Done, Errno>, Errno> {
         let value = |value: u64| Done { value, fd: None };
         Ok(match op {
-            Op::Cmdline => return self.whole(pid, c"cmdline"),
-            Op::Environ => return self.whole(pid, c"environ"),
-            Op::Io => return self.whole(pid, c"io"),
-            Op::Hold => self.hold(pid).map(value),
-            Op::Maps | Op::Auxv => {
-                let Some(held) = self.held.take() else { return Ok(Err(Errno::BADF)) };
-                let fd = if op == Op::Maps { &held.maps } else { &held.auxv };
-                let result = self.stream(pid, fd.as_fd(), MAPS);
-                self.held = Some(held);
-                return Ok(result?.map(|()| Done::default()));
-            }
-            Op::FindPage => self.find_page(a, b).map(value),
+            Op::Cmdline => return self.whole((pid, a), c"cmdline"),
+            Op::Environ => return self.whole((pid, a), c"environ"),
+            Op::Io => return self.whole((pid, a), c"io"),
+            Op::Hold => return self.hold((pid, a)),
+            Op::FindPages => self.find_pages(a, payload).map(value),
             Op::SamePage => match (&self.held, sent) {
                 (Some(held), Some(file)) => {
                     same_page(&held.pagemap, file, a, b, self.page_size).map(|v| value(v as u64))
@@ -114,12 +135,18 @@ impl Child<'_> {
             Op::OpenHandle => open_handle(sent, a, payload),
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),
-            Op::Attribute => return self.attribute(pid, sent, payload),
+            Op::Attribute => self.attribute(sent, payload),
             Op::Release => self.release().map(|alive| value(u64::from(alive))),
         })
     }
 
-    fn open_process(&mut self, pid: u32) -> Result<(OwnedFd, u64), Errno> {
+    /// The start ticks of the process that has the PID now, or of the one that is meant; its
+    /// directory is then the last one.
+    fn open_process(&mut self, (pid, meant): (u32, u64)) -> Result<u64, Errno> {
+        if self.last.as_ref().is_some_and(|(last, _, ticks)| (*last, *ticks) == (pid, meant)) {
+            return Ok(meant);
+        }
+        self.last = None;
         let flags = OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::PATH;
         let base = CStr::from_bytes_with_nul(self.proc_path).map_err(|_| Errno::INVAL)?;
         let base = rustix::fs::open(base, flags, Mode::empty())?;
@@ -130,24 +157,28 @@ impl Child<'_> {
         let stat = rustix::fs::openat(&dir, c"stat", flags, Mode::empty())?;
         let n = rustix::io::read(&stat, &mut self.buffer[..4096])?;
         let ticks = parse::stat::start_ticks(&self.buffer[..n]).ok_or(Errno::IO)?;
-        Ok((dir, ticks))
+        self.last = Some((pid, dir, ticks));
+        Ok(ticks)
+    }
+
+    fn open_last(&self, name: &CStr) -> Result<OwnedFd, Errno> {
+        let (_, dir, _) = self.last.as_ref().ok_or(Errno::BADF)?;
+        rustix::fs::openat(dir, name, OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
     }
 
     /// A file of a process, whole; the value is the start ticks of the process it is of.
-    fn whole(&mut self, pid: u32, name: &CStr) -> Result<Result<Done, Errno>, Errno> {
-        let opened = self.open_process(pid).and_then(|(dir, ticks)| {
-            let flags = OFlags::CLOEXEC | OFlags::RDONLY;
-            Ok((rustix::fs::openat(&dir, name, flags, Mode::empty())?, ticks))
-        });
+    fn whole(&mut self, whose: (u32, u64), name: &CStr) -> Result<Result<Done, Errno>, Errno> {
+        let opened = self.open_process(whose).and_then(|ticks| Ok((self.open_last(name)?, ticks)));
         let (fd, ticks) = match opened {
             Ok(opened) => opened,
             Err(errno) => return Ok(Err(errno)),
         };
-        let streamed = self.stream(pid, fd.as_fd(), CAP)?;
+        let streamed = self.stream(whose.0, fd.as_fd(), CAP)?;
         Ok(streamed.map(|()| Done { value: ticks, fd: None }))
     }
 
-    /// Sends a file from its beginning, in frames that are not the last.
+    /// Sends a file from its beginning, in frames that are not the last; what does not fill one
+    /// stays in the buffer.
     fn stream(
         &mut self,
         pid: u32,
@@ -156,33 +187,51 @@ impl Child<'_> {
     ) -> Result<Result<(), Errno>, Errno> {
         let mut at = 0_usize;
         loop {
-            match rustix::io::pread(fd, &mut self.buffer[HEAD..], at as u64) {
+            if self.filled == FRAME {
+                self.flush(pid)?;
+            }
+            let room = &mut self.buffer[HEAD + self.filled..HEAD + FRAME];
+            match rustix::io::pread(fd, room, at as u64) {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Ok(Err(errno)),
                 Ok(0) => return Ok(Ok(())),
                 Ok(_) if at > cap => return Ok(Err(Errno::FBIG)),
-                Ok(n) => {
-                    at += n;
-                    self.frame(pid, n)?;
-                }
+                Ok(n) => (at, self.filled) = (at + n, self.filled + n),
             }
         }
     }
 
-    fn frame(&mut self, pid: u32, n: usize) -> Result<(), Errno> {
-        let length = u32::try_from(n).map_err(|_| Errno::OVERFLOW)?;
+    /// Sends what is in the buffer as a frame that is not the last.
+    fn flush(&mut self, pid: u32) -> Result<(), Errno> {
+        let length = u32::try_from(self.filled).map_err(|_| Errno::OVERFLOW)?;
         let frame = Frame { pid, length, ..Frame::default() };
+        self.filled = 0;
         frame.send(self.socket, self.buffer, None)
     }
 
-    fn hold(&mut self, pid: u32) -> Result<u64, Errno> {
+    fn hold(&mut self, whose: (u32, u64)) -> Result<Result<Done, Errno>, Errno> {
         self.held = None;
-        let (dir, ticks) = self.open_process(pid)?;
-        let flags = OFlags::CLOEXEC | OFlags::RDONLY;
-        let open = |name: &CStr| rustix::fs::openat(&dir, name, flags, Mode::empty());
-        let held = Held { maps: open(c"maps")?, auxv: open(c"auxv")?, pagemap: open(c"pagemap")? };
+        let (held, ticks) = match self.open_memory(whose) {
+            Ok(opened) => opened,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        let length =
+            match rustix::io::pread(&held.auxv, &mut self.buffer[HEAD + 8..HEAD + FRAME], 0) {
+                Ok(length) => length,
+                Err(errno) => return Ok(Err(errno)),
+            };
+        self.buffer[HEAD..HEAD + 8].copy_from_slice(&(length as u64).to_ne_bytes());
+        self.filled = 8 + length;
+        let streamed = self.stream(whose.0, held.maps.as_fd(), MAPS)?;
         self.held = Some(held);
-        Ok(ticks)
+        Ok(streamed.map(|()| Done { value: ticks, fd: None }))
+    }
+
+    fn open_memory(&mut self, whose: (u32, u64)) -> Result<(Held, u64), Errno> {
+        let ticks = self.open_process(whose)?;
+        let open = |name| self.open_last(name);
+        let held = Held { maps: open(c"maps")?, auxv: open(c"auxv")?, pagemap: open(c"pagemap")? };
+        Ok((held, ticks))
     }
 
     fn release(&mut self) -> Result<bool, Errno> {
@@ -190,20 +239,39 @@ impl Child<'_> {
         Ok(rustix::io::pread(&held.maps, &mut self.buffer[..64], 0)? > 0)
     }
 
-    /// The address of the first page in the range that is in memory and a file's. Without
-    /// `CAP_SYS_ADMIN` the kernel shows no frame numbers.
+    /// Puts the address of the first page of each range that is in memory and a file's into the
+    /// buffer, until there are `most` such pages. Those before an error are there too.
+    fn find_pages(&mut self, most: u64, payload: &[u8]) -> Result<u64, Errno> {
+        let mut found = 0;
+        for range in payload.chunks_exact(16) {
+            let page = self.find_page(word64(range, 0), word64(range, 8))?;
+            let at = HEAD + self.filled;
+            let slot = self.buffer.get_mut(at..at + 8).ok_or(Errno::PROTO)?;
+            slot.copy_from_slice(&page.to_ne_bytes());
+            self.filled += 8;
+            found += u64::from(page != 0);
+            if found >= most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The address of the first page in the range that is in memory and a file's; 0 for none.
+    /// Without `CAP_SYS_ADMIN` the kernel shows no frame numbers.
     fn find_page(&mut self, from: u64, to: u64) -> Result<u64, Errno> {
         let held = self.held.as_ref().ok_or(Errno::BADF)?;
         let mut hidden = false;
         let (mut at, end) = (from / self.page_size, to.div_ceil(self.page_size));
+        let mut entries = [0_u8; 8 * ENTRIES];
         while at < end {
-            let most = (end - at).min(FRAME as u64 / 8);
+            let most = (end - at).min(ENTRIES as u64);
             let room = usize::try_from(most * 8).map_err(|_| Errno::OVERFLOW)?;
-            let n = rustix::io::pread(&held.pagemap, &mut self.buffer[..room], at * 8)?;
+            let n = rustix::io::pread(&held.pagemap, &mut entries[..room], at * 8)?;
             if n < 8 {
                 break; // the process has let go of its memory
             }
-            for entry in self.buffer[..n].chunks_exact(8) {
+            for entry in entries[..n].chunks_exact(8) {
                 match page_entry(word64(entry, 0)) {
                     Some(0) => hidden = true,
                     Some(_) => return Ok(at * self.page_size),
@@ -215,25 +283,14 @@ impl Child<'_> {
         if hidden { Err(Errno::PERM) } else { Ok(0) }
     }
 
-    fn attribute(
-        &mut self,
-        pid: u32,
-        sent: Option<&OwnedFd>,
-        payload: &[u8],
-    ) -> Result<Result<Done, Errno>, Errno> {
-        let read = sent.ok_or(Errno::BADF).and_then(|fd| {
-            let name = CStr::from_bytes_with_nul(payload).map_err(|_| Errno::INVAL)?;
-            let mut path = [0_u8; 32];
-            let path = magic(fd, &mut path)?;
-            rustix::fs::getxattr(path, name, &mut self.buffer[HEAD..HEAD + ATTRIBUTE])
-        });
-        match read {
-            Ok(n) => {
-                self.frame(pid, n)?;
-                Ok(Ok(Done::default()))
-            }
-            Err(errno) => Ok(Err(errno)),
-        }
+    fn attribute(&mut self, sent: Option<&OwnedFd>, payload: &[u8]) -> Result<Done, Errno> {
+        let fd = sent.ok_or(Errno::BADF)?;
+        let name = CStr::from_bytes_with_nul(payload).map_err(|_| Errno::INVAL)?;
+        let mut path = [0_u8; 32];
+        let path = magic(fd, &mut path)?;
+        let room = &mut self.buffer[HEAD..HEAD + ATTRIBUTE];
+        self.filled = rustix::fs::getxattr(path, name, room)?;
+        Ok(Done::default())
     }
 
     fn content(
@@ -250,15 +307,17 @@ impl Child<'_> {
         let end = from.saturating_add(length);
         let mut at = from;
         while at < end {
-            let most = usize::try_from((end - at).min(FRAME as u64)).unwrap_or(FRAME);
-            match rustix::io::pread(&file, &mut self.buffer[HEAD..HEAD + most], at) {
+            if self.filled == FRAME {
+                self.flush(pid)?;
+            }
+            let room = FRAME - self.filled;
+            let most = usize::try_from((end - at).min(room as u64)).unwrap_or(room);
+            let from = HEAD + self.filled;
+            match rustix::io::pread(&file, &mut self.buffer[from..from + most], at) {
                 Err(Errno::INTR) => {}
                 Err(errno) => return Ok(Err(errno)),
                 Ok(0) => break,
-                Ok(n) => {
-                    at += n as u64;
-                    self.frame(pid, n)?;
-                }
+                Ok(n) => (at, self.filled) = (at + n as u64, self.filled + n),
             }
         }
         Ok(Ok(Done::default()))
@@ -343,20 +402,10 @@ fn open_handle(dir: Option<&OwnedFd>, kind: u64, payload: &[u8]) -> Result<Done,
     opened.map(|fd| Done { value: 0, fd: Some(fd) })
 }
 
-/// Rule 0: beneath the directory, no link followed; 1: links followed as from that root; 2: one
-/// step, `..` too, from the directory.
 fn lookup(dir: Option<&OwnedFd>, rule: u64, payload: &[u8]) -> Result<Done, Errno> {
     let dir = dir.ok_or(Errno::BADF)?;
     let path = CStr::from_bytes_with_nul(payload).map_err(|_| Errno::INVAL)?;
-    let resolve = match rule {
-        0 => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-        1 => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        _ => ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
-    };
-    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
-    if rule == 0 {
-        flags |= OFlags::NOFOLLOW;
-    }
+    let (flags, resolve) = Way::of(rule).ok_or(Errno::PROTO)?.flags();
     for _ in 0..8 {
         match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => {}

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::wire::{self, Op, PAYLOAD, Request};
@@ -13,15 +14,33 @@ use crate::host::Host;
 use crate::object::Object;
 use crate::parse::handle::Handle;
 
-/// How a path is looked up.
+/// How a path is looked up; the numbers go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Way {
     /// Beneath the directory as if it were the root, no link followed, a last one not either.
-    Plain,
+    Plain = 0,
     /// Beneath the directory as if it were the root, links followed within it.
-    Links,
+    Links = 1,
     /// From the directory, `..` leading out of it.
-    Up,
+    Up = 2,
+}
+
+impl Way {
+    pub(super) fn of(number: u64) -> Option<Self> {
+        [Self::Plain, Self::Links, Self::Up].into_iter().find(|way| *way as u64 == number)
+    }
+
+    /// What openat2(2) is told.
+    pub(super) fn flags(self) -> (OFlags, ResolveFlags) {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let plain = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match self {
+            Self::Plain => (flags | OFlags::NOFOLLOW, plain | ResolveFlags::IN_ROOT),
+            Self::Links => (flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS),
+            Self::Up => (flags, plain),
+        }
+    }
 }
 
 impl Worker {
@@ -37,12 +56,10 @@ impl Worker {
             return Err(Errno::TIMEDOUT);
         }
         self.start()?;
-        let (socket, _) = self.child.as_ref().ok_or(Errno::AGAIN)?;
-        let socket = std::os::fd::AsFd::as_fd(socket);
+        let link = self.link().ok_or(Errno::AGAIN)?;
         let mut bytes = Vec::with_capacity(wire::ASK + request.payload.len());
         request.put(&mut bytes);
-        let answer =
-            wire::send(socket, &bytes, fd).and_then(|()| reply(socket, request.pid, until, take));
+        let answer = link.send(&bytes, fd).and_then(|()| reply(link, request.pid, until, take));
         answer.unwrap_or_else(|lost| {
             self.child = None; // stuck or dead: not waited for
             self.lost += 1;
@@ -86,13 +103,14 @@ impl Host {
     pub fn lookup(&self, dir: &Object, path: &BStr, way: Way) -> Result<Object, Errno> {
         let mut at: Option<Object> = None;
         let mut rest = path.trim_start_with(|c| c == '/');
+        if rest.len() < PAYLOAD
+            && let Some(known) = self.known(dir, rest, way)
+        {
+            return known;
+        }
         loop {
             let (part, more) = head(rest)?;
-            let rule = match way {
-                Way::Plain => 0,
-                Way::Links => 1,
-                Way::Up => 2,
-            };
+            let rule = way as u64;
             let part = if part.is_empty() { b"." } else { part };
             let request = Request { op: Op::Lookup, pid: 0, a: rule, b: 0, payload: part };
             let reply = self.ask(&request, Some(at.as_ref().unwrap_or(dir)), &mut |_| {})?;
@@ -102,6 +120,24 @@ impl Host {
             }
             at = Some(found);
             rest = more;
+        }
+    }
+
+    /// What the kernel knows of a path without asking anybody: a walk in its cache of names
+    /// (`RESOLVE_CACHED`, kernel 5.12) waits for no server and for no automount, and gives up where
+    /// it would have to: `None`. The same where a file system may ask all the same.
+    fn known(&self, dir: &Object, path: &[u8], way: Way) -> Option<Result<Object, Errno>> {
+        if !self.trusts_cached_names() {
+            return None;
+        }
+        if path.is_empty() || path == b"." {
+            return Some(dir.again());
+        }
+        let (flags, resolve) = way.flags();
+        let resolve = resolve | ResolveFlags::CACHED;
+        match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INVAL) => None,
+            other => Some(other.map(Object::new)),
         }
     }
 
@@ -143,12 +179,22 @@ impl Host {
     /// `gone`, `forbidden` without ptrace read access, `timed-out`.
     pub fn exam(&self, pid: u32, start_ticks: u64) -> Result<Exam<'_>, ReadError> {
         self.before_read(pid, "maps");
-        let exam = Exam { host: self, pid };
-        match exam.request(Op::Hold, 0, 0, None, &mut |_| {}) {
-            Ok(reply) if reply.value == start_ticks => Ok(exam),
-            Ok(_) => Err(exam.error("maps", Errno::SRCH)),
-            Err(errno) => Err(exam.error("maps", errno)),
+        let mut exam = Exam { host: self, pid, bytes: Vec::new(), maps: 0 };
+        let mut bytes = Vec::new();
+        let held =
+            exam.request(Op::Hold, start_ticks, 0, None, &mut |part| bytes.extend_from_slice(part));
+        match held {
+            Ok(reply) if reply.value == start_ticks => {}
+            Ok(_) => return Err(exam.error("maps", Errno::SRCH)),
+            Err(errno) => return Err(exam.error("maps", errno)),
         }
+        let auxv = usize::try_from(wire::word64(&bytes, 0)).ok();
+        exam.maps = auxv
+            .and_then(|length| length.checked_add(8))
+            .filter(|end| *end <= bytes.len())
+            .ok_or_else(|| exam.error("auxv", Errno::PROTO))?;
+        exam.bytes = bytes;
+        Ok(exam)
     }
 }
 
@@ -167,6 +213,9 @@ fn head(path: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
 pub struct Exam<'h> {
     host: &'h Host,
     pid: u32,
+    /// A length, `auxv`, and from `maps` on the other file.
+    bytes: Vec<u8>,
+    maps: usize,
 }
 
 impl Exam<'_> {
@@ -190,37 +239,47 @@ impl Exam<'_> {
         ReadError::from_errno(path, errno)
     }
 
-    fn bytes(&self, op: Op, name: &str) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = Vec::new();
-        self.request(op, 0, 0, None, &mut |part| bytes.extend_from_slice(part))
-            .map_err(|e| self.error(name, e))?;
-        Ok(bytes)
-    }
-
     /// `maps`; empty for a kernel thread, a zombie, and after an exec.
-    ///
-    /// # Errors
-    /// As [`Host::exam`].
-    pub fn maps(&self) -> Result<Vec<u8>, ReadError> {
-        self.bytes(Op::Maps, "maps")
+    #[must_use]
+    pub fn maps(&self) -> &[u8] {
+        &self.bytes[self.maps..]
     }
 
     /// `auxv`.
-    ///
-    /// # Errors
-    /// As [`Host::exam`].
-    pub fn auxv(&self) -> Result<Vec<u8>, ReadError> {
-        self.bytes(Op::Auxv, "auxv")
+    #[must_use]
+    pub fn auxv(&self) -> &[u8] {
+        &self.bytes[8..self.maps]
     }
 
-    /// The first page between two addresses that is in memory and a file's.
+    /// The first page of each range of addresses that is in memory and a file's, until there are
+    /// `most` of them: the number of its range, and its address. An error comes with those before it.
     ///
     /// # Errors
     /// `forbidden` where the kernel shows no frame numbers: without `CAP_SYS_ADMIN`.
-    pub fn page_in(&self, from: u64, to: u64) -> Result<Option<u64>, ReadError> {
-        let reply = self.request(Op::FindPage, from, to, None, &mut |_| {});
-        let reply = reply.map_err(|e| self.error("pagemap", e))?;
-        Ok((reply.value != 0).then_some(reply.value))
+    pub fn pages_in(
+        &self,
+        ranges: &[(u64, u64)],
+        most: usize,
+    ) -> (Vec<(usize, u64)>, Result<(), ReadError>) {
+        let mut found = Vec::new();
+        for (batch, ranges) in ranges.chunks(PAYLOAD / 16).enumerate() {
+            let words = ranges.iter().flat_map(|(from, to)| [*from, *to]);
+            let payload: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
+            let (pid, a, payload) = (self.pid, (most - found.len()) as u64, payload.as_slice());
+            let request = Request { op: Op::FindPages, pid, a, b: 0, payload };
+            let mut bytes = Vec::new();
+            let reply = self.host.ask(&request, None, &mut |part| bytes.extend_from_slice(part));
+            let pages = bytes.chunks_exact(8).map(|page| wire::word64(page, 0)).enumerate();
+            let first = batch * (PAYLOAD / 16);
+            found.extend(pages.filter(|(_, page)| *page != 0).map(|(at, page)| (first + at, page)));
+            if let Err(errno) = reply {
+                return (found, Err(self.error("pagemap", errno)));
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        (found, Ok(()))
     }
 
     /// Whether the page at `address` is that of `file` at `offset`.

@@ -11,7 +11,7 @@ mod child;
 pub mod exam;
 mod wire;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use bstr::BString;
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::error::{Class, ReadError};
 use crate::seam::fork;
-use wire::{FRAME, Frame, HEAD, Op, Request};
+use wire::{FRAME, HEAD, Link, MESSAGE, Op, Request};
 
 /// The files of a process whose reading can block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Ask {
     pub start_ticks: u64,
 }
 
-/// Requests in flight at once: 40 bytes each, so that they always fit the socket's buffer.
+/// Requests in flight at once: 40 bytes each, so that they are one message.
 const BATCH: usize = 256;
 /// Longest file taken, bytes: the kernel's default limit for arguments and environment together.
 const CAP: usize = 2 * 1024 * 1024;
@@ -77,7 +77,7 @@ const LIVES: u32 = 2;
 pub struct Worker {
     proc_path: BString,
     /// The running child: our end of its socket, and its PID.
-    child: Option<(OwnedFd, u32)>,
+    child: Option<(Link, u32)>,
     lost: u32,
     /// How long one read may take.
     patience: Duration,
@@ -138,17 +138,18 @@ impl Worker {
             .map_err(|_| (Class::Unsupported, "no process could be started for it", true))?;
         let mut wire = Vec::with_capacity(asks.len() * wire::ASK);
         for ask in asks {
-            let request = Request { op: ask.file.op(), pid: ask.pid, a: 0, b: 0, payload: b"" };
+            let (op, a) = (ask.file.op(), ask.start_ticks);
+            let request = Request { op, pid: ask.pid, a, b: 0, payload: b"" };
             request.put(&mut wire);
         }
         let died = (Class::TimedOut, "the reader ended early", false);
-        let (socket, _) = self.child.as_ref().ok_or(died)?;
-        wire::send(socket.as_fd(), &wire, None).map_err(|_| died)?;
+        self.link().ok_or(died)?.send(&wire, None).map_err(|_| died)?;
         for ask in asks {
             let until = Instant::now() + self.patience;
             let until = deadline.map_or(until, |d| d.min(until));
             let mut bytes = Vec::new();
-            let reply = reply(socket.as_fd(), ask.pid, until, &mut |part| bytes.extend(part));
+            let link = self.link().ok_or(died)?;
+            let reply = reply(link, ask.pid, until, &mut |part| bytes.extend_from_slice(part));
             let answer = reply.map_err(|e| match e {
                 Errno::TIMEDOUT => (Class::TimedOut, "did not answer in time", false),
                 _ => died,
@@ -168,23 +169,29 @@ impl Worker {
         Ok(())
     }
 
+    fn link(&mut self) -> Option<&mut Link> {
+        self.child.as_mut().map(|(link, _)| link)
+    }
+
     fn start(&mut self) -> Result<(), Errno> {
         if self.child.is_some() {
             return Ok(());
         }
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::STREAM,
+            rustix::net::SocketType::SEQPACKET,
             rustix::net::SocketFlags::CLOEXEC,
             None,
         )?;
         let proc_path = [self.proc_path.as_slice(), b"\0"].concat();
-        let mut buffer = vec![0_u8; HEAD + FRAME];
+        let mut buffers = (wire::untouched(MESSAGE), wire::untouched(HEAD + FRAME));
         let page_size = rustix::param::page_size() as u64;
         let pid = fork::fork_into(theirs, move |socket| {
-            child::serve(&socket, &proc_path, &mut buffer, page_size);
+            child::serve(&socket, &proc_path, (&mut buffers.0, &mut buffers.1), page_size);
+            // What it was given is not let go of piece by piece: each would be copied for that.
+            fork::exit();
         })?;
-        self.child = Some((ours, pid));
+        self.child = Some((Link::new(ours), pid));
         Ok(())
     }
 }
@@ -192,8 +199,8 @@ impl Worker {
 impl Drop for Worker {
     /// An idle child ends when its socket closes, and is reaped. A stuck one is not here any more.
     fn drop(&mut self) {
-        let Some((socket, pid)) = self.child.take() else { return };
-        drop(socket);
+        let Some((link, pid)) = self.child.take() else { return };
+        drop(link);
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
         let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
     }
@@ -208,23 +215,18 @@ struct Reply {
 /// One answer, its content handed to `take` part by part: the outer error is the worker's, the
 /// inner one the answer.
 fn reply(
-    socket: BorrowedFd<'_>,
+    link: &mut Link,
     pid: u32,
     until: Instant,
     take: &mut dyn FnMut(&[u8]),
 ) -> Result<Result<Reply, Errno>, Errno> {
-    let mut content = Vec::new();
     let mut fd = None;
     loop {
-        let mut head = [0_u8; HEAD];
-        wire::receive(socket, &mut head, Some(until), &mut fd)?;
-        let frame = Frame::of(&head);
-        if frame.pid != pid || frame.length as usize > FRAME {
+        let (frame, content) = link.frame(until, &mut fd)?;
+        if frame.pid != pid {
             return Err(Errno::PROTO);
         }
-        content.resize(frame.length as usize, 0);
-        wire::receive(socket, &mut content, Some(until), &mut fd)?;
-        take(&content);
+        take(content);
         if !frame.last {
             continue;
         }

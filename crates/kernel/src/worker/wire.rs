@@ -1,12 +1,14 @@
 //! What goes between this process and its worker: requests, frames, descriptors.
+//!
+//! The socket keeps messages apart. One holds requests, one or many; one a frame of an answer.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -20,8 +22,11 @@ pub(super) const HEAD: usize = 24;
 pub(super) const ASK: usize = 40;
 /// Longest payload: a path, or a handle.
 pub(super) const PAYLOAD: usize = 4096;
+/// Longest message of requests.
+pub(super) const MESSAGE: usize = 16 * 1024;
 
-/// What the worker can do; the numbers go over the wire.
+/// What the worker can do; the numbers go over the wire. Those about a process have the start ticks
+/// of the one that is meant in `a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Op {
@@ -31,14 +36,12 @@ pub(super) enum Op {
     Environ = 1,
     /// The whole of `io`.
     Io = 2,
-    /// Open `maps`, `auxv` and `pagemap`, and keep them. The value is the start ticks.
+    /// Open `maps`, `auxv` and `pagemap`, and keep them. The value is the start ticks, the content
+    /// the length of `auxv` as a u64, `auxv` and `maps`.
     Hold = 3,
-    /// The whole of the held `maps`.
-    Maps = 4,
-    /// The whole of the held `auxv`.
-    Auxv = 5,
-    /// The first file page between the addresses `a` and `b` that is in memory; 0 for none.
-    FindPage = 6,
+    /// The first file page in memory of each range of addresses in the payload, until there are `a`
+    /// such pages. The content is their addresses, 0 where a range has none.
+    FindPages = 6,
     /// Whether the page at address `a` is the page at offset `b` of the file sent along.
     SamePage = 7,
     /// Open the handle in the payload, of type `a`, on the file system of the directory sent along.
@@ -60,9 +63,7 @@ impl Op {
             Self::Environ,
             Self::Io,
             Self::Hold,
-            Self::Maps,
-            Self::Auxv,
-            Self::FindPage,
+            Self::FindPages,
             Self::SamePage,
             Self::OpenHandle,
             Self::Lookup,
@@ -106,14 +107,14 @@ pub(super) fn word64(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|b| b.first_chunk()).map_or(0, |b| u64::from_ne_bytes(*b))
 }
 
-/// Sends all of `bytes`, the descriptor with the first of them.
+/// Sends one message, with a descriptor if there is one.
 pub(super) fn send(
     socket: BorrowedFd<'_>,
-    mut bytes: &[u8],
-    mut fd: Option<BorrowedFd<'_>>,
+    bytes: &[u8],
+    fd: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    loop {
         let mut control = SendAncillaryBuffer::new(&mut space);
         let one = fd.map(|fd| [fd]);
         if let Some(one) = &one {
@@ -121,69 +122,106 @@ pub(super) fn send(
         }
         let parts = [IoSlice::new(bytes)];
         match rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL) {
-            Ok(n) => {
-                bytes = &bytes[n..];
-                fd = None;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-/// Waits for something to read, no longer than `until`.
-fn wait(socket: BorrowedFd<'_>, until: Instant) -> Result<(), Errno> {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        let mut poll = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-        match rustix::event::poll(&mut poll, Some(&timeout)) {
-            Ok(0) => return Err(Errno::TIMEDOUT),
-            Ok(_) => return Ok(()),
+            // The kernel takes a message as a whole or not at all.
+            Ok(n) if n == bytes.len() => return Ok(()),
+            Ok(_) => return Err(Errno::PROTO),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
 }
 
-/// Fills `into`, waiting until `until` or for ever; a descriptor that comes along is kept in `fd`.
+/// Takes one message; its length. A descriptor that comes along is kept in `fd`. `EAGAIN` when the
+/// socket's own time is over.
 pub(super) fn receive(
     socket: BorrowedFd<'_>,
     into: &mut [u8],
-    until: Option<Instant>,
     fd: &mut Option<OwnedFd>,
-) -> Result<(), Errno> {
-    let mut at = 0;
-    while at < into.len() {
-        if let Some(until) = until {
-            wait(socket, until)?;
-        }
+) -> Result<usize, Errno> {
+    loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut into[at..])];
+        let mut parts = [IoSliceMut::new(into)];
         let flags = RecvFlags::CMSG_CLOEXEC;
         match rustix::net::recvmsg(socket, &mut parts, &mut control, flags) {
             Ok(got) if got.bytes == 0 => return Err(Errno::PIPE),
             Ok(got) => {
-                at += got.bytes;
-                if got.flags.contains(ReturnFlags::CTRUNC) {
-                    return Err(Errno::PROTO);
-                }
                 for message in control.drain() {
                     if let RecvAncillaryMessage::ScmRights(fds) = message {
                         *fd = fds.last();
                     }
                 }
+                let cut = got.flags.intersects(ReturnFlags::CTRUNC | ReturnFlags::TRUNC);
+                return if cut { Err(Errno::PROTO) } else { Ok(got.bytes) };
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(())
+}
+
+/// Zeroes, as many as are said or more: so many that the allocator has them mapped, which touches
+/// none. Few of the pages are ever needed, and after a fork each that was touched is copied.
+pub(super) fn untouched(bytes: usize) -> Vec<u8> {
+    const MAPPED: usize = 256 * 1024;
+    vec![0; bytes.max(MAPPED)]
+}
+
+/// This process's end of the socket, and how long it waits by itself.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: OwnedFd,
+    waits: Duration,
+    buffer: Vec<u8>,
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, waits: Duration::ZERO, buffer: untouched(HEAD + FRAME) }
+    }
+
+    pub(super) fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+        send(self.socket.as_fd(), bytes, fd)
+    }
+
+    /// One frame with its content, waiting no longer than `until`.
+    pub(super) fn frame(
+        &mut self,
+        until: Instant,
+        fd: &mut Option<OwnedFd>,
+    ) -> Result<(Frame, &[u8]), Errno> {
+        let got = loop {
+            self.wait_until(until)?;
+            match receive(self.socket.as_fd(), &mut self.buffer, fd) {
+                Err(Errno::AGAIN) => {}
+                other => break other?,
+            }
+        };
+        let head = self.buffer.first_chunk().ok_or(Errno::PROTO)?;
+        let frame = Frame::of(head);
+        let content = self.buffer.get(HEAD..got).ok_or(Errno::PROTO)?;
+        if content.len() == frame.length as usize {
+            Ok((frame, content))
+        } else {
+            Err(Errno::PROTO)
+        }
+    }
+
+    /// Has the socket wait for no longer than is left. It is told a round time, since telling it is
+    /// a system call: most answers then need none.
+    fn wait_until(&mut self, until: Instant) -> Result<(), Errno> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::TIMEDOUT);
+        }
+        if self.waits.is_zero() || self.waits > left {
+            // The largest power of two below; the kernel takes microseconds, and none is for ever.
+            let micros = u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1);
+            self.waits = Duration::from_micros(1 << micros.ilog2());
+            set_socket_timeout(&self.socket, Timeout::Recv, Some(self.waits))?;
+        }
+        Ok(())
+    }
 }
 
 /// One frame of an answer, before its content.

@@ -65,20 +65,15 @@ impl<'h> Memory<'h> {
             Ok(exam) => exam,
             Err(e) => return memory.without(&e),
         };
-        let read = exam.maps().and_then(|maps| Ok((maps, exam.auxv()?)));
-        let (text, auxv) = match read {
-            Ok(read) => read,
-            Err(e) => return memory.without(&e),
-        };
-        if text.is_empty() {
+        if exam.maps().is_empty() {
             return Err(Problem::Changed);
         }
-        let Ok(all) = maps::parse(&text) else {
+        let Ok(all) = maps::parse(exam.maps()) else {
             memory.why = Some("its maps are malformed");
             return Ok(memory);
         };
         memory.all = all;
-        let headers = auxv::parse(&auxv).ok().and_then(|a| a.program_headers);
+        let headers = auxv::parse(exam.auxv()).ok().and_then(|a| a.program_headers);
         let own = headers.and_then(|at| memory.all.iter().find(|m| m.holds(at)));
         let Some(own) = own.filter(|m| m.is_file()) else {
             return Err(Problem::NotMapped);
@@ -110,27 +105,23 @@ impl<'h> Memory<'h> {
     /// Finds pages that are in memory.
     fn sample(&mut self, exam: &Exam<'_>) {
         self.why = Some("none of its pages is in memory");
-        for mapping in self.program.iter().filter(|m| !m.is_writable()) {
-            match exam.page_in(mapping.start, mapping.end) {
-                Ok(Some(at)) => {
-                    self.samples.push((at, mapping.offset + (at - mapping.start)));
-                    self.why = None;
-                }
-                Ok(None) => {}
-                Err(e) => {
-                    self.why = Some(match e.class {
-                        Class::Forbidden => {
-                            "page frame numbers are hidden: CAP_SYS_ADMIN is missing"
-                        }
-                        Class::TimedOut => "its memory did not answer in time",
-                        _ => "its pages could not be looked at",
-                    });
-                    return;
-                }
-            }
-            if self.samples.len() == SAMPLES {
-                return;
-            }
+        let program: Vec<&Mapping> = self.program.iter().filter(|m| !m.is_writable()).collect();
+        let ranges: Vec<(u64, u64)> = program.iter().map(|m| (m.start, m.end)).collect();
+        let (pages, read) = exam.pages_in(&ranges, SAMPLES);
+        let sample = |(range, at): (usize, u64)| {
+            let mapping = program.get(range)?;
+            Some((at, mapping.offset + at.checked_sub(mapping.start)?))
+        };
+        self.samples = pages.into_iter().filter_map(sample).collect();
+        if !self.samples.is_empty() {
+            self.why = None;
+        }
+        if let Err(e) = read {
+            self.why = Some(match e.class {
+                Class::Forbidden => "page frame numbers are hidden: CAP_SYS_ADMIN is missing",
+                Class::TimedOut => "its memory did not answer in time",
+                _ => "its pages could not be looked at",
+            });
         }
     }
 

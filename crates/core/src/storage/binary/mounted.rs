@@ -315,7 +315,7 @@ fn without_deleted(text: &BString) -> BString {
 /// The root of the mount namespace that a directory lies in: `..` leads out of another process's
 /// chroot, and nowhere from the top.
 fn top(host: &Host, root: &Object) -> Option<Object> {
-    let mut at = host.lookup(root, BStr::new(b"."), Way::Up).ok()?;
+    let mut at = root.again().ok()?;
     for _ in 0..DEEPEST {
         let up = host.lookup(&at, BStr::new(b".."), Way::Up).ok()?;
         let (a, b) = (at.look().ok()?, up.look().ok()?);

@@ -155,7 +155,7 @@ impl<'h> Stack<'h> {
 
     /// The directory once more, under a descriptor of its own.
     fn again(&self, dir: &Dir) -> Option<Dir> {
-        let object = self.host.lookup(&dir.object, BStr::new(b"."), Way::Plain).ok()?;
+        let object = dir.object.again().ok()?;
         Some(Dir { object, path: dir.path.clone() })
     }
 
