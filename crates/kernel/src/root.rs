@@ -24,6 +24,9 @@ pub enum Links {
     Never,
 }
 
+/// How a file is opened to be read: a FIFO that is there all the same is waited for by nobody.
+const READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 /// Links followed on one way, as in the kernel's own walk.
 const MOST_LINKS: usize = 40;
 
@@ -37,6 +40,8 @@ pub struct Root {
     owner: Option<u32>,
     /// Nothing mounted beneath it is entered: what it lies on is known, what is mounted there is not.
     one_mount: bool,
+    /// The administrator named it, and it is root's; see [`Root::read_of_admin`].
+    of_admin: bool,
     /// Its place in a capture that is being made, or was.
     place: Option<Place>,
 }
@@ -60,7 +65,7 @@ impl Root {
         let dir = rustix::fs::open(path.as_bytes(), flags, Mode::empty())
             .map_err(|e| ReadError::from_errno(path, e))?;
         let shown = path.into();
-        Ok(Self { dir, shown, links, owner: None, one_mount: false, place: None })
+        Ok(Self { dir, shown, links, owner: None, one_mount: false, of_admin: false, place: None })
     }
 
     /// The directory `rel` beneath this one as a root of its own. `owner` restricts trust.
@@ -74,13 +79,22 @@ impl Root {
         let dir = self.told(opened, place.as_ref(), |recorder, key, dir| {
             recorder.directory(key, Look::of(dir.as_fd()).ok().as_ref());
         })?;
-        Ok(Self { dir, shown: self.join(rel), links, owner, one_mount: self.one_mount, place })
+        let (shown, one_mount) = (self.join(rel), self.one_mount);
+        Ok(Self { dir, shown, links, owner, one_mount, of_admin: false, place })
     }
 
     /// A directory that is open already, of which no link and no mount beneath is followed.
     pub(crate) fn confined(dir: OwnedFd, shown: BString, owner: u32, place: Option<Place>) -> Self {
         let owner = Some(owner);
-        Self { dir, shown, links: Links::Never, owner, one_mount: true, place }
+        Self { dir, shown, links: Links::Never, owner, one_mount: true, of_admin: false, place }
+    }
+
+    /// The same root, where it is root's: the administrator named it, or it is where an engine's
+    /// state is by default, so that nobody else makes names in it.
+    #[must_use]
+    pub fn of_admin(mut self) -> Self {
+        self.of_admin = self.owner == Some(0) && self.links == Links::Never && !self.one_mount;
+        self
     }
 
     /// The same root, with what goes with every read beneath it.
@@ -216,6 +230,9 @@ impl Root {
     /// When it is not there or may not be reached.
     pub fn look(&self, rel: &[u8]) -> Result<Look, ReadError> {
         let place = self.place_of(rel);
+        if rel.is_empty() && place.is_none() {
+            return Look::of(self.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e));
+        }
         let seen = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC).and_then(|fd| {
             let look = Look::of(fd.as_fd());
             let look = look.map_err(|e| ReadError::from_errno(self.join(rel), e))?;
@@ -251,46 +268,78 @@ impl Root {
         read.map(|(bytes, _)| bytes)
     }
 
+    /// As [`Root::read`], where root alone makes names ([`Root::of_admin`]): the file is opened at
+    /// once, in half the calls, since nobody else could have put a device in its place.
+    ///
+    /// # Errors
+    /// As [`Root::read`].
+    pub fn read_of_admin(&self, rel: &[u8], cap: usize) -> Result<Vec<u8>, ReadError> {
+        if !self.of_admin || self.place.is_some() {
+            return self.read(rel, cap);
+        }
+        let fd = self.openat(rel, READ)?;
+        let look = Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))?;
+        self.admit(rel, &look, cap)?;
+        self.content(rel, fd.as_fd(), &look, cap)
+    }
+
     fn read_file(&self, rel: &[u8], cap: usize) -> Result<(Vec<u8>, Look), ReadError> {
         let (fd, open) = self.open_file(rel, cap)?;
-        let hint = usize::try_from(open.size).unwrap_or(0).min(cap);
-        let mut bytes = Vec::with_capacity(hint + 1);
-        let read = read_to_end(fd.as_fd(), &mut bytes, cap);
-        read.map_err(|e| ReadError::from_errno(self.join(rel), e))?;
-        if bytes.len() > cap {
-            let why = format!("more than {cap} bytes");
-            return Err(ReadError::new(self.join(rel), Class::Malformed, why));
-        }
-        Ok((bytes, open))
+        Ok((self.content(rel, fd.as_fd(), &open, cap)?, open))
     }
 
     /// Opens a regular file for reading, on the terms of [`Root::read`].
     pub(crate) fn open_file(&self, rel: &[u8], cap: usize) -> Result<(OwnedFd, Look), ReadError> {
-        let refuse = |why: String| ReadError::new(self.join(rel), Class::Malformed, why);
-        let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
-        let look = Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))?;
-        match look.file_type() {
-            FileType::RegularFile => {}
-            FileType::Symlink => {
-                return Err(refuse("a symbolic link where none is allowed".into()));
-            }
-            _ => return Err(refuse("not a regular file".into())),
-        }
-        if let Some(owner) = self.owner.filter(|o| *o != look.uid) {
-            return Err(refuse(format!("owned by uid {}, not {owner}", look.uid)));
-        }
-        if look.size > cap as u64 {
-            return Err(refuse(format!("{} bytes, more than {cap}", look.size)));
-        }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = self.openat(rel, flags)?;
         let errno = |e| ReadError::from_errno(self.join(rel), e);
+        let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
+        let look = Look::of(fd.as_fd()).map_err(errno)?;
+        self.admit(rel, &look, cap)?;
+        let fd = self.openat(rel, READ)?;
         let open = Look::of(fd.as_fd()).map_err(errno)?;
         // Replaced between two calls: engines do that; one more try sees the new file.
         if !open.is(&look) && (!open.is_file() || self.owner.is_some_and(|o| o != open.uid)) {
-            return Err(refuse("changed while it was opened".into()));
+            return Err(self.refusal(rel, "changed while it was opened".into()));
         }
         Ok((fd, open))
+    }
+
+    /// Refuses what is no regular file of the owner and of such a size.
+    fn admit(&self, rel: &[u8], look: &Look, cap: usize) -> Result<(), ReadError> {
+        match look.file_type() {
+            FileType::RegularFile => {}
+            FileType::Symlink => {
+                return Err(self.refusal(rel, "a symbolic link where none is allowed".into()));
+            }
+            _ => return Err(self.refusal(rel, "not a regular file".into())),
+        }
+        if let Some(owner) = self.owner.filter(|o| *o != look.uid) {
+            return Err(self.refusal(rel, format!("owned by uid {}, not {owner}", look.uid)));
+        }
+        if look.size > cap as u64 {
+            return Err(self.refusal(rel, format!("{} bytes, more than {cap}", look.size)));
+        }
+        Ok(())
+    }
+
+    fn content(
+        &self,
+        rel: &[u8],
+        fd: BorrowedFd<'_>,
+        open: &Look,
+        cap: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = Vec::new();
+        let size = usize::try_from(open.size).unwrap_or(usize::MAX);
+        read_regular(fd, &mut bytes, size, cap)
+            .map_err(|e| ReadError::from_errno(self.join(rel), e))?;
+        if bytes.len() > cap {
+            return Err(self.refusal(rel, format!("more than {cap} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn refusal(&self, rel: &[u8], why: String) -> ReadError {
+        ReadError::new(self.join(rel), Class::Malformed, why)
     }
 
     /// A link's text, not followed. No link on the way is followed either unless the root allows.
@@ -383,18 +432,17 @@ impl AsFd for Root {
     }
 }
 
+/// Bytes read at once, at least and at most.
+const CHUNK: (usize, usize) = (4096, 256 * 1024);
+
 /// Reads from the descriptor's position to its end, or until more than `cap` bytes are there.
 ///
 /// # Errors
 /// The kernel's.
 pub fn read_to_end(fd: BorrowedFd<'_>, into: &mut Vec<u8>, cap: usize) -> Result<(), Errno> {
-    let mut chunk = [0_u8; 16 * 1024];
     while into.len() <= cap {
-        match rustix::io::read(fd, &mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(n) => into.extend_from_slice(&chunk[..n]),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+        if read_some(fd, into)?.0 == 0 {
+            break;
         }
     }
     Ok(())
@@ -406,15 +454,33 @@ pub fn read_to_end(fd: BorrowedFd<'_>, into: &mut Vec<u8>, cap: usize) -> Result
 /// # Errors
 /// The kernel's.
 pub(crate) fn read_whole(fd: BorrowedFd<'_>, into: &mut Vec<u8>, cap: usize) -> Result<(), Errno> {
-    let mut chunk = [0_u8; 4096];
+    let (got, room) = read_some(fd, into)?;
+    if got < room { Ok(()) } else { read_to_end(fd, into, cap) }
+}
+
+/// Reads a regular file of `size` bytes, which may change: that many and no more to be had is all.
+fn read_regular(
+    fd: BorrowedFd<'_>,
+    into: &mut Vec<u8>,
+    size: usize,
+    cap: usize,
+) -> Result<(), Errno> {
+    into.reserve(size.min(cap) + 1);
+    let (got, room) = read_some(fd, into)?;
+    if got == 0 || (got == size && got < room) { Ok(()) } else { read_to_end(fd, into, cap) }
+}
+
+/// One read: how many bytes came, and for how many there was room. The buffer grows as what it
+/// holds does; what it does not need yet is not touched.
+fn read_some(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> Result<(usize, usize), Errno> {
+    if into.len() == into.capacity() {
+        into.reserve(into.len().clamp(CHUNK.0, CHUNK.1));
+    }
+    let room = into.capacity() - into.len();
     loop {
-        match rustix::io::read(fd, &mut chunk) {
-            Ok(n) => {
-                into.extend_from_slice(&chunk[..n]);
-                return if n < chunk.len() { Ok(()) } else { read_to_end(fd, into, cap) };
-            }
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(into)) {
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            read => return read.map(|got| (got, room)),
         }
     }
 }

@@ -72,8 +72,8 @@ impl Runtime for Docker {
 
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
         match hints {
-            Hints::Default => open_all(host, DATA_ROOTS.map(BString::from)),
-            Hints::Configured => open_all(host, configured(host)),
+            Hints::Default => of_admin(open_all(host, DATA_ROOTS.map(BString::from))),
+            Hints::Configured => of_admin(open_all(host, configured(host))),
             Hints::Running => open_all(host, running(host)),
             Hints::Mounts(mounts) => match host.mounts() {
                 Ok(table) => open_all(host, from_binds(table, mounts)),
@@ -164,9 +164,7 @@ impl Docker {
         test: impl Fn(&files::Config) -> bool,
     ) -> Result<Matches, ReadError> {
         let mut matches = Matches::default();
-        // A name with characters that JSON escapes can't be looked for in the bytes.
-        let plain = needle.iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b));
-        let finder = memmem::Finder::new(if plain { needle } else { b"" });
+        let sieve = Sieve::new(needle);
         for id in self.list(root)? {
             if host.out_of_time() {
                 let why = "not all containers were looked through in time";
@@ -175,8 +173,8 @@ impl Docker {
                 break;
             }
             let rel = files::container_file(&id, "config.v2.json");
-            let read = root.root.read(&rel, json::CAP).and_then(|bytes| {
-                if finder.find(&bytes).is_none() && is_plainly_of(&bytes, &id) {
+            let read = root.root.read_of_admin(&rel, json::CAP).and_then(|bytes| {
+                if sieve.excludes(&bytes, &id) {
                     return Ok(false);
                 }
                 let path = root.root.join(&rel);
@@ -199,14 +197,37 @@ impl Docker {
     }
 }
 
-/// Whether the bytes look like the whole configuration of this container, as Docker writes it. Only
-/// of such does the absence of a text prove anything without parsing it.
-fn is_plainly_of(bytes: &[u8], id: &[u8]) -> bool {
-    let own = [b"\"ID\":\"", id, b"\""].concat();
-    bytes.trim_ascii_end().ends_with(b"}")
-        && memmem::find(bytes, &own).is_some()
-        && memmem::find(bytes, b"\"Name\":\"/").is_some()
-        && std::str::from_utf8(bytes).is_ok()
+/// Looks through configurations for a text without parsing them.
+struct Sieve<'n> {
+    needle: memmem::Finder<'n>,
+    own_id: memmem::Finder<'static>,
+    own_name: memmem::Finder<'static>,
+}
+
+impl<'n> Sieve<'n> {
+    fn new(needle: &'n [u8]) -> Self {
+        // A name with characters that JSON escapes can't be looked for in the bytes.
+        let plain = needle.iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b));
+        Self {
+            needle: memmem::Finder::new(if plain { needle } else { b"" }),
+            own_id: memmem::Finder::new(b"\"ID\":\""),
+            own_name: memmem::Finder::new(b"\"Name\":\"/"),
+        }
+    }
+
+    /// Whether this is the whole configuration of the container, as Docker writes it, and does not
+    /// hold the text. Only of such does its absence prove anything without parsing it.
+    fn excludes(&self, bytes: &[u8], id: &[u8]) -> bool {
+        let is_own = |at: usize| {
+            let rest = bytes.get(at + 6..).and_then(|rest| rest.strip_prefix(id));
+            rest.is_some_and(|rest| rest.starts_with(b"\""))
+        };
+        self.needle.find(bytes).is_none()
+            && bytes.trim_ascii_end().ends_with(b"}")
+            && self.own_id.find_iter(bytes).any(is_own)
+            && self.own_name.find(bytes).is_some()
+            && std::str::from_utf8(bytes).is_ok()
+    }
 }
 
 fn not_its_own(path: BString) -> ReadError {
@@ -253,6 +274,13 @@ fn open_all(host: &Host, paths: impl IntoIterator<Item = BString>) -> FoundRoots
             Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
         }
     }
+    found
+}
+
+/// The same data roots, which were found where the administrator has them.
+fn of_admin(mut found: FoundRoots) -> FoundRoots {
+    let of_admin = |found: StateRoot| StateRoot { root: found.root.of_admin(), ..found };
+    found.roots = found.roots.into_iter().map(of_admin).collect();
     found
 }
 
