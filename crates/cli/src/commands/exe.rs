@@ -26,7 +26,14 @@ pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
     let printing = settings::printing(common);
     let host = settings::host(common, TIME)?;
     let mut index = Index::new(&host);
-    let answers: Vec<Answer> = targets.iter().map(|t| exe(&mut index, t, args.hash)).collect();
+    let mut answers: Vec<Answer> = Vec::with_capacity(targets.len());
+    for (at, target) in targets.iter().enumerate() {
+        // The file is only read for its hash once the look at the process is over.
+        if at + 1 == targets.len() && !args.hash {
+            host.part_from_worker();
+        }
+        answers.push(exe(&mut index, target, args.hash));
+    }
     with_stdout(|out| match printing.format {
         Format::Json => {
             write_json(out, &answer_document(&header(&index), &answers, &document_gaps(&index)))

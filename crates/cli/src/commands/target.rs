@@ -56,7 +56,13 @@ pub(crate) fn run(common: &Common, ask: &Ask) -> Result<u8> {
     let mut index = Index::new(&host);
     let columns = !common.columns.is_empty() || printing.format == Format::Csv;
     let detail = detail(ask, printing, &fields, columns);
-    let answers: Vec<Answer> = targets.iter().map(|t| answer(&mut index, t, detail)).collect();
+    let mut answers: Vec<Answer> = Vec::with_capacity(targets.len());
+    for (at, target) in targets.iter().enumerate() {
+        if at + 1 == targets.len() {
+            host.part_from_worker();
+        }
+        answers.push(answer(&mut index, target, detail));
+    }
     print(&index, &answers, ask, printing, columns.then_some(fields.as_slice()))?;
     if ask.in_container {
         for answer in answers.iter().filter(|a| a.exit() != 0 && !ask.quiet) {

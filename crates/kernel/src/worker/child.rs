@@ -47,6 +47,8 @@ struct Child<'c> {
     /// The directory of the process asked about last, and its start ticks: one process is asked
     /// about several times. It names the process, which may be gone, and never another.
     last: Option<(u32, OwnedFd, u64)>,
+    /// Whether nothing more will be asked.
+    parted: bool,
 }
 
 /// Answers requests until the socket closes.
@@ -62,8 +64,16 @@ pub(super) fn serve(
     // An abandoned worker should not outlive the command for longer than its read lasts.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let socket = socket.as_fd();
-    let mut child =
-        Child { socket, proc_path, buffer, filled: 0, page_size, held: None, last: None };
+    let mut child = Child {
+        socket,
+        proc_path,
+        buffer,
+        filled: 0,
+        page_size,
+        held: None,
+        last: None,
+        parted: false,
+    };
     while child.next(message).is_ok() {}
     // The kernel closes what is open.
     std::mem::forget(child);
@@ -86,6 +96,9 @@ impl Child<'_> {
             payload[..length].copy_from_slice(text);
             payload[length] = 0;
             self.answer(ask, &payload[..=length], sent.as_ref())?;
+            if self.parted {
+                return Err(Errno::PIPE);
+            }
             rest = more;
         }
         Ok(())
@@ -136,7 +149,10 @@ impl Child<'_> {
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),
             Op::Attribute => self.attribute(sent, payload),
-            Op::Release => self.release().map(|alive| value(u64::from(alive))),
+            Op::Release => {
+                self.parted = a == 1;
+                self.release().map(|alive| value(u64::from(alive)))
+            }
         })
     }
 

@@ -84,6 +84,13 @@ impl Host {
         self.worker().borrow_mut().call(request, fd, self.until(), take)
     }
 
+    /// Says that after the next look at a process nothing is left to do for the worker: it then ends
+    /// meanwhile, and the command need not wait for that. Should there be something after all,
+    /// another one is started.
+    pub fn part_from_worker(&self) {
+        self.worker().borrow_mut().parting = true;
+    }
+
     /// Opens a file by its handle on the file system that `dir` lies on.
     ///
     /// # Errors
@@ -302,6 +309,11 @@ impl Exam<'_> {
     /// way took the answer with it: then nothing speaks against it.
     #[must_use]
     pub fn finish(self) -> bool {
-        self.request(Op::Release, 0, 0, None, &mut |_| {}).map_or(true, |reply| reply.value == 1)
+        let last = u64::from(self.host.worker().borrow().parting);
+        let same = self.request(Op::Release, last, 0, None, &mut |_| {});
+        if last == 1 {
+            self.host.worker().borrow_mut().end();
+        }
+        same.map_or(true, |reply| reply.value == 1)
     }
 }

@@ -79,6 +79,10 @@ pub struct Worker {
     /// The running child: our end of its socket, and its PID.
     child: Option<(Link, u32)>,
     lost: u32,
+    /// PIDs of children that were told to end.
+    ending: Vec<u32>,
+    /// Whether the look at a process that comes next is the last use.
+    parting: bool,
     /// How long one read may take.
     patience: Duration,
 }
@@ -87,7 +91,7 @@ impl Worker {
     /// A worker for the procfs at `proc_path`, waiting `patience` for each read.
     #[must_use]
     pub fn new(proc_path: BString, patience: Duration) -> Self {
-        Self { proc_path, child: None, lost: 0, patience }
+        Self { proc_path, child: None, lost: 0, ending: Vec::new(), parting: false, patience }
     }
 
     /// Does the reads, in order; one result each. `deadline` bounds them together.
@@ -196,13 +200,21 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Has an idle child end: it does when its socket closes.
+    fn end(&mut self) {
+        self.ending.extend(self.child.take().map(|(_, pid)| pid));
+    }
+}
+
 impl Drop for Worker {
-    /// An idle child ends when its socket closes, and is reaped. A stuck one is not here any more.
+    /// Idle children are reaped. A stuck one is not here any more.
     fn drop(&mut self) {
-        let Some((link, pid)) = self.child.take() else { return };
-        drop(link);
-        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-        let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+        self.end();
+        for pid in &self.ending {
+            let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw);
+            let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+        }
     }
 }
 

@@ -50,7 +50,8 @@ pub(super) enum Op {
     Lookup = 9,
     /// The content of the file sent along, `b` bytes from `a`.
     Content = 10,
-    /// Close what is held. The value says whether `maps` still had something to tell.
+    /// Close what is held, and with `a` end. The value says whether `maps` still had something to
+    /// tell.
     Release = 11,
     /// The extended attribute named in the payload of the file sent along.
     Attribute = 12,
