@@ -29,6 +29,13 @@ struct Held {
     pagemap: OwnedFd,
 }
 
+impl Held {
+    fn open(dir: &OwnedFd) -> Result<Self, Errno> {
+        let open = |name| open_in(dir, name);
+        Ok(Self { maps: open(c"maps")?, auxv: open(c"auxv")?, pagemap: open(c"pagemap")? })
+    }
+}
+
 /// What an answer has besides its content.
 #[derive(Default)]
 struct Done {
@@ -156,11 +163,18 @@ impl Child<'_> {
         })
     }
 
-    /// The start ticks of the process that has the PID now, or of the one that is meant; its
-    /// directory is then the last one.
-    fn open_process(&mut self, (pid, meant): (u32, u64)) -> Result<u64, Errno> {
-        if self.last.as_ref().is_some_and(|(last, _, ticks)| (*last, *ticks) == (pid, meant)) {
-            return Ok(meant);
+    /// Opens something of the process that is meant, or has the PID now: its start ticks too.
+    fn of_process<T>(
+        &mut self,
+        (pid, meant): (u32, u64),
+        open: impl Fn(&OwnedFd) -> Result<T, Errno>,
+    ) -> Result<(T, u64), Errno> {
+        if let Some((last, dir, ticks)) = &self.last
+            && (*last, *ticks) == (pid, meant)
+            // Should that one have ended, its successor may have started in the same tick.
+            && let Ok(opened) = open(dir)
+        {
+            return Ok((opened, meant));
         }
         self.last = None;
         let flags = OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::PATH;
@@ -169,23 +183,17 @@ impl Child<'_> {
         let mut digits = [0_u8; 12];
         let name = c_decimal(b"", pid, &mut digits)?;
         let dir = rustix::fs::openat(&base, name, flags, Mode::empty())?;
-        let flags = OFlags::CLOEXEC | OFlags::RDONLY;
-        let stat = rustix::fs::openat(&dir, c"stat", flags, Mode::empty())?;
+        let stat = open_in(&dir, c"stat")?;
         let n = rustix::io::read(&stat, &mut self.buffer[..4096])?;
         let ticks = parse::stat::start_ticks(&self.buffer[..n]).ok_or(Errno::IO)?;
+        let opened = open(&dir)?;
         self.last = Some((pid, dir, ticks));
-        Ok(ticks)
-    }
-
-    fn open_last(&self, name: &CStr) -> Result<OwnedFd, Errno> {
-        let (_, dir, _) = self.last.as_ref().ok_or(Errno::BADF)?;
-        rustix::fs::openat(dir, name, OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
+        Ok((opened, ticks))
     }
 
     /// A file of a process, whole; the value is the start ticks of the process it is of.
     fn whole(&mut self, whose: (u32, u64), name: &CStr) -> Result<Result<Done, Errno>, Errno> {
-        let opened = self.open_process(whose).and_then(|ticks| Ok((self.open_last(name)?, ticks)));
-        let (fd, ticks) = match opened {
+        let (fd, ticks) = match self.of_process(whose, |dir| open_in(dir, name)) {
             Ok(opened) => opened,
             Err(errno) => return Ok(Err(errno)),
         };
@@ -227,7 +235,7 @@ impl Child<'_> {
 
     fn hold(&mut self, whose: (u32, u64)) -> Result<Result<Done, Errno>, Errno> {
         self.held = None;
-        let (held, ticks) = match self.open_memory(whose) {
+        let (held, ticks) = match self.of_process(whose, Held::open) {
             Ok(opened) => opened,
             Err(errno) => return Ok(Err(errno)),
         };
@@ -241,13 +249,6 @@ impl Child<'_> {
         let streamed = self.stream(whose.0, held.maps.as_fd(), MAPS)?;
         self.held = Some(held);
         Ok(streamed.map(|()| Done { value: ticks, fd: None }))
-    }
-
-    fn open_memory(&mut self, whose: (u32, u64)) -> Result<(Held, u64), Errno> {
-        let ticks = self.open_process(whose)?;
-        let open = |name| self.open_last(name);
-        let held = Held { maps: open(c"maps")?, auxv: open(c"auxv")?, pagemap: open(c"pagemap")? };
-        Ok((held, ticks))
     }
 
     fn release(&mut self) -> Result<bool, Errno> {
@@ -338,6 +339,10 @@ impl Child<'_> {
         }
         Ok(Ok(Done::default()))
     }
+}
+
+fn open_in(dir: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, name, OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
 }
 
 /// The magic link of a descriptor.
