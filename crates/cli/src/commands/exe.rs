@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use whose_core::answer::{Answer, Status, exe};
+use whose_core::answer::{Answer, Layers, Status, exe};
 use whose_core::index::Index;
 use whose_core::model::Verified;
 use whose_render::{answer_document, answer_line, write_json, write_line};
@@ -26,13 +26,17 @@ pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
     let printing = settings::printing(common);
     let host = settings::host(common, TIME)?;
     let mut index = Index::new(&host);
+    let layers = match printing.format {
+        Format::Json | Format::Ndjson => Layers::Whole,
+        Format::Table | Format::Csv => Layers::None,
+    };
     let mut answers: Vec<Answer> = Vec::with_capacity(targets.len());
     for (at, target) in targets.iter().enumerate() {
         // The file is only read for its hash once the look at the process is over.
         if at + 1 == targets.len() && !args.hash {
             host.part_from_worker();
         }
-        answers.push(exe(&mut index, target, args.hash));
+        answers.push(exe(&mut index, target, args.hash, layers));
     }
     with_stdout(|out| match printing.format {
         Format::Json => {

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use whose_core::answer::{Answer, Detail, Status, answer};
+use whose_core::answer::{Answer, Detail, Layers, Status, answer};
 use whose_core::index::Index;
 use whose_core::model::{Gap, Owner, OwnerKind, Row};
 use whose_fields::{Field, FieldId, Needs, Record};
@@ -102,17 +102,17 @@ fn insiders(answer: &Answer) -> impl Iterator<Item = &Owner> {
 fn detail(ask: &Ask, printing: Printing, fields: &[&'static Field], columns: bool) -> Detail {
     let owner = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
     if ask.in_container || ask.quiet {
-        return Detail { needs: owner, processes: false, served_by: false, binary: false };
+        return Detail { needs: owner, processes: false, served_by: false, binary: None };
     }
     match printing.format {
         Format::Json | Format::Ndjson => {
-            Detail { needs: WHOLE, processes: true, served_by: false, binary: true }
+            Detail { needs: WHOLE, processes: true, served_by: false, binary: Some(Layers::Whole) }
         }
         _ if columns => {
             let needs = fields.iter().fold(owner, |n, f| n.and(f.needs));
-            Detail { needs, processes: true, served_by: false, binary: false }
+            Detail { needs, processes: true, served_by: false, binary: None }
         }
-        _ => Detail { needs: CARD, processes: true, served_by: true, binary: true },
+        _ => Detail { needs: CARD, processes: true, served_by: true, binary: Some(Layers::Place) },
     }
 }
 

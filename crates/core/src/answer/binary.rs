@@ -4,7 +4,7 @@ use bstr::{BStr, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::{Class, Mode};
 
-use super::{Answer, Detail, Status};
+use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
 use crate::model::gap::what;
 use crate::model::{Fact, File, FileRole, Gap, Row};
@@ -22,8 +22,8 @@ const NEEDS: Needs = Needs::STAT
     .and(Needs::LIVENESS);
 
 /// The running binary of a target: of the process, or of a container's first one.
-pub fn exe(index: &mut Index<'_>, typed: &Typed, hash: bool) -> Answer {
-    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: false };
+pub fn exe(index: &mut Index<'_>, typed: &Typed, hash: bool, layers: Layers) -> Answer {
+    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: None };
     let mut answer = super::answer(index, typed, detail);
     if answer.process.is_none() && answer.exit() == 0 {
         let first = answer.row();
@@ -42,7 +42,7 @@ pub fn exe(index: &mut Index<'_>, typed: &Typed, hash: bool) -> Answer {
         answer.process = Some(first);
     }
     let Some(row) = answer.process.clone() else { return answer };
-    answer.binary = of(index, &row, hash);
+    answer.binary = of(index, &row, hash, layers);
     let pid = row.process.pid;
     match answer.binary.clone() {
         None => {
@@ -125,7 +125,7 @@ fn recorded(index: &Index<'_>, row: &Row, hash: bool) -> File {
 }
 
 /// The binary of a process; `None` where it runs none.
-pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool) -> Option<File> {
+pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool, layers: Layers) -> Option<File> {
     let host = index.host();
     let process = &row.process;
     if process.is_kernel() || process.is_dead() {
@@ -163,10 +163,10 @@ pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool) -> Option<File> {
     }
     drop(located.running);
     // The engine's own words for the layer: its store, its images, its place in the stack.
-    let owner = row.owner().filter(|o| o.kind.contains()).cloned();
+    let owner = row.owner().filter(|o| o.kind.contains() && layers != Layers::None).cloned();
     if let (Some(path), Some(owner)) = (file.host.known().cloned(), owner) {
         let path: &BStr = path.as_ref();
-        if let Ok(Some(layer)) = index.layer_of(path, Some(&owner)) {
+        if let Ok(Some(layer)) = index.layer_of(path, &owner, layers == Layers::Whole) {
             let seen = file.layer.take();
             let place = seen.map(|l| (l.index, l.of));
             let (at, of) = place.unwrap_or((layer.index, layer.of));

@@ -7,7 +7,7 @@ use bstr::{BStr, BString};
 use whose_fields::Needs;
 use whose_kernel::{Host, ReadError};
 
-use super::{Answer, Detail, PidsOptions, answer, pids};
+use super::{Answer, Detail, Layers, PidsOptions, answer, pids};
 use crate::index::Index;
 use crate::index::plan::Plan;
 use crate::model::gap::{Class, what};
@@ -27,7 +27,8 @@ pub struct Captured {
     pub gaps: Vec<Gap>,
 }
 
-const WHOLE: Detail = Detail { needs: Needs::ALL, processes: true, served_by: true, binary: true };
+const WHOLE: Detail =
+    Detail { needs: Needs::ALL, processes: true, served_by: true, binary: Some(Layers::Whole) };
 
 /// Looks at the targets, or without any at the whole host.
 ///

@@ -46,7 +46,7 @@ fn named(index: &mut Index<'_>, typed: &Typed) -> Result<Owner, Box<Answer>> {
         };
     }
     let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
-    let detail = Detail { needs, processes: false, served_by: false, binary: false };
+    let detail = Detail { needs, processes: false, served_by: false, binary: None };
     let mut answer = super::answer(index, typed, detail);
     let owner = answer.owner().filter(|o| o.kind.contains()).map(|o| Owner::clone(o));
     if answer.exit() == 0 && owner.is_none() {

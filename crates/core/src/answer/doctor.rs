@@ -11,7 +11,7 @@ use whose_kernel::scan::bpf::Wanted;
 use whose_kernel::scan::{self, ByProc};
 use whose_kernel::{Host, Mode, ReadError, parse};
 
-use super::{Detail, PidsOptions, answer, binary, pids};
+use super::{Detail, Layers, PidsOptions, answer, binary, pids};
 use crate::index::Index;
 use crate::index::engines::FoundEngine;
 use crate::index::plan::Plan;
@@ -91,8 +91,7 @@ pub struct Missing {
     pub count: usize,
 }
 
-const DETAIL: Detail =
-    Detail { needs: Needs::ALL, processes: true, served_by: true, binary: false };
+const DETAIL: Detail = Detail { needs: Needs::ALL, processes: true, served_by: true, binary: None };
 
 /// Reads what the other commands read.
 ///
@@ -318,18 +317,18 @@ impl Tally {
     }
 
     fn binary(&mut self, index: &mut Index<'_>, row: &Row) {
-        let Some(file) = binary::of(index, row, false) else { return };
+        let Some(file) = binary::of(index, row, false, Layers::Whole) else { return };
         match &file.host {
             Fact::Unread(_) => {
                 // Then the hash could not be had either.
-                self.gaps(&gaps_of(binary::of(index, row, true).as_ref()));
+                self.gaps(&gaps_of(binary::of(index, row, true, Layers::Whole).as_ref()));
             }
             Fact::Known(_) | Fact::Absent | Fact::Unasked => self.count(what::BINARY, 1, 1),
         }
     }
 
     fn hash(&mut self, index: &mut Index<'_>, row: &Row) {
-        let gaps = gaps_of(binary::of(index, row, true).as_ref());
+        let gaps = gaps_of(binary::of(index, row, true, Layers::Whole).as_ref());
         self.reading(what::HASH, usize::from(gaps.is_empty()), &gaps);
     }
 

@@ -225,8 +225,19 @@ pub struct Detail {
     pub processes: bool,
     /// Whether the process that serves the container, or the name of the one served, is wanted.
     pub served_by: bool,
-    /// Whether the file that a process runs is to be found and proven.
-    pub binary: bool,
+    /// Whether the file that a process runs is to be found and proven, and what of its layer.
+    pub binary: Option<Layers>,
+}
+
+/// What is told of the layer that holds a binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layers {
+    /// Nothing: the path is all.
+    None,
+    /// Its place among the process's own container's, and its images.
+    Place,
+    /// The containers that use it too: every container's files are read for that.
+    Whole,
 }
 
 /// Answers for one target.

@@ -37,7 +37,7 @@ pub fn pids(index: &mut Index<'_>, typed: &Typed, options: PidsOptions) -> Pids 
                 needs: Needs::STAT.and(Needs::STATUS),
                 processes: false,
                 served_by: false,
-                binary: false,
+                binary: None,
             };
             let answer = super::process::answer(index, typed, *pid, detail);
             let pids = answer.process.iter().map(|r| r.process.pid).collect();
@@ -49,7 +49,7 @@ pub fn pids(index: &mut Index<'_>, typed: &Typed, options: PidsOptions) -> Pids 
         },
         Target::Path(_) | Target::Layer(_) => {
             let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
-            let detail = super::Detail { needs, processes: false, served_by: false, binary: false };
+            let detail = super::Detail { needs, processes: false, served_by: false, binary: None };
             let mut answer = super::answer(index, typed, detail);
             if answer.status != Status::Found {
                 return Pids { pids: Vec::new(), answer };

@@ -58,8 +58,8 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
     }
     answer.membership = row.membership.clone();
     // In a saved tree no process runs: `exe` says so, a card is not asked. A capture tells.
-    if detail.binary && !index.host().is_loose() {
-        answer.binary = super::binary::of(index, &row, false);
+    if let Some(layers) = detail.binary.filter(|_| !index.host().is_loose()) {
+        answer.binary = super::binary::of(index, &row, false, layers);
     }
     answer.process = Some(row);
     answer

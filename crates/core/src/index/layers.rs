@@ -72,14 +72,20 @@ pub struct LayerInfo {
 
 impl Index<'_> {
     /// The layer that a host path lies in: proven to be a path of the host, without links. `owner`
-    /// is the container whose stack counts for the place among the lowers. `None` when it is in no
-    /// layer of an engine known here.
+    /// is the container whose stack counts for the place among the lowers. Without `users` it is the
+    /// only one looked at, if the layer is one of its own, and named as the layer's owner. `None`
+    /// when it is in no layer of an engine known here.
     ///
     /// # Errors
     /// When there is such a layer and it could not be read what it is; the answer is not complete.
-    pub fn layer_of(&mut self, path: &BStr, owner: Option<&Owner>) -> Result<Option<Layer>, Gap> {
+    pub fn layer_of(
+        &mut self,
+        path: &BStr,
+        owner: &Owner,
+        users: bool,
+    ) -> Result<Option<Layer>, Gap> {
         let Some(found) = self.layer_at(path)? else { return Ok(None) };
-        let info = self.layer_info(&found, owner.map(|o| BStr::new(&o.id)));
+        let info = self.layer(&found, Some(BStr::new(&owner.id)), users);
         info.gaps.into_iter().next().map_or(Ok(Some(info.layer)), Err)
     }
 
@@ -262,6 +268,10 @@ impl Index<'_> {
 
     /// What a layer is, and whose. With `container` its place is that in this container's stack.
     pub fn layer_info(&mut self, found: &Found, container: Option<&BStr>) -> LayerInfo {
+        self.layer(found, container, true)
+    }
+
+    fn layer(&mut self, found: &Found, container: Option<&BStr>, users: bool) -> LayerInfo {
         let Some((_, state)) = self.roots.get(found.root) else { return LayerInfo::default() };
         let root = &state.root;
         let files = root.join(&found.driver.files(found.name.as_ref()));
@@ -282,7 +292,7 @@ impl Index<'_> {
             }
         };
         let mut work = Work { found, state, db: &mut db, info };
-        work.run(container);
+        work.run(container, users);
         work.info
     }
 }
@@ -374,13 +384,15 @@ struct Work<'w> {
 }
 
 impl Work<'_> {
-    fn run(&mut self, container: Option<&BStr>) {
+    fn run(&mut self, container: Option<&BStr>, users: bool) {
         let (root, name) = (&self.state.root, BStr::new(&self.found.name));
         // The container's own layers are two small files away.
         let own = container.and_then(|of| match self.db.in_mount(root, of, name) {
             Ok(Some(entry)) => Some(entry),
             _ => self.db.in_stack(root, of, name).ok().flatten(),
         });
+        // Whose stack it is in uses it: the rest need not be known.
+        let only = container.filter(|_| own.is_some() && !users);
         let (entry, problems) = match own {
             Some(entry) => (Some(entry), Vec::new()),
             None => self.db.entry(root, name),
@@ -389,7 +401,7 @@ impl Work<'_> {
         match entry {
             Some(Entry::Upper(of)) => self.upper(of),
             Some(Entry::Init(of)) => self.init(of),
-            Some(Entry::Chain(chain)) => self.image(chain, container),
+            Some(Entry::Chain(chain)) => self.image(chain, container, only),
             Some(Entry::Removing) => {
                 self.info.layer.kind = Some(LayerKind::Removing);
                 self.seen("its removal has begun", self.db.shown(root));
@@ -462,7 +474,7 @@ impl Work<'_> {
         self.info.layer.owners = vec![of];
     }
 
-    fn image(&mut self, chain: BString, container: Option<&BStr>) {
+    fn image(&mut self, chain: BString, container: Option<&BStr>, only: Option<&BStr>) {
         let root = &self.state.root;
         self.seen(
             format!("the layer of chain sha256:{chain}"),
@@ -474,7 +486,10 @@ impl Work<'_> {
             Ok(of) => self.info.layer.diff_id = digest(&of.diff),
             Err(e) => self.gaps(vec![e]),
         }
-        let users = self.db.users(root, chain.as_ref());
+        let users = match only {
+            Some(container) => table::Read { list: vec![container.into()], problems: Vec::new() },
+            None => self.db.users(root, chain.as_ref()),
+        };
         self.gaps(users.problems);
         let images = self.db.images(root, chain.as_ref());
         self.gaps(images.problems);
