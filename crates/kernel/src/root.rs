@@ -268,8 +268,9 @@ impl Root {
         read.map(|(bytes, _)| bytes)
     }
 
-    /// As [`Root::read`], where root alone makes names ([`Root::of_admin`]): the file is opened at
-    /// once, in half the calls, since nobody else could have put a device in its place.
+    /// As [`Root::read`], of a file in a directory of the engine's own, where root alone makes names
+    /// if the root is such a one ([`Root::of_admin`]): it is opened at once, in half the calls, since
+    /// nobody else could have put a device in its place. What containers write is not read so.
     ///
     /// # Errors
     /// As [`Root::read`].

@@ -179,7 +179,7 @@ fn sized<T>(
     cap: usize,
     parse: fn(&[u8]) -> Result<T, String>,
 ) -> Result<T, ReadError> {
-    let bytes = root.read(rel, cap)?;
+    let bytes = root.read_of_admin(rel, cap)?;
     parse(&bytes).map_err(|why| ReadError::new(root.join(rel), Class::Malformed, why))
 }
 

@@ -12,7 +12,7 @@ pub const CAP: usize = 8 << 20;
 /// # Errors
 /// The read's, or `malformed` when it is not JSON of that shape or not UTF-8.
 pub fn read<T: DeserializeOwned>(root: &Root, rel: &[u8]) -> Result<T, ReadError> {
-    let bytes = root.read(rel, CAP)?;
+    let bytes = root.read_of_admin(rel, CAP)?;
     parse(&bytes).map_err(|why| ReadError::new(root.join(rel), Class::Malformed, why))
 }
 
