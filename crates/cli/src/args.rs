@@ -286,7 +286,8 @@ pub(crate) struct CaptureArgs {
 }
 
 /// Options before a subcommand that take a value.
-const TAKE_VALUES: [&str; 6] = ["--root", "--timeout", "--format", "-o", "--columns", "--color"];
+const TAKE_VALUES: [&str; 7] =
+    ["--root", "--timeout", "--format", "-o", "--columns", "--color", "--source"];
 
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
