@@ -3,6 +3,7 @@
 mod capture;
 mod doctor;
 mod exe;
+mod listing;
 mod ls;
 mod pids;
 mod ps;

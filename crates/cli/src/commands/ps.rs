@@ -6,15 +6,13 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use whose_core::answer::{Answer, list_each};
 use whose_core::index::Index;
-use whose_core::index::plan::{Filter, Plan, SortKey};
-use whose_core::target::{Target, Typed, container};
-use whose_fields::{Field, FieldId, Needs};
-use whose_kernel::Host;
+use whose_core::index::plan::Plan;
+use whose_core::target::Typed;
+use whose_fields::{Field, FieldId};
 use whose_render::{Header, Listing, ListingFormat};
 
-use super::{document_gaps, header};
+use super::{document_gaps, header, listing};
 use crate::args::{Common, Format, Ps};
-use crate::exit::{self, Usage, say, worst};
 use crate::output::try_with_stdout;
 use crate::settings::{self, Printing};
 
@@ -27,9 +25,6 @@ const USUAL: [FieldId; 7] = [
     FieldId::Owner,
     FieldId::Args,
 ];
-
-/// Seconds a list may take.
-const TIME: f64 = 30.0;
 
 impl Ps {
     /// What `whose` alone means.
@@ -55,51 +50,14 @@ impl Ps {
 pub(crate) fn run(common: &Common, args: &Ps) -> Result<u8> {
     let printing = settings::printing(common);
     let fields = settings::columns(&common.columns, &USUAL)?;
-    let mut targets = settings::targets(&args.targets)?;
-    targets.extend(args.container.iter().map(forced_container));
+    let targets = listing::targets(args)?;
     let sort = settings::sort_keys(&args.sort)?;
-    let host = settings::host(common, TIME)?;
+    let host = settings::host(common, listing::TIME)?;
     let fields = if args.quiet { vec![FieldId::Pid.field()] } else { fields };
-    let plan = plan(&host, args, &fields, sort, !targets.is_empty())?;
+    let plan = listing::plan(&host, args, &fields, sort, !targets.is_empty())?;
     let mut index = Index::new(&host);
     let (summary, problems) = print(&mut index, &targets, &plan, &fields, printing, args.quiet)?;
-    Ok(conclude(summary, &problems, printing.strict))
-}
-
-fn forced_container(word: &std::ffi::OsString) -> Typed {
-    use std::os::unix::ffi::OsStrExt;
-    let text = bstr::BStr::new(word.as_bytes());
-    Typed { text: text.into(), target: Target::Container(container::short(text)) }
-}
-
-fn plan(
-    host: &Host,
-    args: &Ps,
-    fields: &[&'static Field],
-    sort: Vec<SortKey>,
-    targeted: bool,
-) -> Result<Plan> {
-    let mut filters = Vec::new();
-    if !args.kernel && !targeted {
-        filters.push(Filter::NoKernelThreads);
-    }
-    if !args.user.is_empty() {
-        let uid = |name: &String| {
-            let number = name.parse().ok();
-            let uid = host.uid_of(name.as_bytes()).or(number);
-            uid.ok_or_else(|| Usage(format!("no user {name} in {}", host.shown(b"etc/passwd"))))
-        };
-        let uids: Result<Vec<u32>, Usage> = args.user.iter().map(uid).collect();
-        filters.push(Filter::Uids(uids?));
-    }
-    if args.host_only {
-        filters.push(Filter::HostOnly);
-    }
-    if args.containers_only {
-        filters.push(Filter::ContainersOnly);
-    }
-    let columns = fields.iter().map(|f| f.id).collect();
-    Ok(Plan { columns, sort, filters, also: Needs::STAT })
+    Ok(listing::conclude(summary, &problems, printing.strict))
 }
 
 /// Writes the rows as they come; what is missing in one line, and the answers of targets that lead
@@ -164,17 +122,4 @@ fn format(header: Header, printing: Printing, quiet: bool) -> ListingFormat {
         Format::Json => ListingFormat::Json(header),
         Format::Ndjson => ListingFormat::Ndjson(header),
     }
-}
-
-/// What is missing goes to stderr in one line; targets that lead nowhere get one each.
-fn conclude(summary: Option<String>, problems: &[Answer], strict: bool) -> u8 {
-    for message in problems.iter().filter_map(|p| p.message.as_ref()) {
-        say(message);
-    }
-    let mut codes: Vec<u8> = problems.iter().map(Answer::exit).collect();
-    if let Some(line) = summary {
-        say(&line);
-        codes.extend(strict.then_some(exit::PARTIAL));
-    }
-    worst(codes)
 }
