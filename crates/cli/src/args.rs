@@ -15,6 +15,7 @@ Examples:
   whose layer:be23faa629bf       a layer of an engine's store, by name or digest
   whose ls                       containers of every runtime and user
   whose ps web -o +image         a container's processes, with one more column
+  whose tree                     the same as a tree, below their owners
   perf top -p \"$(whose pids -d, web)\"
   whose --in-container 4761 && echo contained
   whose doctor                   what can't be read here, and what would fix it
@@ -46,6 +47,9 @@ pub(crate) enum Command {
     /// List processes with their owners.
     #[command(after_help = PS_EXAMPLES)]
     Ps(Ps),
+    /// Show processes as a tree, below their owners and their parents.
+    #[command(after_help = TREE_EXAMPLES)]
+    Tree(TreeArgs),
     /// List containers of every runtime and user.
     #[command(after_help = LS_EXAMPLES)]
     Ls(Ls),
@@ -70,6 +74,25 @@ Examples:
   whose ps -u www-data --sort -rss
   whose ps --containers-only -o pid,owner,image,comm
   whose ps --format csv -o pid,owner,rss > processes.csv";
+
+const TREE_EXAMPLES: &str = "\
+Examples:
+  whose tree                     every user process below its owner and its parent
+  whose tree web                 the processes of the container web
+  whose tree 4761                a process and all its descendants, whoever owns them
+  whose tree --containers-only --sort -rss
+  whose tree -o pid,cpu_time,comm web
+  whose tree -q 4761             only the PIDs, parents before children
+  whose tree --json              rows below each other in children
+
+The outermost owners stand at the edge: the host, units, sessions, containers. Below an owner come
+its processes, each below its parent if the owner is the same; then the owners nested in it. So the
+first process of a container stands right below it, and not below the engine's shim. With --sort,
+siblings are sorted, and an owner stands where the first of its processes would.
+
+In JSON and NDJSON an owner is a row too, without process; depth counts the rows above. JSON nests 50
+levels, and what is deeper stands beside the last one, with its depth and ppid. CSV has processes
+only, in the order of the tree, with the usual columns after depth and chain.";
 
 const LS_EXAMPLES: &str = "\
 Examples:
@@ -221,6 +244,17 @@ pub(crate) struct Ps {
     /// Accepted for ps's sake: every process is listed anyway.
     #[arg(short = 'e', short_alias = 'A', hide = true, action = clap::ArgAction::Count)]
     pub(crate) every: u8,
+}
+
+/// Options of tree.
+#[derive(Debug, Args)]
+pub(crate) struct TreeArgs {
+    /// Those of ps.
+    #[command(flatten)]
+    pub(crate) list: Ps,
+    /// Draw with ASCII only; the default where the locale is not UTF-8.
+    #[arg(long)]
+    pub(crate) ascii: bool,
 }
 
 /// Options of ls.
@@ -375,6 +409,11 @@ fn command() -> clap::Command {
     Typed::command()
         .mut_subcommand("ps", |ps| ps.after_long_help(help(PS_EXAMPLES)))
         .mut_subcommand("ls", |ls| ls.after_long_help(help(LS_EXAMPLES)))
+        .mut_subcommand("tree", |tree| {
+            let what =
+                "Only the processes of these containers, and these PIDs with their descendants";
+            tree.after_long_help(help(TREE_EXAMPLES)).mut_arg("targets", |arg| arg.help(what))
+        })
 }
 
 fn bare_command() -> clap::Command {

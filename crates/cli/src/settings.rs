@@ -65,6 +65,14 @@ pub(crate) fn printing(common: &Common) -> Printing {
     }
 }
 
+/// Whether the locale is one of UTF-8, as setlocale(3) decides about characters.
+pub(crate) fn is_utf8() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// Opens the host with the command's time: `usual` seconds unless told otherwise.
 ///
 /// # Errors

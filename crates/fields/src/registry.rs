@@ -126,6 +126,7 @@ fields! {
     Service "service" [] "SERVICE" Text None (STAT OWNER DESCRIPTION) "owner.compose.service" "compose service";
     PodUid "pod_uid" [] "POD UID" Text None (STAT OWNER) "owner.pod.uid" "pod's uid";
     Unit "unit" [] "UNIT" Text None (STAT OWNER) "process.unit" "innermost systemd unit of the chain";
+    Depth "depth" [] "DEPTH" Uint None (STAT) "depth" "tree: how many rows it stands below";
     Args "args" ["command", "cmd"] "COMMAND" Text None (STAT CMDLINE) "process.args" "arguments; the command name in brackets without";
 }
 

@@ -1,11 +1,13 @@
 //! JSON in the shapes of the output contract, schema `whose/1`.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::rc::Rc;
 
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 use whose_core::answer::Answer;
+use whose_core::index::scan::Listing;
 use whose_core::model::{
     Described, Description, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row,
 };
@@ -135,7 +137,7 @@ pub fn answer_line(answer: &Answer) -> Value {
 
 /// NDJSON's first line.
 #[must_use]
-pub(crate) fn listing_header(header: &Header, fields: &[&Field]) -> Value {
+pub fn listing_header(header: &Header, fields: &[&Field]) -> Value {
     let mut object = header.object();
     object.insert("columns".into(), columns(fields));
     Value::Object(object)
@@ -160,8 +162,23 @@ pub(crate) fn listing_row(fields: &[&Field], row: &Row) -> Value {
     Value::Object(object)
 }
 
-fn columns(fields: &[&Field]) -> Value {
+pub(crate) fn columns(fields: &[&Field]) -> Value {
     fields.iter().map(|f| f.name).collect()
+}
+
+/// The gaps of rows and of what they are the rows of, each once.
+pub(crate) fn gaps_of_rows(listing: &Listing) -> Value {
+    let mut seen = HashSet::new();
+    let all = listing.gaps.iter().chain(listing.rows.iter().flat_map(Row::gaps));
+    let gaps: Vec<Gap> = all.filter(|gap| seen.insert(*gap)).cloned().collect();
+    listing_gaps(&gaps, listing.undecided)
+}
+
+/// NDJSON's last line, when there are gaps.
+#[must_use]
+pub fn listing_trailer(listing: &Listing) -> Option<Value> {
+    let gaps = gaps_of_rows(listing);
+    gaps.as_array().is_some_and(|all| !all.is_empty()).then(|| json!({ "gaps": gaps }))
 }
 
 /// The gaps of a list, and how many rows a filter could not decide about.
@@ -176,7 +193,7 @@ pub(crate) fn listing_gaps(gaps: &[Gap], undecided: usize) -> Value {
     Value::Array(values)
 }
 
-fn process(row: &Row, fields: &[FieldId]) -> Value {
+pub(crate) fn process(row: &Row, fields: &[FieldId]) -> Value {
     let mut object = Map::new();
     for field in fields {
         let key = field.field().json.trim_start_matches("process.");
@@ -238,7 +255,11 @@ fn put_list(object: &mut Map<String, Value>, key: &str, cells: &[Cell<'_>]) {
     }
 }
 
-fn put_membership(object: &mut Map<String, Value>, membership: &Fact<Membership>, labels: bool) {
+pub(crate) fn put_membership(
+    object: &mut Map<String, Value>,
+    membership: &Fact<Membership>,
+    labels: bool,
+) {
     match membership {
         Fact::Known(m) => {
             let inner = m.owner().map_or(Value::Null, |o| owner(o, labels));

@@ -16,14 +16,18 @@ mod lists;
 mod style;
 mod table;
 pub mod text;
+mod tree;
 
 pub use capture::{capture_document, file_json, gap_json};
 pub use card::card;
 pub use containers::{container_line, containers_document, gaps_line};
 pub use csv::csv;
 pub use doctor::{doctor, doctor_document};
-pub use json::{Header, answer_document, answer_line, write_json, write_line};
+pub use json::{
+    Header, answer_document, answer_line, listing_header, listing_trailer, write_json, write_line,
+};
 pub use listing::{Listing, ListingFormat};
 pub use lists::{GapCounts, Shown, summary};
 pub use style::Style;
 pub use table::{Table, TableOptions, table};
+pub use tree::{Placed, TreeOptions, tree, tree_document, tree_line};

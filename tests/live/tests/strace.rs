@@ -31,6 +31,8 @@ fn a_live_host_is_only_read() {
         (&["ps"], 0),
         (&["ps", "--format", "csv"], 0),
         (&["ps", "-u", "0", "--host-only", "--sort", "pid"], 0),
+        (&["tree"], 0),
+        (&["tree", me], 0),
         (&["--json", "whose-no-such-container"], 1),
         (&["pids", "whose-no-such-container"], 1),
         (&["--no-such-option"], 2),
@@ -101,6 +103,8 @@ fn a_saved_tree_is_never_left() {
             (&["ps"], 0),
             (&["ps", "--json"], 0),
             (&["ps", "-c", "web"], 0),
+            (&["tree"], 0),
+            (&["tree", "4740", "web"], 0),
             (&["pids", "web"], 0),
             (&["pids", "gone"], 1),
             // The container whose state can't be read may be the one.

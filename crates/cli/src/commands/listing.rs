@@ -68,8 +68,8 @@ pub(super) fn plan(
 
 /// What is missing goes to stderr in one line; targets that lead nowhere get one each.
 pub(super) fn conclude(summary: Option<String>, problems: &[Answer], strict: bool) -> u8 {
-    for message in problems.iter().filter_map(|p| p.message.as_ref()) {
-        say(message);
+    for problem in problems {
+        super::target::complain(problem);
     }
     let mut codes: Vec<u8> = problems.iter().map(Answer::exit).collect();
     if let Some(line) = summary {

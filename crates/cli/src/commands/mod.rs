@@ -8,6 +8,7 @@ mod ls;
 mod pids;
 mod ps;
 mod target;
+mod tree;
 
 use anyhow::Result;
 use whose_core::index::Index;
@@ -24,6 +25,7 @@ use crate::args::{Command, Ps, Typed};
 pub(crate) fn run(typed: Typed) -> Result<u8> {
     match typed.command {
         Some(Command::Ps(args)) => ps::run(&typed.common, &args),
+        Some(Command::Tree(args)) => tree::run(&typed.common, &args),
         Some(Command::Ls(args)) => ls::run(&typed.common, &args),
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),

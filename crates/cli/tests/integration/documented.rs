@@ -75,6 +75,7 @@ fn the_readme_and_the_help() {
     for args in [
         &["--help"][..],
         &["ps", "--help"],
+        &["tree", "--help"],
         &["ls", "--help"],
         &["pids", "--help"],
         &["exe", "--help"],
@@ -95,9 +96,14 @@ fn the_readme_and_the_help() {
 
 #[test]
 fn help_fits_eighty_columns_and_names_every_exit_status() {
-    for args in
-        [&["--help"][..], &["ps", "--help"], &["ls", "--help"], &["pids", "--help"], &["-h"]]
-    {
+    for args in [
+        &["--help"][..],
+        &["ps", "--help"],
+        &["tree", "--help"],
+        &["ls", "--help"],
+        &["pids", "--help"],
+        &["-h"],
+    ] {
         let help = whose().env("COLUMNS", "80").args(args).run().expect_code(0).stdout_str();
         let widest = help.lines().map(|l| l.chars().count()).max().unwrap();
         assert!(widest <= 100, "{widest}: {help}");

@@ -20,4 +20,5 @@ mod ps;
 mod saved;
 mod states;
 mod support;
+mod tree;
 mod vectors;

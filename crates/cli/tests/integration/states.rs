@@ -134,6 +134,10 @@ fn what_fits_two_is_listed_and_not_chosen() {
     let card = ask(&host, &["abcdef12"]).expect_code(4);
     assert_eq!(card.stdout_str(), "");
     assert!(card.stderr_str().contains("twin-a") && card.stderr_str().contains("twin-b"));
+    for list in ["ps", "tree"] {
+        let run = ask(&host, &[list, "abcdef12"]).expect_code(4);
+        assert_eq!(run.stderr_str().matches("\nwhose:   container:").count(), 2, "{list}");
+    }
     // The same name twice: two engines.
     let other = DockerContainer::named("web").with_id(twin("3")).data_root("/srv/docker").exited(0);
     host.docker_container(&other);

@@ -55,8 +55,15 @@ pub fn list(
     }
     wanted.sort_unstable();
     wanted.dedup();
+    read_rows(index, &wanted, plan, &mut listing);
+    plan.order(&mut listing.rows);
+    Ok((listing, problems))
+}
+
+/// Reads the processes with these PIDs, and keeps those that the plan asks for.
+pub(super) fn read_rows(index: &mut Index<'_>, wanted: &[u32], plan: &Plan, listing: &mut Listing) {
     for pid in wanted {
-        match index.row(pid, plan.needs()) {
+        match index.row(*pid, plan.needs()) {
             Ok(Some(row)) => {
                 let stages = [Stage::Scan, Stage::Owner, Stage::Description];
                 let says: Vec<Says> = stages.iter().map(|s| plan.filter(*s, &row)).collect();
@@ -73,6 +80,4 @@ pub fn list(
             Err(e) => listing.gaps.push(Gap::from_read(what::PROCESS, &e)),
         }
     }
-    plan.order(&mut listing.rows);
-    Ok((listing, problems))
 }

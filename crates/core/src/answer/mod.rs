@@ -9,6 +9,7 @@ mod listing;
 mod path;
 mod pids;
 mod process;
+pub mod tree;
 
 use std::rc::Rc;
 
@@ -26,6 +27,7 @@ pub use doctor::doctor;
 pub use listing::{list, list_each};
 pub use path::Place;
 pub use pids::{Pids, PidsOptions, pids};
+pub use tree::tree;
 
 /// Whether a target was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
