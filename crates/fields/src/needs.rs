@@ -29,6 +29,8 @@ impl Needs {
     pub const LIVENESS: Self = Self(1 << 9);
     /// `exe` and `cwd` link texts.
     pub const LINKS: Self = Self(1 << 10);
+    /// The number of open descriptors.
+    pub const FDS: Self = Self(1 << 11);
     /// What the process is to its owner, and whom it serves.
     pub const ROLE: Self = Self(1 << 12);
     /// What membership rests on.

@@ -30,6 +30,8 @@ pub enum Unit {
     Bytes,
     /// Seconds.
     Seconds,
+    /// Hundredths of one CPU.
+    Percent,
 }
 
 /// One field.
@@ -89,13 +91,16 @@ fields! {
     Vsz "vsz" ["vsize"] "VSZ" Uint Bytes (STAT) "process.vsz" "address space";
     Threads "threads" ["nlwp", "thcount"] "NLWP" Uint None (STAT) "process.threads" "number of threads";
     CpuTime "cpu_time" ["time", "cputime", "cputimes"] "TIME" Float Seconds (STAT CPU) "process.cpu_time" "CPU time used, user and system";
+    Pcpu "pcpu" ["%cpu"] "%CPU" Float Percent (STAT CPU) "process.pcpu" "CPU time over time since the start, in percent of one CPU";
     Nice "nice" ["ni"] "NI" Int None (STAT) "process.nice" "nice value, -20 to 19";
+    Sid "sid" ["sess", "session"] "SID" Uint None (STAT) "process.sid" "process id of its session's leader";
     Tty "tty" ["tt", "tname"] "TTY" Text None (STAT) "process.tty" "controlling terminal";
     StartTicks "start_ticks" [] "START_TICKS" Uint None (STAT) "process.start_ticks" "start in clock ticks after boot";
     StartTime "start_time" ["lstart", "start"] "STARTED" Time None (STAT) "process.start_time" "start by the wall clock, to a tick";
     Elapsed "elapsed" ["etime", "etimes"] "ELAPSED" Uint Seconds (STAT) "process.elapsed" "time since the start";
     IoRead "io_read" ["rbytes"] "READ" Uint Bytes (IO) "process.io_read" "bytes read from storage";
     IoWrite "io_write" ["wbytes"] "WRITE" Uint Bytes (IO) "process.io_write" "bytes written to storage";
+    Fds "fds" ["nfd", "nfds", "fd_count"] "FDS" Uint None (STAT FDS) "process.fds" "number of open file descriptors";
     InsidePid "inside_pid" ["hpid", "nspid"] "INSIDE" Uint None (STATUS) "process.inside_pid" "process id in its own PID namespace";
     InsidePids "inside_pids" [] "INSIDE_PIDS" List None (STATUS) "process.inside_pids" "process id in each PID namespace, outermost first";
     InsideUid "inside_uid" [] "INSIDE_UID" Uint None (STATUS IDMAP) "process.inside_uid" "effective user id in its user namespace";
@@ -186,11 +191,18 @@ mod tests {
             assert_eq!(field.id as usize, at, "{}", field.name);
             for name in std::iter::once(&field.name).chain(field.aliases) {
                 assert!(seen.insert(*name), "{name} twice");
-                assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+                let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
+                assert!(name.trim_start_matches('%').bytes().all(plain), "{name}");
                 assert_eq!(find(name).map(|f| f.name), Some(field.name));
             }
             assert!(!field.doc.is_empty() && !field.needs.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_made_of_a_field_needs_what_it_needs() {
+        let needs = |name| find(name).unwrap().needs;
+        assert!(needs("pcpu").has(needs("cpu_time")) && needs("pcpu").has(needs("elapsed")));
     }
 
     #[test]

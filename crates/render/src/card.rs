@@ -286,8 +286,8 @@ fn standing(row: &Row) -> String {
             _ => letter.to_string(),
         });
     }
-    if let Some(seconds) = row.process.elapsed.known() {
-        parts.push(format!("up {}", text::ago(*seconds)));
+    if let Some(seconds) = row.process.elapsed() {
+        parts.push(format!("up {}", text::ago(seconds)));
     }
     parts.join(", ")
 }

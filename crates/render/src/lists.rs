@@ -57,6 +57,7 @@ impl Shown {
                 let whole = n.max(0.0) as u64;
                 text::duration(whole)
             }
+            Cell::Float(n) if field.unit == Unit::Percent => format!("{n:.1}"),
             Cell::Float(n) => n.to_string(),
             Cell::Bytes(bytes) => text::sanitise(bytes),
             Cell::Time(ms) => text::time(*ms),

@@ -30,6 +30,7 @@ fn a_live_host_is_only_read() {
         (&["-o", "pid,comm,owner", me], 0),
         (&["ps"], 0),
         (&["ps", "--format", "csv"], 0),
+        (&["ps", "-o", "pid,fds,pcpu,sid"], 0),
         (&["ps", "-u", "0", "--host-only", "--sort", "pid"], 0),
         (&["tree"], 0),
         (&["tree", me], 0),

@@ -72,7 +72,8 @@ fn sorting_by_any_column() {
 #[test]
 fn every_column_can_be_shown() {
     let host = host();
-    let all: Vec<&str> = whose_fields::FIELDS.iter().map(|f| f.name).collect();
+    let all: Vec<&str> =
+        whose_fields::FIELDS.iter().map(|f| f.name).filter(|name| *name != "fds").collect();
     for format in ["table", "json", "ndjson", "csv"] {
         let run = ask(&host, &["ps", "-o", &all.join(","), "--format", format, "web", "900"])
             .expect_code(0);
@@ -87,6 +88,18 @@ fn every_column_can_be_shown() {
         one.expect_code(0).stdout_str().split_whitespace().collect::<Vec<_>>(),
         ["workload", "app:1", "S", "shop", "4761", "7"]
     );
+    // How many descriptors were open is in no file.
+    let run = ask(&host, &["ps", "--json", "-o", "fds,pcpu,sid", "4770"]).expect_code(0);
+    let told = run.json();
+    assert!(told["rows"][0]["process"]["fds"].is_null(), "{told:#}");
+    assert_eq!(
+        (&told["gaps"][0]["what"], told["gaps"].as_array().unwrap().len()),
+        (&"open descriptors".into(), 1)
+    );
+    assert_eq!(told["rows"][0]["process"]["sid"], 4770);
+    host.process(7000).times(150_000, 30_000).start_ticks(400_000).write();
+    let rows = ask(&host, &["ps", "7000", "-o", "%CPU,time", "--no-headers"]).expect_code(0);
+    assert_eq!(rows.stdout_str().split_whitespace().collect::<Vec<_>>(), ["30.0", "30:00"]);
     let typo = ask(&host, &["ps", "-o", "ownr"]).expect_code(2);
     assert!(typo.stderr_str().contains("did you mean owner?"));
 }

@@ -287,6 +287,7 @@ impl Tally {
         self.fact(what::ARGS, &p.args);
         self.fact(what::WCHAN, &p.wchan);
         self.fact(what::IO, &p.io);
+        self.fact(what::FDS, &p.fds);
         self.fact(what::NAMESPACES, &p.pidns);
         self.fact(what::IDMAP, &p.inside_uid);
         self.fact(what::LINKS, &p.exe);

@@ -57,18 +57,18 @@ fn times(host: &Host, process: &mut Process) {
     let Some(stat) = process.stat.known() else {
         if let Fact::Unread(gap) = &process.stat {
             process.start_time = Fact::Unread(gap.clone());
-            process.elapsed = Fact::Unread(gap.clone());
+            process.age = Fact::Unread(gap.clone());
         }
         return;
     };
-    let (ticks, hz) = (stat.start_ticks, process.hz.max(1));
+    let ticks = stat.start_ticks;
     let boot_gap = |e: &ReadError| Gap::from_read(what::BOOT, e);
     process.start_time = match host.start_time(ticks) {
         Ok(ms) => Fact::Known(ms),
         Err(e) => Fact::Unread(boot_gap(&e)),
     };
-    process.elapsed = match host.uptime_ticks() {
-        Ok(now) => Fact::Known(now.saturating_sub(ticks) / hz),
+    process.age = match host.uptime_ticks() {
+        Ok(now) => Fact::Known(now.saturating_sub(ticks)),
         Err(e) => Fact::Unread(boot_gap(&e)),
     };
 }
@@ -82,7 +82,7 @@ pub(super) fn load_rest(host: &Host, entry: &Entry<'_>, p: &mut Process, needs: 
         let io = told.filter(|_| !p.is_dead()).and_then(|t| t.io);
         p.io = io.map_or(Fact::Unasked, Fact::Known);
     }
-    let others = [Needs::WCHAN, Needs::PIDNS, Needs::LINKS, Needs::IDMAP];
+    let others = [Needs::WCHAN, Needs::PIDNS, Needs::LINKS, Needs::IDMAP, Needs::FDS];
     if !others.iter().any(|other| needs.has(*other)) {
         return true;
     }
@@ -114,6 +114,9 @@ pub(super) fn load_rest(host: &Host, entry: &Entry<'_>, p: &mut Process, needs: 
     if needs.has(Needs::LINKS) {
         p.exe = soft(what::LINKS, of_dir().and_then(|d| d.link_text("exe")));
         p.cwd = soft(what::LINKS, of_dir().and_then(|d| d.link_text("cwd")));
+    }
+    if needs.has(Needs::FDS) && !p.is_dead() {
+        p.fds = soft(what::FDS, of_dir().and_then(ProcDir::descriptor_count));
     }
     if needs.has(Needs::IDMAP) {
         p.inside_uid = match (of_dir().and_then(ProcDir::uid_map), p.uid()) {

@@ -22,6 +22,7 @@ const BESIDE_STAT: Needs = Needs::STATUS
     .and(Needs::PIDNS)
     .and(Needs::IDMAP)
     .and(Needs::LINKS)
+    .and(Needs::FDS)
     .and(Needs::ROLE)
     .and(Needs::EVIDENCE);
 

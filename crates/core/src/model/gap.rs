@@ -114,6 +114,8 @@ pub mod what {
         WCHAN = "wait channel",
         /// `io`.
         IO = "I/O counters",
+        /// The number of open descriptors.
+        FDS = "open descriptors",
         /// Namespace links.
         NAMESPACES = "namespaces",
         /// `uid_map`.

@@ -62,6 +62,8 @@ pub struct Process {
     pub wchan: Fact<BString>,
     /// Storage I/O.
     pub io: Fact<Io>,
+    /// Number of open descriptors.
+    pub fds: Fact<u64>,
     /// PID namespace inode.
     pub pidns: Fact<u64>,
     /// Effective uid inside its user namespace.
@@ -74,9 +76,9 @@ pub struct Process {
     pub user: Option<BString>,
     /// Start, milliseconds since 1970.
     pub start_time: Fact<i64>,
-    /// Seconds since the start.
-    pub elapsed: Fact<u64>,
-    /// Ticks a second of [`Stat`]'s times.
+    /// Ticks since the start.
+    pub age: Fact<u64>,
+    /// Ticks a second of [`Stat`]'s times and of the age.
     pub hz: u64,
     /// What it is to its owner.
     pub role: Fact<Role>,
@@ -109,6 +111,12 @@ impl Process {
     #[must_use]
     pub fn uid(&self) -> Option<u32> {
         self.status.known().map(|s| s.euid)
+    }
+
+    /// Seconds since the start, if known.
+    #[must_use]
+    pub fn elapsed(&self) -> Option<u64> {
+        self.age.known().map(|ticks| ticks / self.hz.max(1))
     }
 
     /// Whether it has exited.

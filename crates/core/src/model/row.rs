@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use bstr::{BString, ByteSlice};
 use whose_fields::{Cell, FieldId, Pair, Record};
+use whose_kernel::parse::stat::Stat;
 
 use super::{Evidence, Fact, Gap, Owner, OwnerKind, Process};
 
@@ -54,7 +55,8 @@ impl Row {
             p.inside_uid.gap(),
             p.exe.gap(),
             p.start_time.gap(),
-            p.elapsed.gap(),
+            p.age.gap(),
+            p.fds.gap(),
             p.cwd.gap(),
         ];
         facts.into_iter().flatten().chain(Self::gaps_of(&self.membership))
@@ -102,7 +104,10 @@ impl Row {
             FieldId::StartTicks => p.stat.cell(|s| number(s.start_ticks)),
             FieldId::CpuTime => p.stat.cell(|s| seconds(s.utime.saturating_add(s.stime))),
             FieldId::StartTime => p.start_time.cell(|t| Cell::Time(*t)),
-            FieldId::Elapsed => p.elapsed.cell(|s| number(*s)),
+            FieldId::Elapsed => p.age.cell(|ticks| number(ticks / p.hz.max(1))),
+            FieldId::Pcpu => p.stat.cell(|s| p.age.cell(|age| percent(s, *age))),
+            FieldId::Sid => p.stat.cell(|s| number(s.session.into())),
+            FieldId::Fds => p.fds.cell(|n| number(*n)),
             FieldId::Uid => p.status.cell(|s| number(s.euid.into())),
             FieldId::User => p.status.cell(|s| match &p.user {
                 Some(name) => Cell::text(name),
@@ -194,6 +199,13 @@ impl Row {
     }
 }
 
+/// CPU time in percent of a process's age, to a tenth. Of one that has no age yet there is none.
+fn percent(stat: &Stat, age: u64) -> Cell<'static> {
+    #[allow(clippy::cast_precision_loss, reason = "ticks stay far below 2^52")]
+    let share = |used: u64| (used as f64 * 1000.0 / age as f64).round() / 10.0;
+    if age == 0 { Cell::Absent } else { Cell::Float(share(stat.utime.saturating_add(stat.stime))) }
+}
+
 /// The terminal's usual name from its device number (console_ioctl and pts(4) majors), as ps has
 /// it: `pts/0`, `tty1`, `ttyS0`, else `MAJOR:MINOR`.
 fn tty(device: i32) -> Cell<'static> {
@@ -221,7 +233,9 @@ mod tests {
 
     use whose_fields::{Cell, FIELDS, FieldId, Record};
 
-    use super::{Fact, Membership, Owner, Row, tty};
+    use whose_kernel::parse::stat;
+
+    use super::{Fact, Membership, Owner, Row, percent, tty};
 
     #[test]
     fn nothing_asked_is_absent_everywhere() {
@@ -238,6 +252,15 @@ mod tests {
         let row = Row { membership, ..Row::default() };
         assert_eq!(row.get(FieldId::Owner), Cell::text("-"));
         assert_eq!(row.get(FieldId::Id), Cell::Absent);
+    }
+
+    #[test]
+    fn a_share_of_a_cpu_is_of_the_whole_life() {
+        let line = b"7 (x) S 1 1 1 0 -1 0 0 0 0 0 30 3 0 0 20 0 1 0 5 1 1 1";
+        let stat = stat::parse(line).unwrap();
+        assert_eq!(percent(&stat, 100), Cell::Float(33.0));
+        assert_eq!(percent(&stat, 990), Cell::Float(3.3));
+        assert_eq!(percent(&stat, 0), Cell::Absent);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use bstr::BString;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::capture::Recorder;
 use crate::error::{Class, ReadError};
@@ -142,6 +143,11 @@ impl Host {
         }
         answers
     }
+}
+
+fn size_of(dir: impl AsFd, name: &str) -> Result<u64, Errno> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::empty())?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(0))
 }
 
 impl<'h> ProcDir<'h> {
@@ -388,6 +394,26 @@ impl<'h> ProcDir<'h> {
         Ok(numbers)
     }
 
+    /// How many descriptors it has open. From kernel 6.2 the size of the directory tells (`fd_count` of
+    /// fs/proc/fd.c), to anyone who may look at the process; before, ptrace read access is needed to
+    /// count them. A kernel thread has none, and a zombie none any more.
+    ///
+    /// # Errors
+    /// As [`ProcDir::stat`]; `unsupported` in a saved tree.
+    pub fn descriptor_count(&self) -> Result<u64, ReadError> {
+        self.host.before_read(self.pid, "fd");
+        if let Dir::Live(dir) = &self.dir {
+            let size = size_of(dir, "fd").map_err(|e| ReadError::from_errno(self.path("fd"), e))?;
+            // None may mean that there are none, or that this kernel does not say: of this process it
+            // would, which has some.
+            let has_told = || size_of(self.host.proc_dir(), "self/fd").is_ok_and(|own| own > 0);
+            if size > 0 || has_told() {
+                return Ok(size);
+            }
+        }
+        self.descriptors().map(|numbers| numbers.len() as u64)
+    }
+
     /// The FUSE connection that a descriptor serves, as its fdinfo says (about kernel 6.16): the
     /// minor number of the file system's device.
     #[must_use]
@@ -412,5 +438,32 @@ impl<'h> ProcDir<'h> {
             return Ok(());
         }
         Err(ReadError::new(self.path("stat"), Class::Gone, "another process has the PID now"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use crate::{Host, Options};
+
+    #[test]
+    fn descriptors_are_counted_as_they_are_listed() {
+        let host = Host::open(Options::default()).unwrap();
+        let mut sleep = Command::new("sleep");
+        let mut child = sleep.arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let dir = host.process(child.id()).unwrap();
+        // What was to be closed is closed once it has become sleep.
+        let settled = (0..1000).find(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            dir.stat().is_ok_and(|s| s.comm == "sleep")
+        });
+        let (count, listed) = (dir.descriptor_count(), dir.descriptors());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(settled.is_some() && count.as_ref().is_ok_and(|n| *n >= 3), "{count:?}");
+        assert_eq!(count, listed.map(|l| l.len() as u64));
+        assert!(dir.descriptor_count().is_err());
     }
 }
