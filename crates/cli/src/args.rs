@@ -101,11 +101,15 @@ Examples:
   whose ls -q                    full ids, one a line
   whose ls web 4761              a container by name, and the one that a process is in
   whose ls -o +user,+pid,+project --sort -processes
+  whose ls -o +rss,cpu_time,io_write,fds --sort -rss
   whose ls -a --json
 
 alice@web is a container of alice's own engine, outer/inner one inside another. Build steps and other
-jobs are no containers: whose ps shows their processes. Columns of a process are those of the
-container's first one.";
+jobs are no containers: whose ps shows their processes.
+
+rss, threads, cpu_time, pcpu, io_read, io_write and fds are those of all the container's processes
+together, nested containers' included; ? when that of one of them could not be read. Other columns
+of a process are those of the container's first one.";
 
 const PIDS_EXAMPLES: &str = "\
 Examples:
@@ -162,7 +166,7 @@ pub(crate) struct Common {
     /// The same as --format json.
     #[arg(long, global = true, conflicts_with = "format")]
     pub(crate) json: bool,
-    /// Columns, separated by commas; +COLUMN adds to the usual ones.
+    /// Columns, separated by commas; a list that begins with + adds to the usual ones.
     #[arg(short = 'o', long = "columns", value_name = "COLUMNS", global = true)]
     pub(crate) columns: Vec<String>,
     /// No header line.

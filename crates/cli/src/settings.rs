@@ -140,7 +140,10 @@ pub(crate) fn targets(words: &[OsString]) -> Result<Vec<Target>> {
 pub(crate) fn columns(typed: &[String], usual: &[FieldId]) -> Result<Vec<&'static Field>> {
     let words: Vec<&str> =
         typed.iter().flat_map(|t| t.split([',', ' '])).filter(|w| !w.is_empty()).collect();
-    let adds = words.iter().all(|w| w.starts_with('+'));
+    // As lsblk has it, a plus is about the whole list that it begins.
+    let mut lists =
+        typed.iter().map(|list| list.trim_matches([',', ' '])).filter(|l| !l.is_empty());
+    let adds = lists.all(|list| list.starts_with('+'));
     let mut fields: Vec<&Field> =
         if adds { usual.iter().map(|f| f.field()).collect() } else { Vec::new() };
     for word in words {
@@ -196,8 +199,12 @@ mod tests {
     #[test]
     fn plus_adds_before_the_command() {
         assert_eq!(names(&[]), ["pid", "args"]);
+        assert_eq!(names(&[" ", "+image", ""]), ["pid", "image", "args"]);
         assert_eq!(names(&["+image"]), ["pid", "image", "args"]);
+        assert_eq!(names(&["+image,rss", "+comm"]), ["pid", "image", "rss", "comm", "args"]);
         assert_eq!(names(&["comm,pid", "comm"]), ["comm", "pid"]);
+        assert_eq!(names(&["comm,+pid"]), ["comm", "pid"]);
+        assert_eq!(names(&["comm", "+pid"]), ["comm", "pid"]);
         assert!(columns(&["nope".to_owned()], &[]).is_err());
     }
 }

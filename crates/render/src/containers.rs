@@ -2,21 +2,28 @@
 
 use serde_json::{Map, Value, json};
 use whose_core::model::{Fact, Gap, Listed};
+use whose_fields::{FieldId, Record};
 
-use crate::json::{Header, gap, owner};
+use crate::json::{Header, gap, owner, put_cell};
 
-/// The document of `whose ls --json`.
+/// The document of `whose ls --json`; `totals` are those that were asked for.
 #[must_use]
-pub fn containers_document(header: &Header, rows: &[Listed], gaps: &[Gap]) -> Value {
+pub fn containers_document(
+    header: &Header,
+    rows: &[Listed],
+    totals: &[FieldId],
+    gaps: &[Gap],
+) -> Value {
     let mut object = header.object();
-    object.insert("containers".into(), rows.iter().map(container_line).collect());
+    let containers = rows.iter().map(|listed| container_line(listed, totals));
+    object.insert("containers".into(), containers.collect());
     object.insert("gaps".into(), gaps.iter().map(gap).collect());
     Value::Object(object)
 }
 
-/// One container: an OWNER with its processes and all its levels, outermost first.
+/// One container: an OWNER with its processes, totals, and all its levels, outermost first.
 #[must_use]
-pub fn container_line(listed: &Listed) -> Value {
+pub fn container_line(listed: &Listed, totals: &[FieldId]) -> Value {
     let chain = match &listed.row.membership {
         Fact::Known(membership) => membership.chain.as_slice(),
         _ => &[],
@@ -26,6 +33,9 @@ pub fn container_line(listed: &Listed) -> Value {
     };
     object.insert("processes".into(), listed.pids.len().into());
     object.insert("pids".into(), listed.pids.iter().copied().collect());
+    for field in totals {
+        put_cell(&mut object, field.field().name, &listed.get(*field));
+    }
     object.insert("chain".into(), chain.iter().map(|o| owner(o, false)).collect());
     Value::Object(object)
 }

@@ -203,7 +203,7 @@ pub(crate) fn process(row: &Row, fields: &[FieldId]) -> Value {
 }
 
 /// Absent keys are left out, unread ones are null.
-fn put_cell(object: &mut Map<String, Value>, key: &str, cell: &Cell<'_>) {
+pub(crate) fn put_cell(object: &mut Map<String, Value>, key: &str, cell: &Cell<'_>) {
     match cell {
         Cell::Absent => {}
         Cell::Bytes(bytes) => put_bytes(object, key, bytes),

@@ -87,6 +87,7 @@ fn hosts(view: View) {
     let mut cases = Cases::of(format!("ls-{}", view.name()));
     cases.case("every fact of every container", || every_fact(&docker));
     cases.case("what runs", || what_runs(&docker));
+    cases.case("totals", || totals(&docker));
     cases.case("restarting", || restarting(&docker));
     cases.case("plain forms", || plain_forms(&docker));
     cases.case("build step", || build_step(&docker));
@@ -125,6 +126,56 @@ fn what_runs(docker: &Docker) {
         facts.same(&id, find(&document, &id).is_some(), running.contains(&id));
     }
     facts.finish(8);
+}
+
+/// What is summed up, against what /proc tells of each process. All of them sleep.
+fn totals(docker: &Docker) {
+    let columns = ["ls", "--json", "-o", "rss,threads,cpu_time,io_read,io_write,fds,pcpu"];
+    let document = whose().args(columns).run().expect_code(0).json();
+    let mut facts = Facts::about("totals");
+    for id in docker.running() {
+        let Some(container) = find(&document, &id) else { panic!("{id} is not listed") };
+        let pids = living(docker.top_pids(&id));
+        let sum = |of: &dyn Fn(u32) -> Option<u64>| pids.iter().map(|pid| of(*pid)).sum();
+        let line = |pid: u32, file: &str, key: &str| -> Option<u64> {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
+            let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let rss: Option<u64> = sum(&|pid| line(pid, "status", "VmRSS"));
+        facts.same("rss", container["rss"].as_u64(), rss.map(|kb| kb * 1024));
+        facts.same(
+            "threads",
+            container["threads"].as_u64(),
+            sum(&|pid| line(pid, "status", "Threads")),
+        );
+        for (key, counter) in [("io_read", "read_bytes"), ("io_write", "write_bytes")] {
+            facts.same(key, container[key].as_u64(), sum(&|pid| line(pid, "io", counter)));
+        }
+        let open =
+            |pid: u32| Some(std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64);
+        facts.same("fds", container["fds"].as_u64(), sum(&open));
+        let ticks: Option<u64> = sum(&|pid| {
+            let fields = procfs::stat_fields(pid)?;
+            Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
+        });
+        let hundredths = ticks.and_then(|t| u32::try_from(t).ok()).map(f64::from);
+        let told = container["cpu_time"].as_f64().map(|seconds| (seconds * 100.0).round());
+        facts.same("cpu_time", told, hundredths);
+        facts.holds("pcpu", container["pcpu"].is_number(), &container["pcpu"]);
+    }
+    let largest = whose().args(["ls", "-q", "--sort", "-rss"]).run().expect_code(0).stdout_str();
+    let rss = |id: &str| find(&document, id).and_then(|c| c["rss"].as_u64());
+    let sorted: Vec<Option<u64>> = largest.lines().map(rss).collect();
+    facts.holds("sorted", sorted.windows(2).all(|w| w[0] >= w[1]), &sorted);
+    facts.finish(40);
+    let run = whose().as_user(65534, 65534).args(columns).run().expect_code(0);
+    let document = run.json();
+    let web = docker.inspect(&unique("web"))["Id"].as_str().unwrap().to_owned();
+    let container = find(&document, &web).unwrap_or_else(|| panic!("{}", run.story()));
+    assert!(container["io_read"].is_null() && container["rss"].is_u64(), "{container:#}");
+    let gaps = document["gaps"].as_array().unwrap();
+    assert!(gaps.iter().any(|g| g["what"] == "I/O counters"), "{gaps:#?}");
 }
 
 /// Between two runs it has no process, and docker still lists it.

@@ -5,7 +5,7 @@ use whose_core::answer::{Answer, containers};
 use whose_core::index::Index;
 use whose_core::index::containers::Containers;
 use whose_core::index::plan::sort_records;
-use whose_core::model::Gap;
+use whose_core::model::{Gap, TOTALS};
 use whose_fields::{Field, FieldId, Needs, Record};
 use whose_render::text::sanitise;
 use whose_render::{
@@ -45,7 +45,11 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
     let host = settings::host_with(common, TIME, progress.probe())?;
     let mut index = Index::new(&host);
     let json = matches!(printing.format, Format::Json | Format::Ndjson);
-    let shown = fields.iter().filter(|_| !json && !args.quiet).map(|f| f.needs);
+    let totals: Vec<FieldId> =
+        fields.iter().map(|f| f.id).filter(|id| TOTALS.contains(id)).collect();
+    // JSON has all of the owner, and of its processes the totals.
+    let is_shown = |f: &&&Field| !args.quiet && (!json || totals.contains(&f.id));
+    let shown = fields.iter().filter(is_shown).map(|f| f.needs);
     let needs = sort.iter().map(|k| k.field.field().needs).chain(shown);
     let needs = needs.fold(Needs::NONE, Needs::and);
     let listed = containers(&mut index, &targets, args.all, needs);
@@ -56,13 +60,14 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
         Format::Json | Format::Ndjson => document_gaps(&index),
         Format::Table | Format::Csv => index.host_gaps(),
     });
-    print(&index, &fields, &listing, printing, args.quiet)?;
+    print(&index, &fields, &totals, &listing, printing, args.quiet)?;
     Ok(conclude(&listing.gaps, &problems, printing.strict))
 }
 
 fn print(
     index: &Index<'_>,
     fields: &[&'static Field],
+    totals: &[FieldId],
     listing: &Containers,
     printing: Printing,
     quiet: bool,
@@ -80,11 +85,12 @@ fn print(
         Format::Table => table(out, fields, &records(), printing.table),
         Format::Csv => csv(out, fields, &records(), printing.table.no_headers),
         Format::Json => {
-            write_json(out, &containers_document(&header(index), &listing.rows, &listing.gaps))
+            let (rows, gaps) = (&listing.rows, &listing.gaps);
+            write_json(out, &containers_document(&header(index), rows, totals, gaps))
         }
         Format::Ndjson => {
             write_line(out, &header(index).line())?;
-            listing.rows.iter().try_for_each(|r| write_line(out, &container_line(r)))?;
+            listing.rows.iter().try_for_each(|r| write_line(out, &container_line(r, totals)))?;
             gaps_line(&listing.gaps).map_or(Ok(()), |gaps| write_line(out, &gaps))
         }
     })

@@ -55,6 +55,51 @@ fn what_runs_with_the_usual_columns() {
 }
 
 #[test]
+fn totals_are_of_all_processes() {
+    let host = host();
+    let web = DockerContainer::named("web");
+    let outer = DockerContainer::named("outer").running(6000);
+    host.docker_container(&outer);
+    let inner = format!("/docker/{}/docker/{}", outer.id(), fake_id("inner"));
+    let one = |pid: u32, pages: u64, threads: u32, read: u64| {
+        let one = host.process(pid).rss_pages(pages).threads(threads).io_bytes(read, 0);
+        one.times(u64::from(pid), 50).ppid(1)
+    };
+    one(4761, 100, 2, 4096).in_docker(web.id()).write();
+    one(4770, 23, 3, 512).in_docker(web.id()).write();
+    one(4799, 0, 1, 99).in_docker(web.id()).state('Z').write();
+    one(6000, 10, 1, 8192).in_docker(outer.id()).write();
+    one(6001, 1, 1, 1).in_docker(outer.id()).in_cgroup(&inner).only(&WITHOUT_ROOT).write();
+    let columns = "chain,processes,rss,threads,cpu_time,io_read,pid";
+    let run = ask(&host, &["ls", "--raw", "--no-headers", "-o", columns, "--sort", "-rss"]);
+    let text = run.expect_code(0).stdout_str();
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][..3], ["db", "1", "1228800"]);
+    assert_eq!(lines[1], ["web", "2", "503808", "5", "96.31", "4608", "4761"]);
+    // What could not be read of one process is not known of them all.
+    assert_eq!(lines[2], ["outer", "2", "45056", "2", "121.01", "?", "6000"]);
+    let run = ask(&host, &["ls", "--json", "-o", "+rss,io_read,fds,pid"]).expect_code(0);
+    let document = run.json();
+    let (web, outer) = (named(&document, "web"), named(&document, "outer"));
+    assert_eq!((&web["rss"], &web["io_read"]), (&503_808.into(), &4608.into()));
+    assert_eq!((&outer["rss"], &outer["io_read"]), (&45_056.into(), &Value::Null));
+    for absent in ["pid", "threads", "cpu_time"] {
+        assert!(web.get(absent).is_none(), "{absent}");
+    }
+    assert!(web["fds"].is_null());
+    let gaps = document["gaps"].as_array().unwrap();
+    let of = |what: &str| gaps.iter().filter(|g| g["what"] == what).count();
+    assert_eq!((of("I/O counters"), of("open descriptors")), (1, 5), "{gaps:#?}");
+    // A container without processes has none of it.
+    host.docker_container(&DockerContainer::named("gone").exited(0));
+    let run = ask(&host, &["ls", "gone", "-o", "rss,cpu_time", "--no-headers"]).expect_code(0);
+    assert_eq!(run.stdout_str().split_whitespace().collect::<Vec<_>>(), ["-", "-"]);
+    // What was not asked for leaves no gap.
+    let said = ask(&host, &["ls", "-o", "+rss"]).expect_code(0).stderr_str();
+    assert!(!said.contains("I/O") && !said.contains("descriptors"), "{said}");
+}
+
+#[test]
 fn every_format_tells_the_same() {
     let host = host();
     let document = json(&host, &[]);

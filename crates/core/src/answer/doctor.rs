@@ -110,7 +110,9 @@ pub fn doctor(index: &mut Index<'_>) -> Result<Report, ReadError> {
             }
         }
     }
-    let containers = index.containers(true, Needs::ALL)?;
+    // What would be summed up was read of each process above.
+    let needs = Needs::ALL.without(Needs::IO).without(Needs::FDS);
+    let containers = index.containers(true, needs)?;
     tally.gaps(&containers.gaps);
     for listed in containers.rows.iter().take(MOST) {
         let Some(owner) = listed.owner() else { continue };

@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bstr::{BStr, BString};
-use whose_fields::Needs;
+use whose_fields::{FieldId, Needs};
 use whose_kernel::{Class, Host, ReadError};
 
 use super::Index;
 use super::describe::Members;
+use super::facts::soft;
 use super::plan::{Filter, Plan};
 use super::users::manager_of;
 use crate::model::gap::what;
 use crate::model::{
     ContainerState, Described, Description, Engine, Fact, Gap, Listed, Membership, Owner,
-    OwnerKind, Row,
+    OwnerKind, Row, TOTALS,
 };
 use crate::runtime::{StateRoot, by_engine};
 
@@ -39,6 +40,9 @@ struct Gathered<'h> {
     gaps: Vec<Gap>,
     /// Of every process it is known whose it is.
     saw_all: bool,
+    /// What is summed up, and what has to be read for it.
+    totals: Vec<FieldId>,
+    needs: Needs,
 }
 
 /// A container that a state knows: its root's owner, and the container its engine is in.
@@ -52,14 +56,19 @@ struct Known {
 
 impl Index<'_> {
     /// Lists containers and machines; with `all` also those without a process, and sandboxes and
-    /// applications. Build steps and other jobs are none. `needs` are those of the columns: facts
-    /// of a process are read of each container's first one.
+    /// applications. Build steps and other jobs are none. `needs` are those of the columns: what can be
+    /// summed up is read of every process in a container, other facts of each container's first one.
     ///
     /// # Errors
     /// When /proc itself can't be read.
     pub fn containers(&mut self, all: bool, needs: Needs) -> Result<Containers, ReadError> {
         let also = Needs::STAT.and(Needs::OWNER).and(Needs::DESCRIPTION).and(Needs::LIVENESS);
         let filters = vec![Filter::NoKernelThreads];
+        let totals: Vec<FieldId> =
+            TOTALS.into_iter().filter(|f| needs.has(f.field().needs)).collect();
+        let summed = totals.iter().fold(Needs::NONE, |n, f| n.and(f.field().needs));
+        // What the scan does not need for itself is read of those in containers only.
+        let also = also.and(summed.without(DEAR));
         let listing = self.scan(&Plan { filters, also, ..Plan::default() })?;
         let mut gathered = Gathered {
             host: self.host,
@@ -67,18 +76,22 @@ impl Index<'_> {
             at: HashMap::new(),
             gaps: listing.gaps,
             saw_all: false,
+            totals,
+            needs: summed,
         };
         // Whose a zombie was changes nothing: it is in no list.
-        let living = || listing.rows.iter().filter(|r| !r.process.is_dead());
-        gathered.gaps.extend(living().flat_map(Row::gaps).cloned());
+        let living = listing.rows.into_iter().filter(|r| !r.process.is_dead());
+        let (mut inside, outside): (Vec<Row>, Vec<Row>) = living.partition(is_inside);
+        self.read_dear(&mut inside, summed);
+        gathered.gaps.extend(inside.iter().chain(&outside).flat_map(Row::gaps).cloned());
         let unseen = |g: &Gap| g.what == what::MEMBERSHIP || g.what == what::PROCESS;
         gathered.saw_all = !self.host.is_partial() && !gathered.gaps.iter().any(unseen);
-        for row in living() {
+        for row in &inside {
             gathered.add_process(row);
         }
         self.add_known(&mut gathered);
         gathered.rows.retain(|listed| is_shown(listed, all));
-        self.complete(&mut gathered.rows, needs.without(also));
+        self.complete(&mut gathered.rows, needs.without(also).without(DEAR));
         let mut gaps: Vec<Gap> = Vec::new();
         for gap in gathered.gaps {
             if !gaps.contains(&gap) {
@@ -110,7 +123,9 @@ impl Index<'_> {
                 }
             };
             // It may have been started since the scan.
-            if let Some(row) = pid.and_then(|pid| self.started_meanwhile(pid, &owner.id)) {
+            if let Some(mut row) = pid.and_then(|pid| self.started_meanwhile(pid, &owner.id)) {
+                self.read_dear(std::slice::from_mut(&mut row), gathered.needs);
+                gathered.gaps.extend(row.gaps().cloned());
                 gathered.add_process(&row);
                 continue;
             }
@@ -156,6 +171,20 @@ impl Index<'_> {
         known
     }
 
+    /// Reads what is dear and summed up. A process that is gone by now adds nothing.
+    fn read_dear(&self, rows: &mut [Row], needs: Needs) {
+        if needs.has(Needs::FDS) {
+            for p in rows.iter_mut().map(|row| &mut row.process) {
+                let count = self.host.process(p.pid).and_then(|dir| {
+                    let count = dir.descriptor_count()?;
+                    dir.still(p.start_ticks()).map(|()| count)
+                });
+                p.fds = soft(what::FDS, count);
+            }
+        }
+        self.read_slow(rows, needs);
+    }
+
     /// Reads what the columns ask for of each container's first process.
     fn complete(&mut self, rows: &mut [Listed], needs: Needs) {
         if needs.is_empty() {
@@ -171,6 +200,13 @@ impl Index<'_> {
             }
         }
     }
+}
+
+/// What costs another read a process.
+const DEAR: Needs = Needs::IO.and(Needs::FDS);
+
+fn is_inside(row: &Row) -> bool {
+    row.membership.known().is_some_and(|m| m.chain.iter().any(|o| o.kind.contains()))
 }
 
 /// Lists one root; true when the time ran out.
@@ -225,12 +261,13 @@ impl Gathered<'_> {
     /// Counts a process for every container it is in.
     fn add_process(&mut self, row: &Row) {
         let Some(membership) = row.membership.known() else { return };
+        let totals = self.totals.clone();
         for (at, owner) in membership.chain.iter().enumerate() {
             if !owner.kind.contains() {
                 continue;
             }
             let listed = self.add(membership.chain[..=at].to_vec());
-            listed.pids.push(row.process.pid);
+            listed.add(row, &totals);
             let first = &mut listed.row.process;
             let init = owner.init_pid.known();
             let older = row.process.start_ticks() < first.start_ticks();
@@ -251,7 +288,7 @@ impl Gathered<'_> {
         let at = *self.at.entry(key).or_insert_with(|| {
             let membership = Fact::Known(Membership { chain, evidence: Vec::new() });
             let row = Row { membership, ..Row::default() };
-            self.rows.push(Listed { row, pids: Vec::new() });
+            self.rows.push(Listed { row, ..Listed::default() });
             self.rows.len() - 1
         });
         &mut self.rows[at]

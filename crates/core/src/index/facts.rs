@@ -137,7 +137,7 @@ fn is_hidden(host: &Host, p: &Process) -> bool {
 }
 
 /// What zombies and kernel threads do not have is absent, not unread.
-fn soft<T>(what: &'static str, read: Result<T, ReadError>) -> Fact<T> {
+pub(super) fn soft<T>(what: &'static str, read: Result<T, ReadError>) -> Fact<T> {
     match read {
         Ok(value) => Fact::Known(value),
         Err(e) => absent_or_gap(what, &e),
@@ -158,13 +158,13 @@ impl super::Index<'_> {
     /// Files whose reading can block, of all rows in batches. A process that is gone by now keeps its
     /// row: what was read of it is true.
     pub(super) fn read_slow(&self, rows: &mut [Row], needs: Needs) {
+        let saved = self.host().is_loose();
         if needs.has(Needs::CMDLINE) {
             for p in rows.iter_mut().map(|r| &mut r.process) {
                 if p.is_kernel() || p.is_dead() {
                     p.args = Fact::Known(Vec::new()); // they have none
                 }
             }
-            let saved = self.host().is_loose();
             let asked = |p: &Process| p.args.known().is_none();
             self.each_slow(rows, Slow::Cmdline, &asked, &mut |p, answer| {
                 p.args = match answer {
@@ -180,7 +180,11 @@ impl super::Index<'_> {
             self.each_slow(rows, Slow::Io, &asked, &mut |p, answer| {
                 let path = host.shown(format!("proc/{}/io", p.pid).as_bytes());
                 let io = answer.and_then(|b| parse::io::parse(&b).map_err(|m| m.at(path)));
-                p.io = soft(what::IO, io);
+                p.io = match io {
+                    // As above: every process has this file too.
+                    Err(e) if saved => Fact::Unread(Gap::from_read(what::IO, &e)),
+                    io => soft(what::IO, io),
+                };
             });
         }
     }

@@ -13,7 +13,7 @@ pub use evidence::{Evidence, Source};
 pub use fact::Fact;
 pub use file::{CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Verified};
 pub use gap::Gap;
-pub use listed::Listed;
+pub use listed::{Listed, TOTALS};
 pub use owner::{Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind, Pod};
 pub use process::{Process, Role};
 pub use row::{Membership, Row};
