@@ -1,7 +1,7 @@
 //! All containers of the host: those whose processes the kernel shows, and those that only an
 //! engine's state knows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bstr::{BStr, BString};
@@ -92,12 +92,9 @@ impl Index<'_> {
         self.add_known(&mut gathered);
         gathered.rows.retain(|listed| is_shown(listed, all));
         self.complete(&mut gathered.rows, needs.without(also).without(DEAR));
-        let mut gaps: Vec<Gap> = Vec::new();
-        for gap in gathered.gaps {
-            if !gaps.contains(&gap) {
-                gaps.push(gap);
-            }
-        }
+        let mut seen = HashSet::new();
+        let mut gaps = gathered.gaps;
+        gaps.retain(|gap| seen.insert(gap.clone()));
         let mut rows = gathered.rows;
         rows.sort_by_cached_key(|r| (r.label(), r.owner().map(|o| o.id.clone())));
         Ok(Containers { rows, gaps })

@@ -5,19 +5,23 @@ use std::rc::Rc;
 
 use super::layout::Layout;
 use super::tree::Tree;
-use super::walk::{Members, Paths, walk};
+use super::walk::{Members, Paths, walk, walk_below_root};
 use crate::host::Host;
 use crate::parse::cgroup::Line;
 
 /// `PF_EXITING` of the kernel's include/linux/sched.h.
 const EXITING: u64 = 0x4;
 
+/// One of the ways to walk a hierarchy.
+type Way = fn(&Host, (&Tree, bool), &mut Paths, &mut usize) -> Option<Members>;
+
 /// What `/proc/PID/cgroup` says of all processes, found by reading `cgroup.procs` of every cgroup.
 ///
 /// It answers for a process that was there before and after, and was met once in each hierarchy. A v1
 /// hierarchy is walked before and after cgroup v2's: whoever was in the same cgroup of it both times
-/// was so in between too, when he was met in the v2 tree. Hence the answer was true at one moment,
-/// unless the process left a v1 cgroup and returned during the walk.
+/// was so in between too, when he was met in the v2 tree. The second time nobody is looked for in the
+/// root cgroup: who was there and is met nowhere else has stayed. Hence the answer was true at one
+/// moment, unless the process was moved twice in a v1 hierarchy during the walk.
 #[derive(Debug)]
 pub struct Memberships {
     /// The tick at which the walk began.
@@ -51,22 +55,22 @@ impl Memberships {
         }
         let trees: Vec<(&Tree, bool)> = layout.trees().collect();
         let mut paths: Vec<Paths> = trees.iter().map(|_| Paths::default()).collect();
-        let mut walk_all = |v2: bool| -> Option<Vec<Option<Members>>> {
+        let mut walk_all = |v2: bool, walk: Way| -> Option<Vec<Option<Members>>> {
             let each = trees.iter().zip(&mut paths).map(|(tree, paths)| match tree.1 == v2 {
                 true => walk(host, *tree, paths, &mut left).map(Some),
                 false => Some(None),
             });
             each.collect()
         };
-        let before = walk_all(false)?;
-        let v2 = walk_all(true)?;
-        let after = walk_all(false)?;
-        let steady = before.into_iter().zip(after).zip(v2).map(|((before, after), v2)| {
-            match (before, after, v2) {
-                (Some(before), Some(after), _) => both(before, &after),
-                (_, _, Some(v2)) => v2,
-                _ => Members::new(),
-            }
+        let before = walk_all(false, walk)?;
+        let v2 = walk_all(true, walk)?;
+        let after = walk_all(false, walk_below_root)?;
+        let roots = paths.iter().map(Paths::root);
+        let all = before.into_iter().zip(after).zip(v2).zip(roots);
+        let steady = all.map(|(((before, after), v2), root)| match (before, after, v2) {
+            (Some(before), Some(after), _) => both(before, &after, root),
+            (_, _, Some(v2)) => v2,
+            _ => Members::new(),
         });
         let members = join(layout, &steady.collect::<Vec<_>>(), &paths);
         let memberships = Self { since, members };
@@ -110,12 +114,14 @@ fn worthwhile(processes: usize, v1: usize) -> usize {
     processes / 10 * 4_usize.saturating_sub(v1)
 }
 
-/// Those that were in the same place both times.
-fn both(mut before: Members, after: &Members) -> Members {
-    let mut after = after.iter().peekable();
-    before.retain(|one| {
-        while after.next_if(|other| other.0 < one.0).is_some() {}
-        after.peek().is_some_and(|other| *other == one)
+/// Those that were in the same place both times: in that alone of those below the root, or in none of
+/// them.
+fn both(mut before: Members, after: &Members, root: Option<u32>) -> Members {
+    let mut after = after.as_slice();
+    before.retain(|(pid, path)| {
+        after = &after[after.partition_point(|(other, _)| other < pid)..];
+        let met = &after[..after.partition_point(|(other, _)| other == pid)];
+        if Some(*path) == root { met.is_empty() } else { met == [(*pid, *path)] }
     });
     before
 }
@@ -161,9 +167,9 @@ mod tests {
 
     #[test]
     fn only_who_stayed_is_told() {
-        let before = vec![(1, 5), (2, 5), (3, 6), (5, 1), (9, 2)];
-        let after = vec![(2, 5), (3, 5), (4, 6), (5, 1)];
-        assert_eq!(both(before, &after), [(2, 5), (5, 1)]);
-        assert_eq!(both(vec![(1, 1)], &Vec::new()), []);
+        let before = vec![(1, 5), (2, 5), (3, 6), (5, 1), (6, 2), (7, 0), (8, 0), (9, 0)];
+        let after = vec![(2, 5), (3, 5), (4, 6), (5, 1), (6, 2), (6, 3), (8, 5), (9, 1), (9, 2)];
+        assert_eq!(both(before, &after, Some(0)), [(2, 5), (5, 1), (7, 0)]);
+        assert_eq!(both(vec![(1, 1)], &Vec::new(), Some(0)), []);
     }
 }

@@ -27,6 +27,11 @@ impl Paths {
         self.all.get(number as usize).map(Vec::as_slice)
     }
 
+    /// The number of the root cgroup's path, if that was met.
+    pub(super) fn root(&self) -> Option<u32> {
+        self.numbers.get(ROOT).copied()
+    }
+
     fn number(&mut self, path: Vec<u8>) -> Option<u32> {
         if let Some(number) = self.numbers.get(&path) {
             return Some(*number);
@@ -37,6 +42,9 @@ impl Paths {
         Some(number)
     }
 }
+
+/// The root cgroup's path.
+const ROOT: &[u8] = b"/";
 
 /// Who was met where: a PID and the number of a path, in ascending order of the PIDs. Each was met
 /// once.
@@ -60,20 +68,21 @@ struct Place {
 /// a process may be apart, and whoever is met in one place be in that as well.
 pub(super) fn walk(
     host: &Host,
-    (tree, is_v2): (&Tree, bool),
+    tree: (&Tree, bool),
     paths: &mut Paths,
     left: &mut usize,
 ) -> Option<Members> {
-    let (places, members, buffer) = (Vec::new(), Vec::new(), Vec::new());
-    let mut walk = Walk { host, tree, is_v2, paths, places, members, buffer };
-    let mut open = vec![walk.enter(tree.top(), b"", b"/".to_vec(), 0)?];
-    while let Some(place) = open.pop() {
-        if host.out_of_time() {
-            return None;
-        }
-        walk.below(place, &mut open, left)?;
-    }
-    Some(walk.told())
+    Walk::all(host, tree, paths, left, true).map(Walk::told)
+}
+
+/// Walks a hierarchy but for who is in the root cgroup: everyone who was met, as often as he was.
+pub(super) fn walk_below_root(
+    host: &Host,
+    tree: (&Tree, bool),
+    paths: &mut Paths,
+    left: &mut usize,
+) -> Option<Members> {
+    Walk::all(host, tree, paths, left, false).map(Walk::met)
 }
 
 struct Walk<'w> {
@@ -87,7 +96,32 @@ struct Walk<'w> {
     buffer: Vec<u8>,
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
+    fn all(
+        host: &'w Host,
+        (tree, is_v2): (&'w Tree, bool),
+        paths: &'w mut Paths,
+        left: &mut usize,
+        with_root: bool,
+    ) -> Option<Self> {
+        let (places, members, buffer) = (Vec::new(), Vec::new(), Vec::new());
+        let mut walk = Walk { host, tree, is_v2, paths, places, members, buffer };
+        let mut open = vec![if with_root {
+            walk.enter(tree.top(), b"", ROOT.to_vec(), 0)?
+        } else {
+            let path = walk.paths.number(ROOT.to_vec())?;
+            walk.places.push(Place { path, above: 0, is_read: false, is_doubtful: false });
+            0
+        }];
+        while let Some(place) = open.pop() {
+            if host.out_of_time() {
+                return None;
+            }
+            walk.below(place, &mut open, left)?;
+        }
+        Some(walk)
+    }
+
     /// Goes through the children of a cgroup. Those that may have children themselves are added to
     /// `open`.
     ///
@@ -174,6 +208,12 @@ impl Walk<'_> {
         }
         self.places[at].is_doubtful = true;
         Some(())
+    }
+
+    /// Everyone, as often as he was met, in ascending order of the PIDs.
+    fn met(mut self) -> Members {
+        self.members.sort_unstable();
+        self.members.iter().map(|(pid, at)| (*pid, self.places[*at].path)).collect()
     }
 
     /// Those that were met once, in a place without doubt.
