@@ -186,8 +186,14 @@ impl<'h> Index<'h> {
 
     fn by_pid(&mut self, pid: u32, run: &mut Run<'_, '_, '_>) -> ControlFlow<()> {
         let host = self.host;
-        match host.process(pid) {
-            Ok(dir) => self.by_entry(&Entry::opened(host, dir), run),
+        // A directory that only `stat` is read of is not worth to be opened.
+        let entry = if run.needs.without(BESIDE_STAT).without(Needs::OWNER) == run.needs {
+            host.stat_of(pid).map(|stat| Entry::listed(host, stat))
+        } else {
+            host.process(pid).map(|dir| Entry::opened(host, dir))
+        };
+        match entry {
+            Ok(entry) => self.by_entry(&entry, run),
             Err(e) => {
                 run.note(e);
                 ControlFlow::Continue(())
