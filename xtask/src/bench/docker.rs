@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use whose_testkit::docker::{Docker, IMAGE, View};
 
 use super::meter::Line;
+use crate::rig::{Hierarchies, mounted};
 
 /// The word by which this program is the one that holds it.
 pub(super) const HOLD: &str = "--hold-docker";
@@ -38,9 +39,29 @@ impl Drop for DataRoot {
     }
 }
 
+/// Cgroups above its containers' that dockerd makes and leaves: those that were not there before are
+/// removed when this is dropped, if nobody has made others below them.
+struct Parents(Vec<PathBuf>);
+
+impl Parents {
+    fn absent() -> Result<Self> {
+        let parents = mounted(Hierarchies::All)?.into_iter().map(|top| top.join("docker"));
+        Ok(Self(parents.filter(|parent| !parent.exists()).collect()))
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        for parent in &self.0 {
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
+}
+
 fn serve(data_root: &Path) -> Result<()> {
     let whole = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let view = if whole { View::V2 } else { View::Hybrid };
+    let _parents = Parents::absent()?;
     let docker = Docker::options(view).data_root(data_root).start().map_err(anyhow::Error::msg)?;
     docker.image();
     let mut pids = Vec::new();

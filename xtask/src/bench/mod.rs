@@ -57,23 +57,31 @@ impl Options {
         let mut hosts: Vec<Host> = Vec::new();
         let mut add = |size: (usize, usize), hierarchies, jobs: &[&'static str]| {
             let (processes, containers) = size;
-            let jobs = jobs.iter().copied().filter(|job| self.wants(job)).collect();
+            let jobs: Vec<&str> = jobs.iter().copied().filter(|job| self.wants(job)).collect();
             let is_same = |h: &&mut Host| {
-                (h.processes, h.containers, h.hierarchies) == (size.0, size.1, hierarchies)
+                let lists = h.jobs.contains(&LISTS) || jobs.contains(&LISTS);
+                let size = (size.0, size.1, hierarchies, false);
+                (h.processes, h.containers, h.hierarchies, lists) == size
             };
             match hosts.iter_mut().find(is_same) {
                 Some(host) => host.jobs = jobs,
                 None => hosts.push(Host { processes, containers, hierarchies, jobs }),
             }
         };
+        // First and apart: dockerd makes cgroups in every hierarchy, which the rig does not have.
+        for processes in &self.processes {
+            let full = (*processes, (processes / 20).max(1));
+            add(full, Hierarchies::V2, &[LISTS]);
+            // What /proc tells of a process is longer there.
+            add(full, Hierarchies::All, &[LISTS]);
+        }
         add(SMALL, Hierarchies::V2, &[GROWTH]);
         for processes in &self.processes {
             let full = (*processes, (processes / 20).max(1));
             // More processes, and no more containers.
             add((*processes, SMALL.1), Hierarchies::V2, &[GROWTH]);
-            add(full, Hierarchies::V2, &JOBS);
-            // What /proc tells of a process is longer there.
-            add(full, Hierarchies::All, &[LISTS]);
+            let others = JOBS.into_iter().filter(|job| *job != LISTS);
+            add(full, Hierarchies::V2, &others.collect::<Vec<_>>());
         }
         hosts.retain(|host| !host.jobs.is_empty());
         hosts
@@ -197,11 +205,10 @@ mod tests {
                 .map(|h| (h.processes, h.containers, h.hierarchies, h.jobs.len()))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(hosts("--processes 100"), [(100, 5, V2, 5), (100, 5, All, 1)]);
-        assert_eq!(
-            hosts("--processes 1000"),
-            [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 5), (1000, 50, All, 1)]
-        );
+        let lists = |n, c| [(n, c, V2, 1), (n, c, All, 1)];
+        assert_eq!(hosts("--processes 100"), [&lists(100, 5)[..], &[(100, 5, V2, 4)]].concat());
+        let others = [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 4)];
+        assert_eq!(hosts("--processes 1000"), [&lists(1000, 50)[..], &others].concat());
         assert_eq!(hosts("--processes 1000 --only ps"), [(1000, 50, V2, 1), (1000, 50, All, 1)]);
         assert_eq!(hosts("--processes 10 --only exe --only pids"), [(10, 1, V2, 2)]);
     }

@@ -1,5 +1,6 @@
 //! The cgroups of a rig, in the hierarchies that are mounted.
 
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use super::spec::Hierarchies;
 
 /// The mount points of these hierarchies, one each.
-pub(super) fn mounted(which: Hierarchies) -> Result<Vec<PathBuf>> {
+pub(crate) fn mounted(which: Hierarchies) -> Result<Vec<PathBuf>> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").context("reading mountinfo")?;
     let found = of_mountinfo(&text, which);
     let kind = if which == Hierarchies::V2 { "cgroup v2" } else { "cgroup" };
@@ -76,7 +77,16 @@ impl Cgroups {
     /// Makes them all.
     pub(super) fn make(&self) -> Result<()> {
         for dir in self.parents.iter().chain(&self.own) {
-            match std::fs::create_dir(dir) {
+            let mut made = std::fs::create_dir(dir);
+            if made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+                && let Some(parent) = dir.parent()
+            {
+                // Whose common one it was has taken it away since.
+                drop(std::fs::create_dir(parent));
+                fill_cpuset(parent)?;
+                made = std::fs::create_dir(dir);
+            }
+            match made {
                 // Somebody else may have made a common one meanwhile.
                 Err(error) if !(self.parents.contains(dir) && dir.exists()) => {
                     return Err(error).with_context(|| format!("making {}", dir.display()));

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+pub(crate) use cgroups::mounted;
 pub(crate) use ending::Ending;
 pub(crate) use janitor::Janitor;
 pub(crate) use spec::{Hierarchies, Names, Spec};
