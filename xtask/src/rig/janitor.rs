@@ -1,5 +1,6 @@
 //! Somebody who outlives this program and then removes what it has made.
 
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -32,9 +33,8 @@ impl Janitor {
     pub(crate) fn start(word: &str, mut waste: Vec<PathBuf>) -> Result<Self> {
         let dir = std::env::temp_dir();
         let dir = dir.canonicalize().context("the directory for temporary files")?;
-        let dir = dir.join(format!("whose-{word}-{}", std::process::id()));
         ensure!(!dir.to_string_lossy().contains('\n'), "{} is no usable name", dir.display());
-        std::fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let dir = own_dir(&dir.join(format!("whose-{word}-{}", std::process::id())))?;
         waste.insert(0, dir.clone());
         let mut child =
             command(&waste).stdin(Stdio::piped()).spawn().context("starting the janitor")?;
@@ -59,6 +59,23 @@ impl Janitor {
         ensure!(status.success(), "not all could be cleared away: {}", self.dir.display());
         Ok(())
     }
+}
+
+/// Makes a directory of this name, or with a number after it: one program may have several.
+fn own_dir(name: &Path) -> Result<PathBuf> {
+    let mut dir = name.to_owned();
+    for number in 2.. {
+        match std::fs::create_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 100 => {
+                dir = PathBuf::from(format!("{}-{number}", name.display()));
+            }
+            made => {
+                made.with_context(|| format!("making {}", dir.display()))?;
+                break;
+            }
+        }
+    }
+    Ok(dir)
 }
 
 impl Drop for Janitor {

@@ -72,8 +72,10 @@ impl Rig {
         data_root: Option<&Path>,
         ending: &Ending,
     ) -> Result<()> {
-        let own = std::process::id();
         let dir = self.janitor.dir();
+        // As the directory's, so that one program may stand several.
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let own = name.trim_start_matches("whose-rig-");
         let program = c_program(dir, "rig", SOURCE, STATIC)?;
         let root = dir.join("root");
         for sub in ["", "proc", "etc"] {

@@ -9,7 +9,7 @@ use whose_kernel::parse::status::Status;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::scan::Memberships;
 use whose_kernel::scan::bpf::{Cgroups, Task};
-use whose_kernel::{Class, Host, ReadError};
+use whose_kernel::{Host, Mode, ReadError};
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel's include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -129,14 +129,12 @@ impl<'h> Entry<'h> {
     /// Whether it is in the initial PID namespace for sure: by the namespace's own number, which is
     /// read faster than all of `status`.
     pub(super) fn is_in_initial_pid_namespace(&self) -> Result<bool, ReadError> {
-        if self.host.is_outermost() != Some(true) || self.task.is_some() {
+        let is_saved = self.host.mode() == Mode::Saved; // its files are not made by a kernel
+        if is_saved || self.host.is_outermost() != Some(true) || self.task.is_some() {
             return Ok(false);
         }
-        match self.dir()?.namespace("pid") {
-            Ok(inode) => Ok(inode == INITIAL_PID_NAMESPACE),
-            Err(e) if e.class == Class::Gone && self.host.is_loose() => Ok(false),
-            Err(_) => Ok(false), // forbidden, or a zombie has none any more
-        }
+        // Forbidden, or of a zombie, which has none any more: then it is not for sure.
+        Ok(self.dir()?.namespace("pid").is_ok_and(|inode| inode == INITIAL_PID_NAMESPACE))
     }
 }
 
