@@ -8,6 +8,8 @@ use whose_testkit::harness::Run;
 
 /// What only grows while a process lives.
 const GROWING: [&str; 4] = ["elapsed", "cpu_time", "io_read", "io_write"];
+/// What falls while a process sleeps, and is not told in its first tick.
+const FALLING: &str = "pcpu";
 /// What can change and change back while a process runs.
 const RESTLESS: [&str; 7] = ["state", "wchan", "rss", "vsz", "threads", "nice", "role"];
 
@@ -137,6 +139,11 @@ fn differs(
     if GROWING.contains(&name)
         && let (Some(low), Some(own), Some(high)) = (number(first), number(told), number(last))
     {
+        return (!(low..=high).contains(&own)).then(|| format!("{own} is not in {low}..={high}"));
+    }
+    if name == FALLING {
+        let share = |value: Option<&Value>| number(value).unwrap_or(f64::INFINITY);
+        let (high, own, low) = (share(first), share(told), share(last));
         return (!(low..=high).contains(&own)).then(|| format!("{own} is not in {low}..={high}"));
     }
     (first != told || told != last).then(|| format!("{first:?}, {told:?}, {last:?}"))
