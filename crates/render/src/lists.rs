@@ -121,6 +121,8 @@ struct Kind {
     class: Class,
     count: usize,
     remedy: Option<Cow<'static, str>>,
+    /// Why, where the class alone says too little.
+    cause: Option<Cow<'static, str>>,
 }
 
 impl GapCounts {
@@ -133,6 +135,7 @@ impl GapCounts {
                 class: gap.class,
                 count: 1,
                 remedy: gap.remedy.clone(),
+                cause: (gap.what == what::ITERATOR).then(|| gap.cause.clone()),
             }),
         }
     }
@@ -143,7 +146,10 @@ impl GapCounts {
     pub fn summary(mut self, undecided: usize) -> Option<String> {
         let place = |word: &str| what::ALL.iter().position(|w| *w == word);
         self.kinds.sort_by_key(|k| (Reverse(k.count), place(k.what)));
-        let part = |k: &Kind| format!("{} ({}, {})", k.what, k.class.name(), k.count);
+        let part = |k: &Kind| match &k.cause {
+            Some(cause) => format!("{} ({cause})", k.what),
+            None => format!("{} ({}, {})", k.what, k.class.name(), k.count),
+        };
         let mut parts: Vec<String> = self.kinds.iter().map(part).collect();
         if undecided > 0 {
             parts.push(format!("{undecided} processes left out, the filter could not be decided"));
@@ -161,6 +167,8 @@ impl GapCounts {
 mod tests {
     use whose_core::model::Gap;
 
+    use whose_core::model::gap::{Class, what};
+
     use super::summary;
 
     #[test]
@@ -175,6 +183,10 @@ mod tests {
             line,
             "not read: arguments (forbidden, 2), membership (forbidden, 1); run as root: sudo whose ..."
         );
+        let why = "no BTF; /proc was read instead";
+        let iterator = Gap::new(what::ITERATOR, Class::Unsupported, "/proc", why, None);
+        let line = summary(&[&iterator], 0).unwrap();
+        assert_eq!(line, "not read: task iterator (no BTF; /proc was read instead)");
         assert_eq!(summary(&[], 0), None);
         assert!(summary(&[], 3).unwrap().contains("3 processes left out"));
     }
