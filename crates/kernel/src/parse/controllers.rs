@@ -27,7 +27,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Controller>, Malformed> {
 
 fn controller(line: &[u8]) -> Result<Controller, Malformed> {
     let mut fields = words(line);
-    let name = fields.next().ok_or(Malformed("a controller has no name"))?;
+    // No name begins as the heading does.
+    let name = fields.next().filter(|name| !name.starts_with(b"#"));
+    let name = name.ok_or(Malformed("a controller has no name"))?;
     let hierarchy = fields.next().and_then(decimal32);
     let cgroups = fields.next().and_then(decimal);
     Ok(Controller {
@@ -54,7 +56,7 @@ cpuset\t3\t1\t1\nmemory\t4\t67\t1\nnet_cls\t0\t3\t0\n";
 
     #[test]
     fn refuses_what_is_cut_short_or_no_number() {
-        for bad in ["cpu", "cpu 1", "cpu x 1 1", "cpu 1 x 1", "cpu -1 1 1", " "] {
+        for bad in ["cpu", "cpu 1", "cpu x 1 1", "cpu 1 x 1", "cpu -1 1 1", " ", " #cpu 1 1"] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

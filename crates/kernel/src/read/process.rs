@@ -322,7 +322,13 @@ impl<'h> ProcDir<'h> {
     /// # Errors
     /// As [`ProcDir::stat`].
     pub fn uid_map(&self) -> Result<Vec<Extent>, ReadError> {
-        parse::idmap::parse(&self.read("uid_map", SMALL)?).map_err(|m| m.at(self.path("uid_map")))
+        let read = self.read("uid_map", SMALL).map_err(|e| match e.class {
+            // The kernel's word for a process that is gone by now (`proc_id_map_open` of
+            // fs/proc/base.c) is EINVAL.
+            Class::Unsupported => self.read_now("stat", SMALL).err().unwrap_or(e),
+            _ => e,
+        });
+        parse::idmap::parse(&read?).map_err(|m| m.at(self.path("uid_map")))
     }
 
     /// `wchan`: the kernel function it sleeps in; `None` when it runs, or when the kernel hides it
