@@ -55,6 +55,8 @@ struct Run<'p, 't, 'f> {
     needs: Needs,
     take: &'t mut TakeRow<'f>,
     waiting: Vec<Row>,
+    /// Whoever takes the rows has had enough.
+    is_enough: bool,
     scanned: Scanned,
     hidden: usize,
     failed: Option<ReadError>,
@@ -87,8 +89,11 @@ impl<'h> Index<'h> {
             Some(told) => self.by_tasks(told, &mut run),
             None => self.by_proc(&mut run)?,
         };
-        let complete = complete.is_continue() && self.complete_rows(&mut run).is_continue();
-        let mut scanned = run.finish(self, complete);
+        // When the time is over, what was read by then is passed on all the same.
+        if !run.is_enough {
+            let _ = self.complete_rows(&mut run);
+        }
+        let mut scanned = run.finish(self, complete.is_continue());
         scanned.gaps.extend(refused);
         Ok(scanned)
     }
@@ -250,14 +255,17 @@ impl<'h> Index<'h> {
         self.describe_rows(&mut rows, run.needs);
         rows.retain(|row| run.keeps(Stage::Description, row));
         self.read_slow(&mut rows, run.needs);
-        rows.into_iter().try_for_each(|row| (run.take)(row))
+        let taken = rows.into_iter().try_for_each(|row| (run.take)(row));
+        run.is_enough |= taken.is_break();
+        taken
     }
 }
 
 impl<'p, 't, 'f> Run<'p, 't, 'f> {
     fn new(plan: &'p Plan, take: &'t mut TakeRow<'f>) -> Self {
         let (waiting, scanned) = (Vec::with_capacity(TOGETHER), Scanned::default());
-        Self { plan, needs: plan.needs(), take, waiting, scanned, hidden: 0, failed: None }
+        let (is_enough, hidden, failed) = (false, 0, None);
+        Self { plan, needs: plan.needs(), take, waiting, is_enough, scanned, hidden, failed }
     }
 
     fn keeps(&mut self, stage: Stage, row: &Row) -> bool {
@@ -297,5 +305,43 @@ impl<'p, 't, 'f> Run<'p, 't, 'f> {
             scanned.gaps.push(gap(Class::TimedOut, why.to_owned(), remedy));
         }
         scanned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use whose_kernel::{Class, Host, Options};
+
+    use super::{Index, Plan};
+
+    #[test]
+    fn what_was_read_in_time_is_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        for pid in 1..=3 {
+            let process = dir.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&process).unwrap();
+            let stat = format!("{pid} (x) S 0 1 1 0 -1 0{} 7 4096\n", " 0".repeat(12));
+            std::fs::write(process.join("stat"), stat).unwrap();
+        }
+        let time = Duration::from_millis(300);
+        let deadline = Instant::now() + time;
+        let slow = move |pid: u32, _: &str| {
+            if pid == 2 {
+                std::thread::sleep(time);
+            }
+        };
+        let host = Host::open(Options {
+            root: Some(dir.path().to_str().unwrap().into()),
+            deadline: Some(deadline),
+            probe: Some(Box::new(slow)),
+            ..Options::default()
+        })
+        .unwrap();
+        let listing = Index::new(&host).scan(&Plan::default()).unwrap();
+        let pids: Vec<u32> = listing.rows.iter().map(|row| row.process.pid).collect();
+        assert_eq!(pids, [1]);
+        assert_eq!(listing.gaps.iter().filter(|gap| gap.class == Class::TimedOut).count(), 1);
     }
 }
