@@ -450,60 +450,6 @@ impl Host {
         self.mounts.get_or_init(read).as_deref().map_err(Clone::clone)
     }
 
-    /// `/proc/self` is a link that openat2's rules against magic links let pass, but a plain open
-    /// relative to the held descriptor is one call instead of four.
-    pub(crate) fn own_file(&self, name: &str) -> Result<Vec<u8>, ReadError> {
-        let key = format!("proc/self/{name}");
-        if self.mode == Mode::Saved {
-            return self.root.read(key.as_bytes(), 32 << 20);
-        }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let errno = |e| ReadError::from_errno(self.shown(key.as_bytes()), e);
-        let path = format!("self/{name}");
-        let fd = rustix::fs::openat(&self.proc_dir, path.as_str(), flags, FileMode::empty())
-            .map_err(errno)?;
-        let mut bytes = Vec::new();
-        crate::root::read_to_end(std::os::fd::AsFd::as_fd(&fd), &mut bytes, 32 << 20)
-            .map_err(errno)?;
-        if let Some(recorder) = &self.recorder {
-            recorder.content(&key.into(), &bytes, None);
-        }
-        Ok(bytes)
-    }
-
-    /// The capabilities that this program has; see [`parse::capabilities`].
-    ///
-    /// # Errors
-    /// When this /proc does not show this program itself.
-    pub fn own_capabilities(&self) -> Result<u64, ReadError> {
-        let bytes = self.own_file("status")?;
-        parse::capabilities::parse(&bytes).map_err(|m| m.at(self.shown(b"proc/self/status")))
-    }
-
-    /// The inode of this program's own mount namespace; of PID 1's on a mounted host. `None` when it
-    /// may not be read.
-    #[must_use]
-    pub fn own_mount_namespace(&self) -> Option<u64> {
-        let name = match self.mode {
-            Mode::Live => "self/ns/mnt",
-            Mode::Mounted => "1/ns/mnt",
-            Mode::Saved => return None,
-        };
-        let text = rustix::fs::readlinkat(&self.proc_dir, name, Vec::with_capacity(64)).ok()?;
-        parse::nslink::parse(text.to_bytes(), b"mnt").ok()
-    }
-
-    /// Whether this program is in the initial cgroup namespace, so that paths are told from the root of
-    /// each hierarchy on. False when that can't be told.
-    pub(crate) fn sees_all_cgroups(&self) -> bool {
-        // PROC_CGROUP_INIT_INO of the kernel's include/linux/proc_ns.h.
-        let name = "self/ns/cgroup";
-        let text = rustix::fs::readlinkat(&self.proc_dir, name, Vec::with_capacity(64));
-        let inode =
-            text.ok().and_then(|text| parse::nslink::parse(text.to_bytes(), b"cgroup").ok());
-        self.mode == Mode::Live && inode == Some(0xEFFF_FFFB)
-    }
-
     /// Whether this `/proc` keeps other users' processes from this user: mounted with a `hidepid` of
     /// 2 or more (proc(5)), and the user is not root.
     #[must_use]

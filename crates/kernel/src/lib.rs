@@ -12,6 +12,7 @@ pub mod host;
 pub mod live;
 pub mod look;
 pub mod object;
+mod own;
 pub mod parse;
 pub mod read;
 pub mod remote;
