@@ -3,6 +3,7 @@
 //! Every descriptor is `O_PATH`: opening one reads nothing, waits for nobody and does not show to
 //! who watches opens.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use bstr::{BStr, BString, ByteSlice};
@@ -19,6 +20,8 @@ use crate::seam;
 #[derive(Debug)]
 pub struct Object {
     fd: OwnedFd,
+    /// The id of its mount, once it was looked at. A descriptor keeps its mount.
+    mount: OnceCell<Option<u64>>,
 }
 
 /// `STATX_MNT_ID_UNIQUE` of include/uapi/linux/stat.h (kernel 6.8).
@@ -28,7 +31,7 @@ impl Object {
     /// Takes a descriptor.
     #[must_use]
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, mount: OnceCell::new() }
     }
 
     /// The descriptor.
@@ -52,6 +55,8 @@ impl Object {
         let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
         let x = self.statx(mask)?;
         let given = StatxFlags::from_bits_retain(x.stx_mask);
+        let mount = given.contains(StatxFlags::MNT_ID).then_some(x.stx_mnt_id);
+        self.mount.get_or_init(|| mount);
         Ok(Look {
             device: (x.stx_dev_major, x.stx_dev_minor),
             ino: x.stx_ino,
@@ -62,8 +67,23 @@ impl Object {
             size: x.stx_size,
             mtime: i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec),
             rdev: (x.stx_rdev_major, x.stx_rdev_minor),
-            mount: given.contains(StatxFlags::MNT_ID).then_some(x.stx_mnt_id),
+            mount,
         })
+    }
+
+    /// The id of its mount, as in mountinfo (kernel 5.8).
+    pub(crate) fn mount(&self) -> Option<u64> {
+        if self.mount.get().is_none() {
+            self.look().ok()?;
+        }
+        self.mount.get().copied().flatten()
+    }
+
+    /// An extended attribute of at most 4 KiB; see [`Host::attribute`].
+    pub(crate) fn attribute(&self, name: &str) -> Result<Vec<u8>, Errno> {
+        let mut value = [0_u8; 4096];
+        let length = rustix::fs::getxattr(self.magic(), name, &mut value)?;
+        Ok(value[..length].to_vec())
     }
 
     /// The 64-bit id of its mount, which is never used again.

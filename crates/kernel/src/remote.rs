@@ -9,6 +9,7 @@ use bstr::{BStr, BString, ByteSlice};
 use crate::capture;
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode};
+use crate::object::Object;
 use crate::parse::mountinfo::{Mount, mount_of};
 
 /// File systems whose answers come from this machine's kernel and disks alone.
@@ -80,7 +81,30 @@ fn trusts_cached_names(fs_type: &[u8]) -> bool {
         || fs_type.starts_with(b"fuseblk.")
 }
 
+/// Whether a file on such a mount is read from this machine's memory and disks and from nowhere
+/// else: not through another file system, as an overlay does, nor from a device that is another
+/// machine's or a file in its turn.
+fn is_near(mount: &Mount) -> bool {
+    let stacked = matches!(mount.fs_type.as_slice(), b"overlay" | b"aufs");
+    let indirect = |name: &[u8]| {
+        [&b"loop"[..], b"nbd", b"rbd", b"drbd", b"ublk"].iter().any(|kind| name.starts_with(kind))
+    };
+    is_local_type(&mount.fs_type)
+        && !stacked
+        && !mount.source.strip_prefix(b"/dev/").is_some_and(indirect)
+}
+
 impl Host {
+    /// Whether what is held lies on a mount of this program's own namespace of which [`is_near`]
+    /// holds: what is done with it needs no worker.
+    pub(crate) fn is_near(&self, object: &Object) -> bool {
+        if self.mode() != Mode::Live {
+            return false;
+        }
+        let (Some(id), Ok(mounts)) = (object.mount(), self.mounts()) else { return false };
+        mounts.iter().find(|m| u64::from(m.id) == id).is_some_and(is_near)
+    }
+
     /// Refuses a path of the host that lies on, or leads over, a file system that may not answer.
     /// Costs nothing but the mount table where there is no such mount at all.
     ///
@@ -172,7 +196,7 @@ fn joined(parts: &[BString]) -> BString {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_local, joined, parts, trusts_cached_names};
+    use super::{is_local, is_near, joined, parts, trusts_cached_names};
     use crate::parse::mountinfo::parse;
 
     #[test]
@@ -184,6 +208,17 @@ mod tests {
         .unwrap();
         let local: Vec<bool> = mounts.iter().map(is_local).collect();
         assert_eq!(local, [true, true, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn what_lies_on_something_else_is_not_near() {
+        let mounts = parse(
+            b"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / /a rw - overlay overlay rw,lowerdir=/x\n3 1 7:3 / /b rw - ext4 /dev/loop3 rw\n\
+4 1 43:0 / /c rw - xfs /dev/nbd0 rw\n5 1 0:5 / /d rw - nfs4 h rw\n6 1 0:6 / /e rw - tmpfs none rw\n",
+        )
+        .unwrap();
+        let near: Vec<bool> = mounts.iter().map(is_near).collect();
+        assert_eq!(near, [true, false, false, false, false, true]);
     }
 
     #[test]

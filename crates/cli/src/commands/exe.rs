@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use whose_core::answer::{Answer, Layers, Status, exe};
+use whose_core::answer::{Answer, Layers, Status, exe, exe_path};
 use whose_core::index::Index;
 use whose_core::model::Verified;
 use whose_render::{answer_document, answer_line, write_json, write_line};
@@ -36,7 +36,11 @@ pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
         if at + 1 == targets.len() && !args.hash {
             host.part_from_worker();
         }
-        answers.push(exe(&mut index, target, args.hash, layers));
+        // Gaps count with --strict: then all is read that may have some.
+        answers.push(match layers {
+            Layers::None if !printing.strict => exe_path(&mut index, target, args.hash),
+            layers => exe(&mut index, target, args.hash, layers),
+        });
     }
     with_stdout(|out| match printing.format {
         Format::Json => {

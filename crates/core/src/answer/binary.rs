@@ -7,8 +7,8 @@ use whose_kernel::{Class, Mode};
 use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Fact, File, FileRole, Gap, Row};
-use crate::storage::binary::{self, Subject};
+use crate::model::{Fact, File, FileRole, Gap, Row, Verified};
+use crate::storage::binary::{self, Extent, Subject};
 use crate::target::Typed;
 
 /// What is read of the process besides.
@@ -23,7 +23,31 @@ const NEEDS: Needs = Needs::STAT
 
 /// The running binary of a target: of the process, or of a container's first one.
 pub fn exe(index: &mut Index<'_>, typed: &Typed, hash: bool, layers: Layers) -> Answer {
-    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: None };
+    look(index, typed, (NEEDS, Extent::Whole), hash, layers)
+}
+
+/// The same when nothing but the path is asked for: whose process it is is only looked at where the
+/// path can't be proven without.
+pub fn exe_path(index: &mut Index<'_>, typed: &Typed, hash: bool) -> Answer {
+    let answer = look(index, typed, (Needs::STAT, Extent::Path), hash, Layers::None);
+    let proven = |file: &File| {
+        file.host.known().is_some()
+            && matches!(file.verified, Verified::Page | Verified::MappedInode)
+    };
+    if answer.binary.as_ref().is_some_and(proven) {
+        return answer;
+    }
+    exe(index, typed, hash, Layers::None)
+}
+
+fn look(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    (needs, extent): (Needs, Extent),
+    hash: bool,
+    layers: Layers,
+) -> Answer {
+    let detail = Detail { needs, processes: true, served_by: false, binary: None };
     let mut answer = super::answer(index, typed, detail);
     if answer.process.is_none() && answer.exit() == 0 {
         let first = answer.row();
@@ -42,7 +66,7 @@ pub fn exe(index: &mut Index<'_>, typed: &Typed, hash: bool, layers: Layers) -> 
         answer.process = Some(first);
     }
     let Some(row) = answer.process.clone() else { return answer };
-    answer.binary = of(index, &row, hash, layers);
+    answer.binary = located(index, &row, (hash, extent), layers);
     let pid = row.process.pid;
     match answer.binary.clone() {
         None => {
@@ -126,6 +150,15 @@ fn recorded(index: &Index<'_>, row: &Row, hash: bool) -> File {
 
 /// The binary of a process; `None` where it runs none.
 pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool, layers: Layers) -> Option<File> {
+    located(index, row, (hash, Extent::Whole), layers)
+}
+
+fn located(
+    index: &mut Index<'_>,
+    row: &Row,
+    (hash, extent): (bool, Extent),
+    layers: Layers,
+) -> Option<File> {
     let host = index.host();
     let process = &row.process;
     if process.is_kernel() || process.is_dead() {
@@ -143,6 +176,7 @@ pub(super) fn of(index: &mut Index<'_>, row: &Row, hash: bool, layers: Layers) -
         comm: process.comm().as_bstr(),
         args: process.args.known().unwrap_or(&none),
         init: init.filter(|p| *p != process.pid),
+        extent,
         stuck: process.args.gap().is_some_and(|gap| gap.class == Class::TimedOut),
     };
     let located = binary::locate(host, &subject)?;

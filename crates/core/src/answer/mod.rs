@@ -20,7 +20,7 @@ use crate::index::Index;
 use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
 
-pub use binary::exe;
+pub use binary::{exe, exe_path};
 pub use capture::{Captured, capture};
 pub use containers::containers;
 pub use doctor::doctor;

@@ -4,13 +4,14 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::Errno;
 
+use super::CAP;
 use super::exam::Way;
+use super::pages::{c_decimal, frame_at, magic, page_entry, reopen, same_page};
 use super::wire::{ASK, FRAME, Frame, HEAD, Op, PAYLOAD, receive, word32, word64};
-use super::{CAP, Verdict, page_entry};
 use crate::parse;
-use crate::seam::{fork, handle, page};
+use crate::seam::{fork, handle};
 
 /// Largest `maps` taken, bytes: 65,530 mappings with long names.
 const MAPS: usize = 64 << 20;
@@ -18,8 +19,6 @@ const MAPS: usize = 64 << 20;
 const ATTRIBUTE: usize = 4096;
 /// Entries of `pagemap` read at once.
 const ENTRIES: usize = 512;
-/// Tries of the page check while the target's page comes and goes.
-const TRIES: u32 = 3;
 
 /// Files of one process that are kept open from one request to the next, so that all of them tell
 /// of the same program: after an exec they read empty.
@@ -148,7 +147,7 @@ impl Child<'_> {
             Op::FindPages => self.find_pages(a, payload).map(value),
             Op::SamePage => match (&self.held, sent) {
                 (Some(held), Some(file)) => {
-                    same_page(&held.pagemap, file, a, b, self.page_size).map(|v| value(v as u64))
+                    same_page(&held.pagemap, file, (a, b), self.page_size).map(|v| value(v as u64))
                 }
                 _ => Err(Errno::BADF),
             },
@@ -158,7 +157,7 @@ impl Child<'_> {
             Op::Attribute => self.attribute(sent, payload),
             Op::Release => {
                 self.parted = a == 1;
-                self.release().map(|alive| value(u64::from(alive)))
+                self.release(payload).map(|same| value(u64::from(same)))
             }
         })
     }
@@ -251,21 +250,30 @@ impl Child<'_> {
         Ok(streamed.map(|()| Done { value: ticks, fd: None }))
     }
 
-    fn release(&mut self) -> Result<bool, Errno> {
+    /// Whether the same program runs still, and has the pages in the payload where it had them.
+    fn release(&mut self, payload: &[u8]) -> Result<bool, Errno> {
         let held = self.held.take().ok_or(Errno::BADF)?;
+        for page in payload.chunks_exact(16) {
+            let index = word64(page, 0) / self.page_size;
+            if frame_at(&held.pagemap, index)? != Some(word64(page, 8)) {
+                return Ok(false);
+            }
+        }
         Ok(rustix::io::pread(&held.maps, &mut self.buffer[..64], 0)? > 0)
     }
 
-    /// Puts the address of the first page of each range that is in memory and a file's into the
+    /// Puts address and frame of the first page of each range that is in memory and a file's into the
     /// buffer, until there are `most` such pages. Those before an error are there too.
     fn find_pages(&mut self, most: u64, payload: &[u8]) -> Result<u64, Errno> {
         let mut found = 0;
         for range in payload.chunks_exact(16) {
-            let page = self.find_page(word64(range, 0), word64(range, 8))?;
-            let at = HEAD + self.filled;
-            let slot = self.buffer.get_mut(at..at + 8).ok_or(Errno::PROTO)?;
-            slot.copy_from_slice(&page.to_ne_bytes());
-            self.filled += 8;
+            let (page, frame) = self.find_page(word64(range, 0), word64(range, 8))?;
+            for word in [page, frame] {
+                let at = HEAD + self.filled;
+                let slot = self.buffer.get_mut(at..at + 8).ok_or(Errno::PROTO)?;
+                slot.copy_from_slice(&word.to_ne_bytes());
+                self.filled += 8;
+            }
             found += u64::from(page != 0);
             if found >= most {
                 break;
@@ -274,9 +282,9 @@ impl Child<'_> {
         Ok(found)
     }
 
-    /// The address of the first page in the range that is in memory and a file's; 0 for none.
-    /// Without `CAP_SYS_ADMIN` the kernel shows no frame numbers.
-    fn find_page(&mut self, from: u64, to: u64) -> Result<u64, Errno> {
+    /// Address and frame of the first page in the range that is in memory and a file's; zeroes for
+    /// none. Without `CAP_SYS_ADMIN` the kernel shows no frame numbers.
+    fn find_page(&mut self, from: u64, to: u64) -> Result<(u64, u64), Errno> {
         let held = self.held.as_ref().ok_or(Errno::BADF)?;
         let mut hidden = false;
         let (mut at, end) = (from / self.page_size, to.div_ceil(self.page_size));
@@ -291,20 +299,20 @@ impl Child<'_> {
             for entry in entries[..n].chunks_exact(8) {
                 match page_entry(word64(entry, 0)) {
                     Some(0) => hidden = true,
-                    Some(_) => return Ok(at * self.page_size),
+                    Some(frame) => return Ok((at * self.page_size, frame)),
                     None => {}
                 }
                 at += 1;
             }
         }
-        if hidden { Err(Errno::PERM) } else { Ok(0) }
+        if hidden { Err(Errno::PERM) } else { Ok((0, 0)) }
     }
 
     fn attribute(&mut self, sent: Option<&OwnedFd>, payload: &[u8]) -> Result<Done, Errno> {
         let fd = sent.ok_or(Errno::BADF)?;
         let name = CStr::from_bytes_with_nul(payload).map_err(|_| Errno::INVAL)?;
         let mut path = [0_u8; 32];
-        let path = magic(fd, &mut path)?;
+        let path = magic(fd.as_fd(), &mut path)?;
         let room = &mut self.buffer[HEAD..HEAD + ATTRIBUTE];
         self.filled = rustix::fs::getxattr(path, name, room)?;
         Ok(Done::default())
@@ -317,7 +325,7 @@ impl Child<'_> {
         from: u64,
         length: u64,
     ) -> Result<Result<Done, Errno>, Errno> {
-        let file = match sent.ok_or(Errno::BADF).and_then(reopen) {
+        let file = match sent.ok_or(Errno::BADF).and_then(|fd| reopen(fd.as_fd())) {
             Ok(file) => file,
             Err(errno) => return Ok(Err(errno)),
         };
@@ -345,72 +353,6 @@ fn open_in(dir: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(dir, name, OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
 }
 
-/// The magic link of a descriptor.
-fn magic<'s>(fd: &OwnedFd, space: &'s mut [u8]) -> Result<&'s CStr, Errno> {
-    let number = u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF)?;
-    c_decimal(b"/proc/self/fd/", number, space)
-}
-
-/// Opens for reading what is held as `O_PATH` and known to be a regular file.
-fn reopen(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let mut name = [0_u8; 32];
-    let name = magic(fd, &mut name)?;
-    let flags = OFlags::CLOEXEC | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match rustix::fs::open(name, flags | OFlags::NOATIME, Mode::empty()) {
-        Err(Errno::PERM) => rustix::fs::open(name, flags, Mode::empty()),
-        other => other,
-    }
-}
-
-/// Whether the target's page at `address` is the page of `file` at `offset`: one inode owns a page
-/// of the page cache, so equal frames are one inode.
-fn same_page(
-    pagemap: &OwnedFd,
-    file: &OwnedFd,
-    address: u64,
-    offset: u64,
-    page_size: u64,
-) -> Result<Verdict, Errno> {
-    let file = reopen(file)?;
-    let size = usize::try_from(page_size).map_err(|_| Errno::INVAL)?;
-    for _ in 0..TRIES {
-        let Some(theirs) = frame_at(pagemap, address / page_size)? else {
-            return Ok(Verdict::NoPage);
-        };
-        if theirs == 0 {
-            return Err(Errno::PERM);
-        }
-        // The target's page is in the cache, so the right file's is: no disk is waited for.
-        let mut byte = [0_u8; 1];
-        let mut into = [std::io::IoSliceMut::new(&mut byte)];
-        match rustix::io::preadv2(&file, &mut into, offset, ReadWriteFlags::NOWAIT) {
-            Ok(0) => return Ok(Verdict::Differs), // shorter than the page
-            Ok(_) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-            Err(Errno::AGAIN) => return Ok(Verdict::NotCached),
-            Err(errno) => return Err(errno),
-        }
-        let mine = page::Page::map(file.as_fd(), offset, size)?;
-        mine.populate()?;
-        let own = rustix::fs::open(
-            c"/proc/self/pagemap",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let ours = frame_at(&own, mine.address() / page_size)?;
-        if frame_at(pagemap, address / page_size)? == Some(theirs) && ours.is_some() {
-            let same = ours == Some(theirs);
-            return Ok(if same { Verdict::Same } else { Verdict::Differs });
-        }
-    }
-    Ok(Verdict::Changing)
-}
-
-fn frame_at(pagemap: &OwnedFd, index: u64) -> Result<Option<u64>, Errno> {
-    let mut entry = [0_u8; 8];
-    let n = rustix::io::pread(pagemap, &mut entry, index * 8)?;
-    Ok(if n == 8 { page_entry(u64::from_ne_bytes(entry)) } else { None })
-}
-
 fn open_handle(dir: Option<&OwnedFd>, kind: u64, payload: &[u8]) -> Result<Done, Errno> {
     let dir = dir.ok_or(Errno::BADF)?;
     let kind = i32::try_from(kind).map_err(|_| Errno::INVAL)?;
@@ -434,40 +376,4 @@ fn lookup(dir: Option<&OwnedFd>, rule: u64, payload: &[u8]) -> Result<Done, Errn
         }
     }
     Err(Errno::TIMEDOUT)
-}
-
-/// A number in decimal after `prefix`, as a C string in `space`.
-fn c_decimal<'s>(prefix: &[u8], n: u32, space: &'s mut [u8]) -> Result<&'s CStr, Errno> {
-    let (mut digits, mut count, mut rest) = ([0_u8; 10], 0, n);
-    loop {
-        digits[count] = b'0' + u8::try_from(rest % 10).map_err(|_| Errno::INVAL)?;
-        count += 1;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    let length = prefix.len() + count;
-    if space.len() <= length {
-        return Err(Errno::INVAL);
-    }
-    space[..prefix.len()].copy_from_slice(prefix);
-    for (slot, digit) in space[prefix.len()..].iter_mut().zip(digits[..count].iter().rev()) {
-        *slot = *digit;
-    }
-    space[length] = 0;
-    CStr::from_bytes_with_nul(&space[..=length]).map_err(|_| Errno::INVAL)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::c_decimal;
-
-    #[test]
-    fn numbers_as_c_strings() {
-        let mut space = [0xff; 16];
-        assert_eq!(c_decimal(b"", 0, &mut space).unwrap(), c"0");
-        assert_eq!(c_decimal(b"a/", 4_194_304, &mut space).unwrap(), c"a/4194304");
-        assert!(c_decimal(b"0123456789", 4_294_967, &mut space[..12]).is_err());
-    }
 }

@@ -1,12 +1,14 @@
 //! Requests to the worker about one process's memory and about files that may not answer.
 
-use std::os::fd::BorrowedFd;
+use std::cell::{OnceCell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::pages::{self, Found};
 use super::wire::{self, Op, PAYLOAD, Request};
 use super::{LIVES, Reply, Verdict, Worker, reply};
 use crate::error::{Class, ReadError};
@@ -97,6 +99,10 @@ impl Host {
     /// `ESTALE` when it has no such file, `EPERM` without `CAP_DAC_READ_SEARCH` in the initial user
     /// namespace, `ETIMEDOUT`.
     pub fn open_handle(&self, dir: &Object, handle: &Handle) -> Result<Object, Errno> {
+        if self.is_near(dir) {
+            return crate::seam::handle::open_on(dir.as_fd(), handle.kind, &handle.bytes)
+                .map(Object::new);
+        }
         let kind = u64::from(handle.kind.unsigned_abs());
         let request = Request { op: Op::OpenHandle, pid: 0, a: kind, b: 0, payload: &handle.bytes };
         let reply = self.ask(&request, Some(dir), &mut |_| {})?;
@@ -130,20 +136,29 @@ impl Host {
         }
     }
 
-    /// What the kernel knows of a path without asking anybody: a walk in its cache of names
-    /// (`RESOLVE_CACHED`, kernel 5.12) waits for no server and for no automount, and gives up where
-    /// it would have to: `None`. The same where a file system may ask all the same.
+    /// What can be said of a path without a worker: by a walk in the kernel's cache of names
+    /// (`RESOLVE_CACHED`, kernel 5.12), which waits for no server and for no automount and gives up
+    /// where it would have to; by a walk that leaves no mount that is near. `None` where neither
+    /// comes to an end, and where a file system may ask its server all the same.
     fn known(&self, dir: &Object, path: &[u8], way: Way) -> Option<Result<Object, Errno>> {
-        if !self.trusts_cached_names() {
+        let here = path.is_empty() || path == b".";
+        let (flags, resolve) = way.flags();
+        if self.trusts_cached_names() {
+            if here {
+                return Some(dir.again());
+            }
+            let resolve = resolve | ResolveFlags::CACHED;
+            match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INVAL) => {}
+                other => return Some(other.map(Object::new)),
+            }
+        }
+        if here || !self.is_near(dir) {
             return None;
         }
-        if path.is_empty() || path == b"." {
-            return Some(dir.again());
-        }
-        let (flags, resolve) = way.flags();
-        let resolve = resolve | ResolveFlags::CACHED;
+        let resolve = resolve | ResolveFlags::NO_XDEV;
         match rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INVAL) => None,
+            Err(Errno::AGAIN | Errno::XDEV) => None,
             other => Some(other.map(Object::new)),
         }
     }
@@ -173,6 +188,9 @@ impl Host {
     /// # Errors
     /// `ENODATA` when it has none of this name, `ETIMEDOUT`.
     pub fn attribute(&self, file: &Object, name: &str) -> Result<Vec<u8>, Errno> {
+        if self.is_near(file) {
+            return file.attribute(name);
+        }
         let payload = name.as_bytes();
         let request = Request { op: Op::Attribute, pid: 0, a: 0, b: 0, payload };
         let mut value = Vec::new();
@@ -186,7 +204,8 @@ impl Host {
     /// `gone`, `forbidden` without ptrace read access, `timed-out`.
     pub fn exam(&self, pid: u32, start_ticks: u64) -> Result<Exam<'_>, ReadError> {
         self.before_read(pid, "maps");
-        let mut exam = Exam { host: self, pid, bytes: Vec::new(), maps: 0 };
+        let (pagemap, relied) = (OnceCell::new(), RefCell::default());
+        let mut exam = Exam { host: self, pid, bytes: Vec::new(), maps: 0, pagemap, relied };
         let mut bytes = Vec::new();
         let held =
             exam.request(Op::Hold, start_ticks, 0, None, &mut |part| bytes.extend_from_slice(part));
@@ -223,6 +242,19 @@ pub struct Exam<'h> {
     /// A length, `auxv`, and from `maps` on the other file.
     bytes: Vec<u8>,
     maps: usize,
+    /// This program's own `pagemap`.
+    pagemap: OnceCell<OwnedFd>,
+    /// Pages that something was compared with here: they have to be where they were at the end.
+    relied: RefCell<Vec<PageAt>>,
+}
+
+/// A page of a process's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageAt {
+    /// Its address.
+    pub address: u64,
+    /// Its page frame when it was found.
+    frame: u64,
 }
 
 impl Exam<'_> {
@@ -259,7 +291,7 @@ impl Exam<'_> {
     }
 
     /// The first page of each range of addresses that is in memory and a file's, until there are
-    /// `most` of them: the number of its range, and its address. An error comes with those before it.
+    /// `most` of them, with the number of its range. An error comes with those before it.
     ///
     /// # Errors
     /// `forbidden` where the kernel shows no frame numbers: without `CAP_SYS_ADMIN`.
@@ -267,7 +299,7 @@ impl Exam<'_> {
         &self,
         ranges: &[(u64, u64)],
         most: usize,
-    ) -> (Vec<(usize, u64)>, Result<(), ReadError>) {
+    ) -> (Vec<(usize, PageAt)>, Result<(), ReadError>) {
         let mut found = Vec::new();
         for (batch, ranges) in ranges.chunks(PAYLOAD / 16).enumerate() {
             let words = ranges.iter().flat_map(|(from, to)| [*from, *to]);
@@ -276,9 +308,11 @@ impl Exam<'_> {
             let request = Request { op: Op::FindPages, pid, a, b: 0, payload };
             let mut bytes = Vec::new();
             let reply = self.host.ask(&request, None, &mut |part| bytes.extend_from_slice(part));
-            let pages = bytes.chunks_exact(8).map(|page| wire::word64(page, 0)).enumerate();
+            let page = |b: &[u8]| PageAt { address: wire::word64(b, 0), frame: wire::word64(b, 8) };
+            let pages = bytes.chunks_exact(16).map(page).enumerate();
             let first = batch * (PAYLOAD / 16);
-            found.extend(pages.filter(|(_, page)| *page != 0).map(|(at, page)| (first + at, page)));
+            let pages = pages.filter(|(_, page)| page.address != 0);
+            found.extend(pages.map(|(at, page)| (first + at, page)));
             if let Err(errno) = reply {
                 return (found, Err(self.error("pagemap", errno)));
             }
@@ -289,12 +323,16 @@ impl Exam<'_> {
         (found, Ok(()))
     }
 
-    /// Whether the page at `address` is that of `file` at `offset`.
+    /// Whether the page is that of `file` at `offset`. Of a file that is near this is told as long as
+    /// [`Exam::finish`] says that the page was there all the time.
     ///
     /// # Errors
     /// The kernel's: the file could not be opened or mapped; `ETIMEDOUT`.
-    pub fn same_page(&self, file: &Object, address: u64, offset: u64) -> Result<Verdict, Errno> {
-        let reply = self.request(Op::SamePage, address, offset, Some(file), &mut |_| {})?;
+    pub fn same_page(&self, file: &Object, page: PageAt, offset: u64) -> Result<Verdict, Errno> {
+        if self.host.is_near(file) {
+            return self.near_page(file, page, offset);
+        }
+        let reply = self.request(Op::SamePage, page.address, offset, Some(file), &mut |_| {})?;
         let all = [
             Verdict::Same,
             Verdict::Differs,
@@ -305,15 +343,43 @@ impl Exam<'_> {
         all.into_iter().find(|v| *v as u64 == reply.value).ok_or(Errno::PROTO)
     }
 
-    /// Ends it. False when the process has run another program since. A worker that was lost on the
-    /// way took the answer with it: then nothing speaks against it.
+    fn near_page(&self, file: &Object, page: PageAt, offset: u64) -> Result<Verdict, Errno> {
+        let own = match self.pagemap.get() {
+            Some(own) => own,
+            None => {
+                let opened = pages::own_pagemap()?;
+                self.pagemap.get_or_init(|| opened)
+            }
+        };
+        let file = pages::reopen(file.as_fd())?;
+        let size = rustix::param::page_size() as u64;
+        let frame = match pages::frame_of(&file, offset, size, own)? {
+            Found::Frame(frame) => frame,
+            Found::Beyond => return Ok(Verdict::Differs),
+            Found::NotCached => return Ok(Verdict::NotCached),
+            Found::Taken => return Ok(Verdict::Changing),
+        };
+        let mut relied = self.relied.borrow_mut();
+        if !relied.contains(&page) {
+            relied.push(page);
+        }
+        Ok(if frame == page.frame { Verdict::Same } else { Verdict::Differs })
+    }
+
+    /// Ends it. False when the process has run another program since, or a page that was compared is
+    /// not where it was. A worker that was lost on the way took the answer with it: where no page
+    /// hangs on it, nothing speaks against what was found.
     #[must_use]
     pub fn finish(self) -> bool {
         let last = u64::from(self.host.worker().borrow().parting);
-        let same = self.request(Op::Release, last, 0, None, &mut |_| {});
+        let relied = self.relied.borrow();
+        let words = relied.iter().flat_map(|page| [page.address, page.frame]);
+        let payload: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
+        let request = Request { op: Op::Release, pid: self.pid, a: last, b: 0, payload: &payload };
+        let same = self.host.ask(&request, None, &mut |_| {});
         if last == 1 {
             self.host.worker().borrow_mut().end();
         }
-        same.map_or(true, |reply| reply.value == 1)
+        same.map_or(relied.is_empty(), |reply| reply.value == 1)
     }
 }

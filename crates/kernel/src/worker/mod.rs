@@ -9,6 +9,7 @@
 
 mod child;
 pub mod exam;
+mod pages;
 mod wire;
 
 use std::os::fd::OwnedFd;
@@ -264,13 +265,6 @@ pub enum Verdict {
     NotCached = 3,
     /// The process's page changed as often as it was looked at.
     Changing = 4,
-}
-
-/// The frame of a pagemap entry that is present and a file's (Documentation/admin-guide/mm/
-/// pagemap.rst): 0 where the kernel hides it.
-fn page_entry(entry: u64) -> Option<u64> {
-    let (present, file) = (1 << 63, 1 << 61);
-    (entry & present != 0 && entry & file != 0).then_some(entry & ((1 << 55) - 1))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) enum Op {
     /// the length of `auxv` as a u64, `auxv` and `maps`.
     Hold = 3,
     /// The first file page in memory of each range of addresses in the payload, until there are `a`
-    /// such pages. The content is their addresses, 0 where a range has none.
+    /// such pages. The content is their addresses and frames, zeroes where a range has none.
     FindPages = 6,
     /// Whether the page at address `a` is the page at offset `b` of the file sent along.
     SamePage = 7,
@@ -51,7 +51,7 @@ pub(super) enum Op {
     /// The content of the file sent along, `b` bytes from `a`.
     Content = 10,
     /// Close what is held, and with `a` end. The value says whether `maps` still had something to
-    /// tell.
+    /// tell, and the addresses in the payload the frames beside them.
     Release = 11,
     /// The extended attribute named in the payload of the file sent along.
     Attribute = 12,

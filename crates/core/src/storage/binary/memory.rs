@@ -4,7 +4,7 @@ use whose_kernel::object::Object;
 use whose_kernel::parse::maps::Mapping;
 use whose_kernel::parse::{auxv, maps};
 use whose_kernel::worker::Verdict;
-use whose_kernel::worker::exam::Exam;
+use whose_kernel::worker::exam::{Exam, PageAt};
 use whose_kernel::{Class, Host, ReadError};
 
 use super::{Problem, Subject};
@@ -35,8 +35,8 @@ pub(super) struct Memory<'h> {
     pub(super) all: Vec<Mapping>,
     /// The program's own, not writable ones; the one with its headers first.
     program: Vec<Mapping>,
-    /// Pages of it that are in memory: address and offset in the file.
-    samples: Vec<(u64, u64)>,
+    /// Pages of it that are in memory, and their offsets in the file.
+    samples: Vec<(PageAt, u64)>,
     /// Why pages can't be compared.
     why: Option<&'static str>,
 }
@@ -108,9 +108,9 @@ impl<'h> Memory<'h> {
         let program: Vec<&Mapping> = self.program.iter().filter(|m| !m.is_writable()).collect();
         let ranges: Vec<(u64, u64)> = program.iter().map(|m| (m.start, m.end)).collect();
         let (pages, read) = exam.pages_in(&ranges, SAMPLES);
-        let sample = |(range, at): (usize, u64)| {
+        let sample = |(range, page): (usize, PageAt)| {
             let mapping = program.get(range)?;
-            Some((at, mapping.offset + at.checked_sub(mapping.start)?))
+            Some((page, mapping.offset + page.address.checked_sub(mapping.start)?))
         };
         self.samples = pages.into_iter().filter_map(sample).collect();
         if !self.samples.is_empty() {
@@ -140,8 +140,8 @@ impl<'h> Memory<'h> {
     pub(super) fn compare(&self, file: &Object, merged: bool) -> Compared {
         let mut why = self.why.unwrap_or("its pages changed all the time");
         if let Some(exam) = &self.exam {
-            for (address, offset) in &self.samples {
-                match exam.same_page(file, *address, *offset) {
+            for (page, offset) in &self.samples {
+                match exam.same_page(file, *page, *offset) {
                     Ok(Verdict::Same) => return Compared::Mapped(By::Page),
                     Ok(Verdict::Differs) => return Compared::Other,
                     Ok(Verdict::NoPage | Verdict::Changing) => {}
@@ -166,7 +166,7 @@ impl<'h> Memory<'h> {
     /// can't be told.
     pub(super) fn is_opened(&self, exe: &Object, running: &Object) -> Option<bool> {
         let exam = self.exam.as_ref()?;
-        let same = |file, (address, offset): (u64, u64)| exam.same_page(file, address, offset).ok();
+        let same = |file, (page, offset): (PageAt, u64)| exam.same_page(file, page, offset).ok();
         self.samples.iter().find_map(|at| match same(exe, *at)? {
             Verdict::Same => Some(true),
             Verdict::Differs => Some(false),

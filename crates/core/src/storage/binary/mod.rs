@@ -46,10 +46,21 @@ pub struct Subject<'s> {
     pub comm: &'s BStr,
     /// Its arguments, where known.
     pub args: &'s [BString],
+    /// How much is asked for.
+    pub extent: Extent,
     /// Another process of the same container: its mount table shows what a chroot hides.
     pub init: Option<u32>,
     /// Whether a read of its memory was waited for in vain: no other is tried then.
     pub stuck: bool,
+}
+
+/// How much is asked for of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Nothing but its path on the host: what else there is to tell is not looked for.
+    Path,
+    /// Everything.
+    Whole,
 }
 
 /// A file found, and a descriptor of it: to be let go of before the command ends, since it keeps a
@@ -299,9 +310,12 @@ impl Look1<'_> {
                     }
                     candidate.by_path.iter().for_each(|p| self.note_name(p));
                     let others = || wider().into_iter().flatten();
-                    file.copied_up = self.copied_up(&candidate, handles, stack.as_ref(), others);
-                    if self.may_open_another(&candidate, file.copied_up) {
-                        (file.via_proc, file.merged) = (None, None);
+                    if self.subject.extent == Extent::Whole {
+                        file.copied_up =
+                            self.copied_up(&candidate, handles, stack.as_ref(), others);
+                        if self.may_open_another(&candidate, file.copied_up) {
+                            (file.via_proc, file.merged) = (None, None);
+                        }
                     }
                     self.tell(&mut file, &candidate, how, handles, stack.as_ref());
                     if handle_fits_nothing && candidate.is_merged && file.host.known().is_none() {
