@@ -19,7 +19,7 @@ use crate::root::{Links, Root};
 use crate::worker::exam::Way;
 
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO` of include/linux/proc_ns.h).
-const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+pub(crate) const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 impl Host {
     /// The directory `rel` beneath `base`, if it is `uid`'s and on a local file system: links lead on

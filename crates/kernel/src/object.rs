@@ -117,6 +117,16 @@ impl Object {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
 
+    /// Of a namespace: whether it belongs to the initial user namespace, so that only who is privileged
+    /// on the host may change it.
+    #[must_use]
+    pub fn is_of_initial_user_namespace(&self) -> bool {
+        let owner = seam::mounts::owner(self.fd.as_fd());
+        owner.is_ok_and(|o| {
+            Look::of(o.as_fd()).is_ok_and(|l| l.ino == crate::confined::INITIAL_USER_NAMESPACE)
+        })
+    }
+
     /// Its file handle; see [`seam::handle::handle_of`].
     ///
     /// # Errors

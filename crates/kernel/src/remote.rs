@@ -95,9 +95,10 @@ fn is_near(mount: &Mount) -> bool {
 }
 
 impl Host {
-    /// Whether what is held lies on a mount of this program's own namespace of which [`is_near`]
-    /// holds: what is done with it needs no worker.
-    pub(crate) fn is_near(&self, object: &Object) -> bool {
+    /// Whether what is held lies on a mount of this program's own namespace whose files come from this
+    /// machine's memory and disks and from nowhere else: what is done with it needs no worker.
+    #[must_use]
+    pub fn is_near(&self, object: &Object) -> bool {
         if self.mode() != Mode::Live {
             return false;
         }

@@ -2,7 +2,7 @@
 //! mount namespace.
 #![allow(unsafe_code, reason = "the call and the ioctl have no safe wrapper")]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -11,6 +11,9 @@ use rustix::io::Errno;
 const STATMOUNT: libc::c_long = 457;
 /// `NS_GET_MNTNS_ID` of include/uapi/linux/nsfs.h: `_IOR(0xb7, 0x5, __u64)`.
 const NS_GET_MNTNS_ID: libc::c_ulong = 0x8008_b705;
+
+/// `NS_GET_USERNS` of the same file: `_IO(0xb7, 0x1)` (kernel 4.9).
+const NS_GET_USERNS: libc::c_ulong = 0xb701;
 
 /// `struct mnt_id_req`.
 #[repr(C)]
@@ -31,6 +34,17 @@ pub fn namespace_id(ns: BorrowedFd<'_>) -> Result<u64, Errno> {
     // SAFETY: the ioctl writes one u64, and `id` is one.
     let done = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_MNTNS_ID as _, &raw mut id) };
     if done == 0 { Ok(id) } else { Err(last()) }
+}
+
+/// The user namespace that owns a namespace, from a descriptor of the latter.
+///
+/// # Errors
+/// `EPERM` when it is out of this process's reach.
+pub fn owner(ns: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: the ioctl takes no argument.
+    let fd = unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_USERNS as _) };
+    // SAFETY: when the call succeeds, this is a new descriptor that nobody else owns.
+    if fd >= 0 { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) } else { Err(last()) }
 }
 
 /// Fills `buffer` with the kernel's `struct statmount` for a mount of a namespace, by their 64-bit

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::CAP;
 use super::exam::Way;
-use super::pages::{c_decimal, frame_at, magic, page_entry, reopen, same_page};
+use super::pages::{self, Found, c_decimal, frame_at, magic, own_pagemap, page_entry, reopen};
 use super::wire::{ASK, FRAME, Frame, HEAD, Op, PAYLOAD, receive, word32, word64};
 use crate::parse;
 use crate::seam::{fork, handle};
@@ -57,30 +57,36 @@ struct Child<'c> {
     parted: bool,
 }
 
+/// What a worker is given.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Where its procfs is; ends with a NUL.
+    pub(super) proc_path: Vec<u8>,
+    /// Room for a message of requests.
+    pub(super) message: Vec<u8>,
+    /// Room for a frame.
+    pub(super) frame: Vec<u8>,
+    pub(super) page_size: u64,
+}
+
 /// Answers requests until the socket closes.
-pub(super) fn serve(
-    socket: &OwnedFd,
-    proc_path: &[u8],
-    (message, buffer): (&mut [u8], &mut [u8]),
-    page_size: u64,
-) {
+pub(super) fn serve(socket: BorrowedFd<'_>, job: &mut Job) {
     let own = u32::try_from(socket.as_raw_fd()).unwrap_or(0);
     fork::close_range(0, own.saturating_sub(1));
     fork::close_range(own + 1, u32::MAX);
     // An abandoned worker should not outlive the command for longer than its read lasts.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let socket = socket.as_fd();
     let mut child = Child {
         socket,
-        proc_path,
-        buffer,
+        proc_path: &job.proc_path,
+        buffer: &mut job.frame,
         filled: 0,
-        page_size,
+        page_size: job.page_size,
         held: None,
         last: None,
         parted: false,
     };
-    while child.next(message).is_ok() {}
+    while child.next(&mut job.message).is_ok() {}
     // The kernel closes what is open.
     std::mem::forget(child);
 }
@@ -145,12 +151,7 @@ impl Child<'_> {
             Op::Io => return self.whole((pid, a), c"io"),
             Op::Hold => return self.hold((pid, a)),
             Op::FindPages => self.find_pages(a, payload).map(value),
-            Op::SamePage => match (&self.held, sent) {
-                (Some(held), Some(file)) => {
-                    same_page(&held.pagemap, file, (a, b), self.page_size).map(|v| value(v as u64))
-                }
-                _ => Err(Errno::BADF),
-            },
+            Op::FrameOf => self.frame_of(sent, a).map(value),
             Op::OpenHandle => open_handle(sent, a, payload),
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),
@@ -306,6 +307,11 @@ impl Child<'_> {
             }
         }
         if hidden { Err(Errno::PERM) } else { Ok((0, 0)) }
+    }
+
+    fn frame_of(&self, sent: Option<&OwnedFd>, offset: u64) -> Result<u64, Errno> {
+        let file = reopen(sent.ok_or(Errno::BADF)?.as_fd())?;
+        pages::frame_of(&file, offset, self.page_size, &own_pagemap()?).map(Found::word)
     }
 
     fn attribute(&mut self, sent: Option<&OwnedFd>, payload: &[u8]) -> Result<Done, Errno> {

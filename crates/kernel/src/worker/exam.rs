@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::pages::{self, Found};
 use super::wire::{self, Op, PAYLOAD, Request};
-use super::{LIVES, Reply, Verdict, Worker, reply};
+use super::{Reply, Verdict, Worker, reply};
 use crate::error::{Class, ReadError};
 use crate::host::Host;
 use crate::object::Object;
@@ -54,17 +54,16 @@ impl Worker {
         until: Instant,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<Reply, Errno> {
-        if self.lost >= LIVES || until <= Instant::now() {
+        let slot = if request.op.is_of_process() { &mut self.reader } else { &mut self.aside };
+        if slot.is_given_up() || until <= Instant::now() {
             return Err(Errno::TIMEDOUT);
         }
-        self.start()?;
-        let link = self.link().ok_or(Errno::AGAIN)?;
+        let link = slot.link()?;
         let mut bytes = Vec::with_capacity(wire::ASK + request.payload.len());
         request.put(&mut bytes);
         let answer = link.send(&bytes, fd).and_then(|()| reply(link, request.pid, until, take));
         answer.unwrap_or_else(|lost| {
-            self.child = None; // stuck or dead: not waited for
-            self.lost += 1;
+            slot.lose(); // stuck or dead
             Err(if lost == Errno::TIMEDOUT { lost } else { Errno::IO })
         })
     }
@@ -323,27 +322,48 @@ impl Exam<'_> {
         (found, Ok(()))
     }
 
-    /// Whether the page is that of `file` at `offset`. Of a file that is near this is told as long as
-    /// [`Exam::finish`] says that the page was there all the time.
+    /// Whether the page is that of `file` at `offset`: one inode owns a page of the page cache, so
+    /// equal frames are one inode. It is told as long as [`Exam::finish`] says that the process had
+    /// the page all the time.
     ///
     /// # Errors
     /// The kernel's: the file could not be opened or mapped; `ETIMEDOUT`.
     pub fn same_page(&self, file: &Object, page: PageAt, offset: u64) -> Result<Verdict, Errno> {
         if self.host.is_near(file) {
-            return self.near_page(file, page, offset);
+            return self.same_page_near(file, page, offset);
         }
-        let reply = self.request(Op::SamePage, page.address, offset, Some(file), &mut |_| {})?;
-        let all = [
-            Verdict::Same,
-            Verdict::Differs,
-            Verdict::NoPage,
-            Verdict::NotCached,
-            Verdict::Changing,
-        ];
-        all.into_iter().find(|v| *v as u64 == reply.value).ok_or(Errno::PROTO)
+        let reply = self.request(Op::FrameOf, offset, 0, Some(file), &mut |_| {})?;
+        Ok(self.compare(page, Found::of(reply.value)))
     }
 
-    fn near_page(&self, file: &Object, page: PageAt, offset: u64) -> Result<Verdict, Errno> {
+    /// The same of a file that is known to lie on this machine's disks.
+    ///
+    /// # Errors
+    /// As [`Exam::same_page`].
+    pub fn same_page_near(
+        &self,
+        file: &Object,
+        page: PageAt,
+        offset: u64,
+    ) -> Result<Verdict, Errno> {
+        self.near_frame(file, offset).map(|found| self.compare(page, found))
+    }
+
+    fn compare(&self, page: PageAt, found: Found) -> Verdict {
+        let frame = match found {
+            Found::Frame(frame) => frame,
+            Found::Beyond => return Verdict::Differs,
+            Found::NotCached => return Verdict::NotCached,
+            Found::Taken => return Verdict::Changing,
+        };
+        let mut relied = self.relied.borrow_mut();
+        if !relied.contains(&page) {
+            relied.push(page);
+        }
+        if frame == page.frame { Verdict::Same } else { Verdict::Differs }
+    }
+
+    fn near_frame(&self, file: &Object, offset: u64) -> Result<Found, Errno> {
         let own = match self.pagemap.get() {
             Some(own) => own,
             None => {
@@ -352,18 +372,7 @@ impl Exam<'_> {
             }
         };
         let file = pages::reopen(file.as_fd())?;
-        let size = rustix::param::page_size() as u64;
-        let frame = match pages::frame_of(&file, offset, size, own)? {
-            Found::Frame(frame) => frame,
-            Found::Beyond => return Ok(Verdict::Differs),
-            Found::NotCached => return Ok(Verdict::NotCached),
-            Found::Taken => return Ok(Verdict::Changing),
-        };
-        let mut relied = self.relied.borrow_mut();
-        if !relied.contains(&page) {
-            relied.push(page);
-        }
-        Ok(if frame == page.frame { Verdict::Same } else { Verdict::Differs })
+        pages::frame_of(&file, offset, rustix::param::page_size() as u64, own)
     }
 
     /// Ends it. False when the process has run another program since, or a page that was compared is
@@ -378,7 +387,9 @@ impl Exam<'_> {
         let request = Request { op: Op::Release, pid: self.pid, a: last, b: 0, payload: &payload };
         let same = self.host.ask(&request, None, &mut |_| {});
         if last == 1 {
-            self.host.worker().borrow_mut().end();
+            let mut worker = self.host.worker().borrow_mut();
+            worker.reader.end();
+            worker.aside.end();
         }
         same.map_or(relied.is_empty(), |reply| reply.value == 1)
     }

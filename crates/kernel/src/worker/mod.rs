@@ -2,14 +2,19 @@
 //!
 //! `/proc/PID/cmdline` copies from the target's memory: a page of it may lie on a FUSE file whose
 //! server never answers, or its memory lock may be held for ever. A thread stuck there would keep
-//! this process from ending, so such reads are done by a child. It is forked before any thread
-//! starts, closes every inherited descriptor but its socket, and makes raw system calls only. When
-//! it does not answer in time it is abandoned, unreaped, and replaced once; after that every read
-//! of the class is `timed-out`.
+//! this process from ending, so such reads are done by a child, which closes every inherited
+//! descriptor but its socket, and makes raw system calls only. When it does not answer in time it is
+//! abandoned, unreaped, and replaced once; after that every read of the class is `timed-out`.
+//!
+//! There are two such children, each started at its first use. One reads of processes and shares
+//! this program's memory, which starts it in a third of the time. The other looks at files that may
+//! not answer, and maps them: what holds up a mapping holds up all who share the memory, so that
+//! one has a copy.
 
 mod child;
 pub mod exam;
 mod pages;
+mod slot;
 mod wire;
 
 use std::os::fd::OwnedFd;
@@ -19,8 +24,9 @@ use bstr::BString;
 use rustix::io::Errno;
 
 use crate::error::{Class, ReadError};
-use crate::seam::fork;
-use wire::{FRAME, HEAD, Link, MESSAGE, Op, Request};
+use crate::seam::fork::Memory;
+use slot::Slot;
+use wire::{Link, Op, Request};
 
 /// The files of a process whose reading can block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +76,14 @@ pub struct Ask {
 const BATCH: usize = 256;
 /// Longest file taken, bytes: the kernel's default limit for arguments and environment together.
 const CAP: usize = 2 * 1024 * 1024;
-/// Workers a run may lose before the class is given up: the first and its one replacement.
-const LIVES: u32 = 2;
-
-/// The worker, started at its first use.
+/// The workers.
 #[derive(Debug)]
 pub struct Worker {
     proc_path: BString,
-    /// The running child: our end of its socket, and its PID.
-    child: Option<(Link, u32)>,
-    lost: u32,
-    /// PIDs of children that were told to end.
-    ending: Vec<u32>,
+    /// For what is read of processes.
+    reader: Slot,
+    /// For files.
+    aside: Slot,
     /// Whether the look at a process that comes next is the last use.
     parting: bool,
     /// How long one read may take.
@@ -89,10 +91,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for the procfs at `proc_path`, waiting `patience` for each read.
+    /// Workers for the procfs at `proc_path`, waiting `patience` for each read.
     #[must_use]
     pub fn new(proc_path: BString, patience: Duration) -> Self {
-        Self { proc_path, child: None, lost: 0, ending: Vec::new(), parting: false, patience }
+        let reader = Slot::new(Memory::Shared, &proc_path);
+        let aside = Slot::new(Memory::Copied, &proc_path);
+        Self { proc_path, reader, aside, parting: false, patience }
     }
 
     /// Does the reads, in order; one result each. `deadline` bounds them together.
@@ -111,8 +115,7 @@ impl Worker {
                 let ask = asks[results.len()];
                 results.push(Err(self.error(ask, why.0, why.1)));
                 if why.0 == Class::TimedOut && !why.2 {
-                    self.child = None; // stuck: not waited for
-                    self.lost += 1;
+                    self.reader.lose();
                 }
             }
             debug_assert!(results.len() > before);
@@ -121,9 +124,7 @@ impl Worker {
     }
 
     fn error(&self, ask: Ask, class: Class, why: &'static str) -> ReadError {
-        let file = ask.file.name();
-        let path = format!("{}/{}/{file}", self.proc_path, ask.pid);
-        ReadError::new(path, class, why)
+        error(&self.proc_path, ask, class, why)
     }
 
     /// One batch; the error says why it stopped, and whether no worker was even asked.
@@ -133,14 +134,12 @@ impl Worker {
         deadline: Option<Instant>,
         results: &mut Vec<Result<Vec<u8>, ReadError>>,
     ) -> Result<(), (Class, &'static str, bool)> {
-        if self.lost >= LIVES {
+        if self.reader.is_given_up() {
             return Err((Class::TimedOut, "reads of this kind did not answer before", true));
         }
         if deadline.is_some_and(|d| Instant::now() >= d) {
             return Err((Class::TimedOut, "no time left", true));
         }
-        self.start()
-            .map_err(|_| (Class::Unsupported, "no process could be started for it", true))?;
         let mut wire = Vec::with_capacity(asks.len() * wire::ASK);
         for ask in asks {
             let (op, a) = (ask.file.op(), ask.start_ticks);
@@ -148,12 +147,14 @@ impl Worker {
             request.put(&mut wire);
         }
         let died = (Class::TimedOut, "the reader ended early", false);
-        self.link().ok_or(died)?.send(&wire, None).map_err(|_| died)?;
+        let link = self.reader.link();
+        let link =
+            link.map_err(|_| (Class::Unsupported, "no process could be started for it", true))?;
+        link.send(&wire, None).map_err(|_| died)?;
         for ask in asks {
             let until = Instant::now() + self.patience;
             let until = deadline.map_or(until, |d| d.min(until));
             let mut bytes = Vec::new();
-            let link = self.link().ok_or(died)?;
             let reply = reply(link, ask.pid, until, &mut |part| bytes.extend_from_slice(part));
             let answer = reply.map_err(|e| match e {
                 Errno::TIMEDOUT => (Class::TimedOut, "did not answer in time", false),
@@ -164,59 +165,20 @@ impl Worker {
                 if reply.value == ask.start_ticks { Ok(bytes) } else { Err(Errno::SRCH) }
             });
             results.push(answer.map_err(|errno| match errno {
-                Errno::FBIG => self.error(*ask, Class::Malformed, "more than 2 MiB"),
-                errno => {
-                    let path = self.error(*ask, Class::Gone, "").path;
-                    ReadError::from_errno(path, errno)
-                }
+                Errno::FBIG => error(&self.proc_path, *ask, Class::Malformed, "more than 2 MiB"),
+                errno => ReadError::from_errno(path_of(&self.proc_path, *ask), errno),
             }));
         }
         Ok(())
     }
-
-    fn link(&mut self) -> Option<&mut Link> {
-        self.child.as_mut().map(|(link, _)| link)
-    }
-
-    fn start(&mut self) -> Result<(), Errno> {
-        if self.child.is_some() {
-            return Ok(());
-        }
-        let (ours, theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )?;
-        let proc_path = [self.proc_path.as_slice(), b"\0"].concat();
-        let mut buffers = (wire::untouched(MESSAGE), wire::untouched(HEAD + FRAME));
-        let page_size = rustix::param::page_size() as u64;
-        let pid = fork::fork_into(theirs, move |socket| {
-            child::serve(&socket, &proc_path, (&mut buffers.0, &mut buffers.1), page_size);
-            // What it was given is not let go of piece by piece: each would be copied for that.
-            fork::exit();
-        })?;
-        self.child = Some((Link::new(ours), pid));
-        Ok(())
-    }
 }
 
-impl Worker {
-    /// Has an idle child end: it does when its socket closes.
-    fn end(&mut self) {
-        self.ending.extend(self.child.take().map(|(_, pid)| pid));
-    }
+fn path_of(proc_path: &BString, ask: Ask) -> BString {
+    format!("{proc_path}/{}/{}", ask.pid, ask.file.name()).into()
 }
 
-impl Drop for Worker {
-    /// Idle children are reaped. A stuck one is not here any more.
-    fn drop(&mut self) {
-        self.end();
-        for pid in &self.ending {
-            let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw);
-            let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
-        }
-    }
+fn error(proc_path: &BString, ask: Ask, class: Class, why: &'static str) -> ReadError {
+    ReadError::new(path_of(proc_path, ask), class, why)
 }
 
 /// What an answer has besides its content.
@@ -251,20 +213,17 @@ fn reply(
     }
 }
 
-/// What comparing two pages came to; the numbers go over the wire.
+/// What comparing two pages came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
 pub enum Verdict {
     /// One page: one inode.
-    Same = 0,
+    Same,
     /// Two pages: two inodes.
-    Differs = 1,
-    /// The process has no such page in memory (any more).
-    NoPage = 2,
+    Differs,
     /// The file's page is not in the page cache, where the process's is.
-    NotCached = 3,
-    /// The process's page changed as often as it was looked at.
-    Changing = 4,
+    NotCached,
+    /// The file's page was taken away as it was looked at.
+    Changing,
 }
 
 #[cfg(test)]
@@ -306,6 +265,6 @@ mod tests {
         let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
         let results = worker.read(&[ask; 3], Some(Instant::now()));
         assert!(results.iter().all(|r| r.as_ref().unwrap_err().class == Class::TimedOut));
-        assert!(worker.child.is_none());
+        assert!(format!("{:?}", worker.reader).contains("running: None"));
     }
 }

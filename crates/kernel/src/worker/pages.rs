@@ -9,11 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::Verdict;
 use crate::seam::page::Page;
-
-/// Tries of the page check while the target's page comes and goes.
-const TRIES: u32 = 3;
 
 /// The page of a file that was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +22,23 @@ pub(super) enum Found {
     NotCached,
     /// It was taken away again.
     Taken,
+}
+
+impl Found {
+    /// As it goes over the wire; frames have 55 bits.
+    pub(super) fn word(self) -> u64 {
+        match self {
+            Self::Frame(frame) => frame,
+            Self::Beyond => u64::MAX,
+            Self::NotCached => u64::MAX - 1,
+            Self::Taken => u64::MAX - 2,
+        }
+    }
+
+    pub(super) fn of(word: u64) -> Self {
+        let others = [Self::Beyond, Self::NotCached, Self::Taken];
+        others.into_iter().find(|found| found.word() == word).unwrap_or(Self::Frame(word))
+    }
 }
 
 /// The frame of a pagemap entry that is present and a file's (Documentation/admin-guide/mm/
@@ -81,35 +94,6 @@ pub(super) fn frame_of(
     Ok(frame.map_or(Found::Taken, Found::Frame))
 }
 
-/// Whether the target's page at `address` is the page of `file` at `offset`.
-pub(super) fn same_page(
-    pagemap: &OwnedFd,
-    file: &OwnedFd,
-    (address, offset): (u64, u64),
-    page_size: u64,
-) -> Result<Verdict, Errno> {
-    let file = reopen(file.as_fd())?;
-    let own = own_pagemap()?;
-    for _ in 0..TRIES {
-        let Some(theirs) = frame_at(pagemap, address / page_size)? else {
-            return Ok(Verdict::NoPage);
-        };
-        if theirs == 0 {
-            return Err(Errno::PERM);
-        }
-        let ours = match frame_of(&file, offset, page_size, &own)? {
-            Found::Beyond => return Ok(Verdict::Differs),
-            Found::NotCached => return Ok(Verdict::NotCached),
-            Found::Frame(frame) => frame,
-            Found::Taken => continue,
-        };
-        if frame_at(pagemap, address / page_size)? == Some(theirs) {
-            return Ok(if ours == theirs { Verdict::Same } else { Verdict::Differs });
-        }
-    }
-    Ok(Verdict::Changing)
-}
-
 /// The magic link of a descriptor.
 pub(super) fn magic<'s>(fd: BorrowedFd<'_>, space: &'s mut [u8]) -> Result<&'s CStr, Errno> {
     let number = u32::try_from(fd.as_raw_fd()).map_err(|_| Errno::BADF)?;
@@ -141,7 +125,14 @@ pub(super) fn c_decimal<'s>(prefix: &[u8], n: u32, space: &'s mut [u8]) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use super::c_decimal;
+    use super::{Found, c_decimal};
+
+    #[test]
+    fn what_was_found_goes_over_the_wire() {
+        for found in [Found::Frame(7), Found::Beyond, Found::NotCached, Found::Taken] {
+            assert_eq!(Found::of(found.word()), found);
+        }
+    }
 
     #[test]
     fn numbers_as_c_strings() {

@@ -42,8 +42,8 @@ pub(super) enum Op {
     /// The first file page in memory of each range of addresses in the payload, until there are `a`
     /// such pages. The content is their addresses and frames, zeroes where a range has none.
     FindPages = 6,
-    /// Whether the page at address `a` is the page at offset `b` of the file sent along.
-    SamePage = 7,
+    /// The frame of the page at offset `a` of the file sent along; see `Found`.
+    FrameOf = 7,
     /// Open the handle in the payload, of type `a`, on the file system of the directory sent along.
     OpenHandle = 8,
     /// Open the path in the payload beneath the directory sent along, by the rule `a`.
@@ -58,6 +58,14 @@ pub(super) enum Op {
 }
 
 impl Op {
+    /// Whether it is about a process, and not about a file that was sent along.
+    pub(super) fn is_of_process(self) -> bool {
+        matches!(
+            self,
+            Self::Cmdline | Self::Environ | Self::Io | Self::Hold | Self::FindPages | Self::Release
+        )
+    }
+
     pub(super) fn of(number: u32) -> Option<Self> {
         let all = [
             Self::Cmdline,
@@ -65,7 +73,7 @@ impl Op {
             Self::Io,
             Self::Hold,
             Self::FindPages,
-            Self::SamePage,
+            Self::FrameOf,
             Self::OpenHandle,
             Self::Lookup,
             Self::Content,

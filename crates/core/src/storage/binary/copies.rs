@@ -78,7 +78,8 @@ impl Look1<'_> {
             }
             FileRole::Lower | FileRole::Data => {
                 // What `exe` opens today is the copy, if there is one.
-                match self.memory.is_opened(&self.exe, &winner.object) {
+                let near = self.mounted.is_administered() && stack.is_some_and(Stack::is_near);
+                match self.memory.is_opened(&self.exe, near, &winner.object) {
                     Some(true) => Some(CopiedUp::No),
                     Some(false) => Some(CopiedUp::AfterStart),
                     None if handles.copied && self.is_named() => Some(CopiedUp::AfterStart),

@@ -144,7 +144,7 @@ impl<'h> Memory<'h> {
                 match exam.same_page(file, *page, *offset) {
                     Ok(Verdict::Same) => return Compared::Mapped(By::Page),
                     Ok(Verdict::Differs) => return Compared::Other,
-                    Ok(Verdict::NoPage | Verdict::Changing) => {}
+                    Ok(Verdict::Changing) => {}
                     // Its page is in no cache, though the process's is: another file, or one whose
                     // page is being brought in.
                     Ok(Verdict::NotCached) => why = "its page is not in the page cache",
@@ -163,10 +163,18 @@ impl<'h> Memory<'h> {
     }
 
     /// Whether opening `exe` leads to the file that is mapped, which `running` is. `None` where that
-    /// can't be told.
-    pub(super) fn is_opened(&self, exe: &Object, running: &Object) -> Option<bool> {
+    /// can't be told. `near`: what `exe` leads to is known to lie on this machine's disks.
+    pub(super) fn is_opened(&self, exe: &Object, near: bool, running: &Object) -> Option<bool> {
         let exam = self.exam.as_ref()?;
-        let same = |file, (page, offset): (PageAt, u64)| exam.same_page(file, page, offset).ok();
+        let same = |file: &Object, (page, offset): (PageAt, u64)| {
+            let near = near && std::ptr::eq(file, exe);
+            if near {
+                exam.same_page_near(file, page, offset)
+            } else {
+                exam.same_page(file, page, offset)
+            }
+            .ok()
+        };
         self.samples.iter().find_map(|at| match same(exe, *at)? {
             Verdict::Same => Some(true),
             Verdict::Differs => Some(false),
@@ -174,7 +182,7 @@ impl<'h> Memory<'h> {
             Verdict::NotCached => (same(running, *at) == Some(Verdict::Same)
                 && same(exe, *at) == Some(Verdict::NotCached))
             .then_some(false),
-            Verdict::NoPage | Verdict::Changing => None,
+            Verdict::Changing => None,
         })
     }
 

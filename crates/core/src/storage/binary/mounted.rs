@@ -109,6 +109,12 @@ impl Mounted {
         }
     }
 
+    /// Whether only who is privileged on the host mounts in the process's namespace: then the texts of
+    /// its mounts say what they say to be helpful, and not to mislead.
+    pub(super) fn is_administered(&self) -> bool {
+        self.ns_object.as_ref().is_some_and(Object::is_of_initial_user_namespace)
+    }
+
     /// The mount that an object is on, if it is the host's or in the process's namespace.
     pub(super) fn mount_at(&self, host: &Host, object: &Object) -> Option<Mount> {
         let id = object.look().ok()?.mount?;

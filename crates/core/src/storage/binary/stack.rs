@@ -174,6 +174,13 @@ impl<'h> Stack<'h> {
         self.data.get_or_init(|| self.resolve_all(&self.options.data))
     }
 
+    /// Whether all its directories were found, on this machine's disks.
+    pub(super) fn is_near(&self) -> bool {
+        let upper = self.options.upper.is_none() || self.upper().is_some();
+        let mut dirs = self.lowers().iter().chain(self.data()).flatten().chain(self.upper());
+        upper && self.is_whole() && dirs.all(|dir| self.host.is_near(&dir.object))
+    }
+
     /// Whether all its directories were found again.
     pub(super) fn is_whole(&self) -> bool {
         self.lowers().iter().chain(self.data()).all(Option::is_some)
