@@ -19,6 +19,7 @@ pub mod remote;
 pub mod root;
 pub mod scan;
 pub mod seam;
+pub mod sift;
 pub mod worker;
 
 pub use error::{Class, ReadError};

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::capture::{Place, Recorder, Tape, joined};
 use crate::error::{Class, ReadError};
 use crate::look::Look;
+use crate::sift::Twin;
 
 /// How links beneath a root are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,19 @@ impl Root {
     pub fn of_admin(mut self) -> Self {
         self.of_admin = self.owner == Some(0) && self.links == Links::Never && !self.one_mount;
         self
+    }
+
+    /// What another thread needs to read the same files; only of a root that is [`Root::of_admin`] and
+    /// no part of a capture.
+    pub(crate) fn twin(&self) -> Option<Twin<'_>> {
+        let plain = self.of_admin && self.place.is_none();
+        plain.then(|| Twin { dir: self.dir.as_fd(), shown: &self.shown })
+    }
+
+    /// The root that [`Root::twin`] is of.
+    pub(crate) fn twin_of(dir: OwnedFd, shown: BString) -> Self {
+        let (links, owner) = (Links::Never, Some(0));
+        Self { dir, shown, links, owner, one_mount: false, of_admin: true, place: None }
     }
 
     /// The same root, with what goes with every read beneath it.
@@ -187,13 +201,7 @@ impl Root {
     /// The path to show for a name beneath.
     #[must_use]
     pub fn join(&self, rel: &[u8]) -> BString {
-        let mut path = self.shown.trim_end_with(|c| c == '/').to_vec();
-        let rel = rel.strip_prefix(b"/").unwrap_or(rel);
-        if !rel.is_empty() || path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(rel);
-        path.into()
+        join(self.shown.as_ref(), rel)
     }
 
     fn openat(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, ReadError> {
@@ -484,6 +492,18 @@ fn read_some(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> Result<(usize, usize), E
             read => return read.map(|got| (got, room)),
         }
     }
+}
+
+/// The path to show for a name beneath the directory that is shown so.
+#[must_use]
+pub fn join(shown: &BStr, rel: &[u8]) -> BString {
+    let mut path = shown.trim_end_with(|c| c == '/').to_vec();
+    let rel = rel.strip_prefix(b"/").unwrap_or(rel);
+    if !rel.is_empty() || path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(rel);
+    path.into()
 }
 
 /// Calls `each` for every entry of an open directory but `.` and `..`.

@@ -7,7 +7,7 @@ use bstr::{BStr, BString, ByteSlice};
 use memchr::memmem;
 use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::{Mount, strip};
-use whose_kernel::root::Links;
+use whose_kernel::root::{Links, join};
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
@@ -161,37 +161,46 @@ impl Docker {
         host: &Host,
         root: &StateRoot,
         needle: &[u8],
-        test: impl Fn(&files::Config) -> bool,
+        test: impl Fn(&files::Config) -> bool + Sync,
     ) -> Result<Matches, ReadError> {
         let mut matches = Matches::default();
         let sieve = Sieve::new(needle);
-        for id in self.list(root)? {
-            if host.out_of_time() {
-                let why = "not all containers were looked through in time";
-                let late = ReadError::new(root.root.join(b"containers"), Class::TimedOut, why);
-                matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
-                break;
-            }
-            let rel = files::container_file(&id, "config.v2.json");
-            let read = root.root.read_of_admin(&rel, json::CAP).and_then(|bytes| {
-                if sieve.excludes(&bytes, &id) {
+        let ids = self.list(root)?;
+        let config = |id: &BString| BString::from(files::container_file(id, "config.v2.json"));
+        let paths: Vec<BString> = ids.iter().map(config).collect();
+        let shown = root.root.shown();
+        let judge = |at: usize, read: Result<Vec<u8>, ReadError>| {
+            let read = read.and_then(|bytes| {
+                if sieve.excludes(&bytes, &ids[at]) {
                     return Ok(false);
                 }
-                let path = root.root.join(&rel);
+                let path = || join(shown, &paths[at]);
                 let config = files::parse_config(&bytes)
-                    .map_err(|why| ReadError::new(path.clone(), Class::Malformed, why))?;
-                if config.id.as_bytes() == id.as_bytes() {
+                    .map_err(|why| ReadError::new(path(), Class::Malformed, why))?;
+                if config.id.as_bytes() == ids[at].as_bytes() {
                     Ok(test(&config))
                 } else {
-                    Err(not_its_own(path))
+                    Err(not_its_own(path()))
                 }
             });
             match read {
-                Ok(true) => matches.ids.push(id),
-                Ok(false) => {}
-                Err(e) if e.class == Class::Gone => {} // removed meanwhile
-                Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
+                Ok(true) => Some(Ok(at)),
+                Ok(false) => None,
+                Err(e) if e.class == Class::Gone => None, // removed meanwhile
+                Err(e) => Some(Err(Gap::from_read(what::DESCRIPTION, &e))),
             }
+        };
+        let sifted = root.root.sift(&paths, json::CAP, host.deadline(), &judge);
+        for found in sifted.found {
+            match found {
+                Ok(at) => matches.ids.push(ids[at].clone()),
+                Err(gap) => matches.gaps.push(gap),
+            }
+        }
+        if !sifted.complete {
+            let why = "not all containers were looked through in time";
+            let late = ReadError::new(root.root.join(b"containers"), Class::TimedOut, why);
+            matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
         }
         Ok(matches)
     }
