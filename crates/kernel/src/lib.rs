@@ -8,6 +8,7 @@
 pub mod capture;
 pub mod confined;
 pub mod error;
+pub mod held;
 pub mod host;
 pub mod live;
 pub mod look;

@@ -157,7 +157,7 @@ impl Root {
 
     /// What was read, written down; or, where nothing was, what was met there when a capture was
     /// made.
-    fn told<T>(
+    pub(crate) fn told<T>(
         &self,
         read: Result<T, ReadError>,
         place: Option<&Place>,
@@ -178,7 +178,7 @@ impl Root {
     }
 
     /// The error that was met here when the capture was made.
-    fn met(&self, place: Option<&Place>, rel: &[u8]) -> Result<(), ReadError> {
+    pub(crate) fn met(&self, place: Option<&Place>, rel: &[u8]) -> Result<(), ReadError> {
         let recorded = place.and_then(|p| Some((p.recorded()?, &p.at)));
         let failure = recorded.and_then(|(r, key)| r.failure(key, || self.join(rel)));
         failure.map_or(Ok(()), Err)

@@ -105,6 +105,12 @@ impl Recorder {
 
     /// A file was read.
     pub(crate) fn content(&self, key: &BString, bytes: &[u8], look: Option<&Look>) {
+        let redacted = if is_kernels(key) { None } else { (self.redact)(bytes) };
+        self.as_told(key, redacted.as_deref().unwrap_or(bytes), look);
+    }
+
+    /// A file's content as its reader has it written, who left out what is nobody's business.
+    pub(crate) fn as_told(&self, key: &BString, bytes: &[u8], look: Option<&Look>) {
         let mut state = self.state.borrow_mut();
         state.settled(key);
         if let Some(look) = look.filter(|l| (l.uid, l.gid) != (0, 0)) {
@@ -113,11 +119,14 @@ impl Recorder {
         if state.kept.contains_key(key) {
             return;
         }
-        let redacted = if is_kernels(key) { None } else { (self.redact)(bytes) };
-        let bytes = redacted.as_deref().unwrap_or(bytes);
         state.totals.files += 1;
         state.totals.bytes += bytes.len() as u64;
         state.keep(key, Kept::File, |tree| tree.put_file(key, bytes));
+    }
+
+    /// Whether a file was met whose content was not written.
+    pub(crate) fn is_unread(&self, key: &BString) -> bool {
+        self.state.borrow().entries.get(key).is_some_and(|e| e.is_unread)
     }
 
     /// A link was read.
