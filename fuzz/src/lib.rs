@@ -11,6 +11,7 @@ mod boot;
 mod capture;
 mod cgroup;
 mod claims;
+mod containerd;
 mod docker;
 mod memory;
 mod mount;
@@ -36,6 +37,7 @@ impl Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target::new("auxv", memory::auxv),
+    Target::new("bolt", containerd::bolt),
     Target::new("boot_id", boot::boot_id),
     Target::new("build_id", memory::build_id),
     Target::new("btf", tasks::btf),
@@ -47,6 +49,9 @@ pub const TARGETS: &[Target] = &[
     Target::new("cgroup", cgroup::cgroup),
     Target::new("claims", claims::claims),
     Target::new("cmdline", process::cmdline),
+    Target::new("containerd_any", containerd::any),
+    Target::new("containerd_cri", containerd::cri),
+    Target::new("containerd_time", containerd::time),
     Target::new("controllers", cgroup::controllers),
     Target::new("docker_config", docker::config),
     Target::new("docker_daemon", docker::daemon),

@@ -2,6 +2,7 @@
 //!
 //! - [`harness`] runs the built binary in a clean environment and tells the whole story when a
 //!   run is not what was expected;
+//! - [`bolt`] writes bbolt databases;
 //! - [`fixture`] writes saved trees for `--root`;
 //! - [`hostile`] starts small C programs that do to `/proc` what a hostile container can;
 //! - [`docker`] starts a real dockerd in private roots and leaves nothing behind;
@@ -25,6 +26,7 @@
     reason = "test support: a panic with the whole story is its error report, stderr its log"
 )]
 
+pub mod bolt;
 mod call;
 pub mod cases;
 pub mod cgroup;

@@ -1,5 +1,7 @@
 //! Formats of state on disk, and stores that several runtimes share. Each reader takes a `Root`.
 
+pub mod bolt;
+pub mod containerd;
 pub mod docker;
 pub mod docker_layers;
 pub mod facts;

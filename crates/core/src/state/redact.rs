@@ -7,6 +7,8 @@
 /// Keys whose list of `NAME=VALUE` texts is an environment: Docker's and the images', the OCI
 /// runtime's.
 const KEYS: [&[u8]; 3] = [b"env", b"environ", b"environment"];
+/// The key of the CRI's own list.
+const OBJECTS: &[u8] = b"envs";
 /// What stands in the place of a value.
 const GONE: &[u8] = b"redacted";
 
@@ -50,6 +52,64 @@ pub fn environment(json: &[u8]) -> Option<Vec<u8>> {
     }
     out.extend_from_slice(&json[kept..]);
     Some(out)
+}
+
+/// Overwrites the values of environment variables in bytes that hold JSON among others, each by as
+/// many bytes: places in them stay what they were. Both the lists that [`environment`] knows, and the
+/// CRI's (`envs`, objects of `key` and `value`).
+pub fn blank_environment(bytes: &mut [u8]) {
+    let mut at = 0;
+    while let Some(quote) = memchr::memchr(b'"', &bytes[at..]).map(|n| at + n) {
+        at = quote + 1;
+        let Some((list, of_objects)) = list_after(&bytes[at..]) else { continue };
+        at = blank_list(bytes, at + list, of_objects);
+    }
+}
+
+/// Where the list begins, if these bytes go on with the name of an environment, and whether it is one
+/// of objects.
+fn list_after(bytes: &[u8]) -> Option<(usize, bool)> {
+    let longest = KEYS.iter().map(|k| k.len()).max()?;
+    let end = bytes.iter().take(longest + 1).position(|b| *b == b'"')?;
+    let name = &bytes[..end];
+    let of_objects = name.eq_ignore_ascii_case(OBJECTS);
+    if !of_objects && !KEYS.iter().any(|key| name.eq_ignore_ascii_case(key)) {
+        return None;
+    }
+    let skip =
+        |from: usize| bytes[from..].iter().position(|b| !b.is_ascii_whitespace()).map(|n| from + n);
+    let colon = skip(end + 1).filter(|at| bytes[*at] == b':')?;
+    let list = skip(colon + 1).filter(|at| bytes[*at] == b'[')?;
+    Some((list + 1, of_objects))
+}
+
+/// Blanks the values in a list that begins at `at`; where it ends.
+fn blank_list(bytes: &mut [u8], mut at: usize, of_objects: bool) -> usize {
+    let mut depth = 1_usize;
+    let mut is_value = false;
+    while at < bytes.len() && depth > 0 {
+        match bytes[at] {
+            b'"' => {
+                let end = text_end(bytes, at + 1);
+                let text = &bytes[at + 1..end];
+                let secret = match of_objects {
+                    true => is_value.then_some(at + 1),
+                    false => text.iter().position(|b| *b == b'=').map(|n| at + n + 2),
+                };
+                is_value = of_objects && !is_value && text.eq_ignore_ascii_case(b"value");
+                if let Some(from) = secret {
+                    bytes[from..end].fill(b'x');
+                }
+                at = end;
+            }
+            b'[' => depth += 1,
+            b']' => depth -= 1,
+            b',' | b'}' => is_value = false,
+            _ => {}
+        }
+        at += 1;
+    }
+    at.min(bytes.len())
 }
 
 /// Where the text ends whose first byte is at `from`: its closing quote, or the end of all.

@@ -1,0 +1,134 @@
+use bstr::{BStr, BString};
+use whose_kernel::Class;
+use whose_kernel::root::{Links, Root};
+use whose_testkit::bolt::{Bucket, Layout, file};
+
+use super::{Cri, FILE, Metadata, Users};
+
+fn any(json: &str) -> Vec<u8> {
+    let mut bytes = vec![0x0a, 1, b't', 0x12];
+    let len = json.len();
+    bytes.extend([u8::try_from(len & 0x7f).unwrap() | 0x80, u8::try_from(len >> 7).unwrap()]);
+    bytes.extend(json.as_bytes());
+    bytes
+}
+
+/// A host with what containerd keeps of three containers, two images and their layers.
+fn database(change: impl Fn(&mut Bucket)) -> (tempfile::TempDir, Metadata) {
+    let mut root = Bucket::default();
+    let time =
+        [&[1][..], &(1_767_323_045_i64 + 62_135_596_800).to_be_bytes(), &[0, 0, 0, 0, 0xff, 0xff]];
+    root.path(&["v1"]).put("version", "\x04");
+    for (namespace, id, image, name) in
+        [("shop", "c1", "app:1", "web"), ("shop", "c2", "app:1", "db"), ("k8s.io", "p1", "", "")]
+    {
+        let one = root.path(&["v1", namespace, "containers", id]);
+        one.put("image", image).put("snapshotter", "overlayfs").put("snapshotKey", id);
+        one.put("createdat", time.concat())
+            .put("sandboxid", "")
+            .put("spec", any(&"s".repeat(9000)));
+        one.path(&["runtime"]).put("name", "io.containerd.runc.v2");
+        if !name.is_empty() {
+            one.path(&["labels"]).put("nerdctl/name", name).put("x", "y");
+        }
+        let snapshots = root.path(&["v1", namespace, "snapshots", "overlayfs"]);
+        snapshots.path(&["top", "children"]).put(id, "");
+        snapshots.path(&[id]).put("name", format!("{namespace}/7/{id}")).put("parent", "top");
+    }
+    let snapshots = root.path(&["v1", "shop", "snapshots", "overlayfs"]);
+    snapshots.path(&["top"]).put("name", "shop/2/top").put("parent", "base");
+    snapshots.path(&["base", "children"]).put("top", "");
+    snapshots.path(&["base"]).put("name", "shop/1/base");
+    snapshots.path(&["lone"]).put("name", "shop/3/lone");
+    for (name, top) in [("app:1", "top"), ("other:1", "lone")] {
+        root.path(&["v1", "shop", "images", name, "target"]).put("digest", format!("index-{top}"));
+        let blobs = root.path(&["v1", "shop", "content", "blob"]);
+        let (index, manifest, config) =
+            (format!("index-{top}"), format!("m-{top}"), format!("c-{top}"));
+        let content = "containerd.io/gc.ref.content";
+        blobs.path(&[&index, "labels"]).put(format!("{content}.m.0"), manifest.clone());
+        blobs.path(&[&manifest, "labels"]).put(format!("{content}.config"), config.clone());
+        blobs.path(&[&manifest, "labels"]).put(format!("{content}.l.0"), "layer");
+        blobs.path(&[&config, "labels"]).put("containerd.io/gc.ref.snapshot.overlayfs", top);
+    }
+    let json = r#"{"Version":"v1","Metadata":{"ID":"p1","Name":"demo_shop_u_0","Config":{"metadata":{"name":"demo"}}}}"#;
+    root.path(&["v1", "k8s.io", "containers", "p1", "extensions"])
+        .put("io.cri-containerd.sandbox.metadata", any(json));
+    change(&mut root);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("io.containerd.metadata.v1.bolt")).unwrap();
+    let bytes = file(&root, Layout::default());
+    std::fs::write(dir.path().join(std::str::from_utf8(FILE).unwrap()), bytes).unwrap();
+    let path = BStr::new(dir.path().as_os_str().as_encoded_bytes());
+    let metadata = Metadata::open(&Root::open(path, Links::Never).unwrap()).unwrap();
+    (dir, metadata)
+}
+
+#[test]
+fn records_are_read_in_full() {
+    let (_dir, metadata) = database(|_| {});
+    assert_eq!(metadata.namespaces().unwrap(), ["k8s.io", "shop"]);
+    assert_eq!(metadata.ids(b"shop").unwrap(), ["c1", "c2"]);
+    assert!(metadata.ids(b"none").unwrap().is_empty());
+    let one = metadata.container(b"shop", b"c1").unwrap().unwrap();
+    assert_eq!(
+        (one.id, one.image, one.runtime),
+        ("c1".into(), "app:1".into(), "io.containerd.runc.v2".into())
+    );
+    assert_eq!((one.snapshotter, one.snapshot_key), ("overlayfs".into(), "c1".into()));
+    assert_eq!((one.created, one.sandbox_id, one.cri), (Some(1_767_323_045_000), "".into(), None));
+    assert_eq!(one.labels[&BString::from("nerdctl/name")], "web");
+    assert_eq!(metadata.container(b"shop", b"p1").unwrap(), None);
+    let pod = metadata.container(b"k8s.io", b"p1").unwrap().unwrap();
+    let Some(Cri::Sandbox(sandbox)) = pod.cri else { panic!("no sandbox") };
+    assert_eq!(sandbox.config.metadata.name, "demo");
+    assert_eq!(metadata.image(b"shop", b"app:1").unwrap().unwrap(), "index-top");
+    assert_eq!(metadata.image(b"k8s.io", b"app:1").unwrap(), None);
+    let snapshot = metadata.snapshot(b"shop", b"overlayfs", b"top").unwrap().unwrap();
+    assert_eq!((snapshot.name, snapshot.parent), ("shop/2/top".into(), "base".into()));
+    assert_eq!(metadata.snapshot(b"shop", b"native", b"top").unwrap(), None);
+}
+
+#[test]
+fn containers_are_found_by_label_and_snapshot() {
+    let (_dir, metadata) = database(|_| {});
+    let ids = |found: Vec<super::Container>| -> Vec<BString> {
+        found.into_iter().map(|c| c.id).collect()
+    };
+    assert_eq!(ids(metadata.labelled(b"shop", b"nerdctl/name", b"db").unwrap()), ["c2"]);
+    assert_eq!(ids(metadata.labelled(b"shop", b"x", b"y").unwrap()), ["c1", "c2"]);
+    assert!(metadata.labelled(b"k8s.io", b"x", b"y").unwrap().is_empty());
+    assert_eq!(ids(metadata.containers(b"shop").unwrap()), ["c1", "c2"]);
+    let users = |key: &str| metadata.users(b"shop", b"overlayfs", key.as_bytes()).unwrap();
+    let of = |containers: &[&str], images: &[&str]| Users {
+        containers: containers.iter().copied().map(BString::from).collect(),
+        images: images.iter().copied().map(BString::from).collect(),
+    };
+    assert_eq!(users("base"), of(&["c1", "c2"], &["app:1"]));
+    assert_eq!(users("top"), of(&["c1", "c2"], &["app:1"]));
+    assert_eq!(users("c2"), of(&["c2"], &[]));
+    assert_eq!(users("lone"), of(&[], &["other:1"]));
+    assert_eq!(users("none"), Users::default());
+    assert_eq!(metadata.users(b"shop", b"native", b"top").unwrap(), Users::default());
+}
+
+#[test]
+fn a_record_that_is_damaged_is_a_gap_of_its_own() {
+    let (_dir, metadata) = database(|root| {
+        root.path(&["v1", "shop", "containers", "c1"]).put("createdat", "x");
+        let extensions = root.path(&["v1", "shop", "containers", "c2", "extensions"]);
+        extensions
+            .put("io.cri-containerd.container.metadata", any(r#"{"Version":"v9","Metadata":{}}"#));
+        // Snapshots that lie on each other.
+        let snapshots = root.path(&["v1", "shop", "snapshots", "overlayfs"]);
+        snapshots.path(&["top", "children"]).put("base", "");
+    });
+    for (id, why) in [("c1", "a time of version 120"), ("c2", "CRI metadata of version v9, not v1")]
+    {
+        let error = metadata.container(b"shop", id.as_bytes()).unwrap_err();
+        assert_eq!((error.class, &*error.cause), (Class::Malformed, why));
+        assert!(error.path.ends_with(FILE));
+    }
+    assert_eq!(metadata.ids(b"shop").unwrap().len(), 2);
+    assert_eq!(metadata.users(b"shop", b"overlayfs", b"base").unwrap().containers.len(), 2);
+}
