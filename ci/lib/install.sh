@@ -16,6 +16,7 @@ live busybox busybox-static
 live dockerd docker.io
 live docker docker.io
 live containerd containerd
+live /usr/lib/python3/dist-packages/grpc python3-grpcio
 live runc runc
 live crun crun
 live podman podman

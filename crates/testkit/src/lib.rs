@@ -6,6 +6,7 @@
 //! - [`fixture`] writes saved trees for `--root`;
 //! - [`hostile`] starts small C programs that do to `/proc` what a hostile container can;
 //! - [`docker`] starts a real dockerd in private roots and leaves nothing behind;
+//! - [`containerd_db`] starts a containerd for what it writes to its databases;
 //! - [`podman`], [`lxc`] and [`nspawn`] do the same for those engines, [`users`] makes ordinary
 //!   users with engines of their own;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
@@ -30,6 +31,7 @@ pub mod bolt;
 mod call;
 pub mod cases;
 pub mod cgroup;
+pub mod containerd_db;
 pub mod crowd;
 pub mod docker;
 pub mod facts;
