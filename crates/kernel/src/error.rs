@@ -96,6 +96,9 @@ impl ReadError {
 /// The cause when being root does not help: a capability is missing, or the target is protected.
 pub const EVEN_TO_ROOT: &str = "permission denied, even to root";
 
+/// The cause when what is read together was never twice the same.
+pub const CHANGING: &str = "it changed all the time while it was read";
+
 /// The cause when the kernel does not support the operation on this file.
 pub const NOT_SUPPORTED: &str = "operation not supported";
 

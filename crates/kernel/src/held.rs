@@ -23,14 +23,15 @@ pub struct Held {
 }
 
 impl Root {
-    /// Holds a regular file of at most `cap` bytes, on the terms of [`Root::read`]. It may grow later.
+    /// Holds a regular file of at most `cap` bytes, on the terms of [`Root::read_of_admin`]. It may grow
+    /// later.
     ///
     /// # Errors
     /// As [`Root::read`].
     pub fn hold(&self, rel: &[u8], cap: usize) -> Result<Held, ReadError> {
         let place = self.place_of(rel);
         self.met(place.as_ref(), rel)?;
-        let opened = self.told(self.open_file(rel, cap), place.as_ref(), |recorder, key, _| {
+        let opened = self.told(self.open_of_admin(rel, cap), place.as_ref(), |recorder, key, _| {
             recorder.there(key, false, None);
         });
         let (fd, look) = opened?;
@@ -44,9 +45,13 @@ impl Held {
     /// # Errors
     /// The kernel's.
     pub fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize, ReadError> {
+        // No file reaches that far, and the kernel takes no such place (EINVAL).
+        if i64::try_from(at.saturating_add(into.len() as u64)).is_err() {
+            return Ok(0);
+        }
         let mut got = 0;
         while got < into.len() {
-            match rustix::io::pread(&self.fd, &mut into[got..], at.saturating_add(got as u64)) {
+            match rustix::io::pread(&self.fd, &mut into[got..], at + got as u64) {
                 Ok(0) => break,
                 Ok(more) => got += more,
                 Err(Errno::INTR) => {}

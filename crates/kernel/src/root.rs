@@ -286,10 +286,23 @@ impl Root {
         if !self.of_admin || self.place.is_some() {
             return self.read(rel, cap);
         }
+        let (fd, look) = self.open_of_admin(rel, cap)?;
+        self.content(rel, fd.as_fd(), &look, cap)
+    }
+
+    /// As [`Root::open_file`], at once where root alone makes names.
+    pub(crate) fn open_of_admin(
+        &self,
+        rel: &[u8],
+        cap: usize,
+    ) -> Result<(OwnedFd, Look), ReadError> {
+        if !self.of_admin {
+            return self.open_file(rel, cap);
+        }
         let fd = self.openat(rel, READ)?;
         let look = Look::of(fd.as_fd()).map_err(|e| ReadError::from_errno(self.join(rel), e))?;
         self.admit(rel, &look, cap)?;
-        self.content(rel, fd.as_fd(), &look, cap)
+        Ok((fd, look))
     }
 
     fn read_file(&self, rel: &[u8], cap: usize) -> Result<(Vec<u8>, Look), ReadError> {

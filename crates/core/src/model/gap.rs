@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use bstr::BString;
-use whose_kernel::error::EVEN_TO_ROOT;
+use whose_kernel::error::{CHANGING, EVEN_TO_ROOT};
 pub use whose_kernel::{Class, ReadError};
 
 /// A gap: what, why, where, and what would fix it. A process that vanished is none. It is kept apart,
@@ -36,6 +36,7 @@ impl Gap {
                 Some("give whose the capability CAP_SYS_PTRACE, or run it outside this sandbox")
             }
             Class::Forbidden => Some("run as root: sudo whose ..."),
+            Class::TimedOut if error.cause == CHANGING => Some("try again"),
             Class::TimedOut => Some("try again with a longer --timeout"),
             Class::Gone | Class::Unsupported | Class::Malformed => None,
         };

@@ -40,6 +40,7 @@ mod tree;
 mod view;
 
 use bstr::{BStr, BString};
+use whose_kernel::error::CHANGING;
 use whose_kernel::held::Held;
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
@@ -47,7 +48,7 @@ use whose_kernel::{Class, ReadError};
 use meta::Meta;
 pub use tree::{Bucket, Item};
 pub use view::Trouble;
-use view::View;
+use view::{Spent, View};
 
 /// What is taken of a file, however large it says it is.
 pub mod limits {
@@ -55,9 +56,9 @@ pub mod limits {
     pub const FILE: usize = 512 << 20;
     /// Largest page with those it runs over into, bytes. containerd takes messages of 16 MiB.
     pub const PAGE: usize = 32 << 20;
-    /// Bytes read for one view, which is also the most that is held.
+    /// Bytes read for one view, all tries together, which is also the most that is held.
     pub const VIEW: usize = 128 << 20;
-    /// Pages and elements visited in one view.
+    /// Pages and elements visited in one view, all tries together.
     pub const VISITS: u64 = 1 << 21;
     /// Pages from a bucket's root down to a leaf. A branch has two children at least.
     pub const DEPTH: usize = 32;
@@ -142,21 +143,22 @@ impl<S: Source> Database<S> {
         mut ask: impl FnMut(&Bucket<'_>) -> Result<T, Trouble>,
     ) -> Result<T, ReadError> {
         let mut before = self.meta()?;
-        for _ in 0..limits::TRIES {
-            let view = View::new(&self.source, before.clone());
+        let mut spent = Spent::default();
+        for tries in 0..limits::TRIES {
+            let view = View::new(&self.source, before.clone(), spent);
             let told = ask(&Bucket::top(&view));
+            spent = view.spent();
             let after = self.meta()?;
-            if after == before {
-                return told.map_err(|trouble| trouble.of(self.shown()));
+            match told {
+                // What was read before may have been what was too much.
+                Err(Trouble::TooMuch) if tries > 0 => break,
+                // Nothing but the kernel's own word outlives a change.
+                Err(Trouble::Unread(error)) => return Err(error),
+                told if after == before => return told.map_err(|trouble| trouble.of(self.shown())),
+                _ => before = after,
             }
-            // Nothing but the kernel's own word outlives a change.
-            if let Err(Trouble::Unread(error)) = told {
-                return Err(error);
-            }
-            before = after;
         }
-        let why = "it changed all the time while it was read";
-        Err(ReadError::new(self.shown(), Class::TimedOut, why))
+        Err(ReadError::new(self.shown(), Class::TimedOut, CHANGING))
     }
 
     /// The path to show people.

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use bstr::{BStr, BString};
 use proptest::prelude::{Strategy, any, prop};
+use proptest::test_runner::Config;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use whose_kernel::{Class, ReadError};
 use whose_testkit::bolt::{self as writer, Layout, Node};
@@ -304,6 +305,46 @@ fn damage_that_does_not_last_is_no_damage_and_endless_change_is_a_gap() {
     assert_eq!(tries.get(), limits::TRIES);
 }
 
+#[test]
+fn a_file_that_changes_costs_no_more_than_one_that_does_not() {
+    let mut root = writer::Bucket::default();
+    root.put("long", vec![b'l'; 16 << 20]);
+    let tree = writer::file(&root, layout(4096));
+    let (read, txid) = (Cell::new(0), Cell::new(8));
+    let source = Turning { tree, read: &read, txid };
+    let error = Database::over(source).view(|top| top.value(b"long").map(drop)).unwrap_err();
+    assert_eq!(error.class, Class::TimedOut, "{error}");
+    // No more than the limit but for the meta pages; it was read a few times.
+    assert!((64 << 20..limits::VIEW + (1 << 20)).contains(&read.get()), "{} bytes", read.get());
+}
+
+/// One tree beneath a meta page that is another one at each look.
+struct Turning<'r> {
+    tree: Vec<u8>,
+    read: &'r Cell<usize>,
+    txid: Cell<u64>,
+}
+
+impl Source for Turning<'_> {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize, ReadError> {
+        self.read.set(self.read.get() + into.len());
+        if at != 0 {
+            return self.tree.read_at(at, into);
+        }
+        let txid = self.txid.replace(self.txid.get() + 1);
+        let (root, end) = (root_page(&self.tree, 4096) as u64, self.tree.len() as u64 / 4096);
+        let meta = writer::meta_page(4096, txid % 2, (root, 0), end, txid);
+        let place = if txid.is_multiple_of(2) { 0 } else { 4096 };
+        let mut first = self.tree[..8192].to_vec();
+        first[place..place + meta.len()].copy_from_slice(&meta);
+        first.read_at(at, into)
+    }
+
+    fn shown(&self) -> &BStr {
+        BStr::new("turning")
+    }
+}
+
 /// Counts reads.
 struct Counted(Vec<u8>, Cell<usize>);
 
@@ -378,12 +419,18 @@ fn buckets() -> impl Strategy<Value = writer::Bucket> {
         .prop_map(|nodes| writer::Bucket { sequence: 3, nodes })
 }
 
+/// A quarter of what is asked for: one is a whole file.
+fn some_cases() -> Config {
+    let asked = Config::default();
+    Config { cases: asked.cases / 4, ..asked }
+}
+
 fn sizes() -> impl Strategy<Value = usize> {
     prop::sample::select(vec![512, 1024, 4096, 65536])
 }
 
 proptest! {
-    #![proptest_config(proptest::test_runner::Config { cases: 64, ..Default::default() })]
+    #![proptest_config(some_cases())]
 
     #[test]
     fn what_is_written_is_read(root in buckets(), page_size in sizes()) {

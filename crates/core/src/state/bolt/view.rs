@@ -1,7 +1,7 @@
 //! One try to read the tree of one transaction, and what it may cost.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bstr::BString;
@@ -51,15 +51,25 @@ impl From<ReadError> for Trouble {
 pub(super) struct View<'s> {
     source: &'s dyn Source,
     pub(super) meta: Meta,
-    pages: RefCell<HashMap<u64, Rc<Page>>>,
-    read: Cell<usize>,
-    visits: Cell<u64>,
+    pages: RefCell<BTreeMap<u64, Rc<Page>>>,
+    spent: Cell<Spent>,
+}
+
+/// What was read and visited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    bytes: usize,
+    visits: u64,
 }
 
 impl<'s> View<'s> {
-    pub(super) fn new(source: &'s dyn Source, meta: Meta) -> Self {
-        let (read, visits) = (Cell::new(0), Cell::new(0));
-        Self { source, meta, pages: RefCell::default(), read, visits }
+    /// A view that goes on from what was spent before.
+    pub(super) fn new(source: &'s dyn Source, meta: Meta, spent: Spent) -> Self {
+        Self { source, meta, pages: RefCell::default(), spent: Cell::new(spent) }
+    }
+
+    pub(super) fn spent(&self) -> Spent {
+        self.spent.get()
     }
 
     /// A page, read at most once.
@@ -75,17 +85,20 @@ impl<'s> View<'s> {
 
     /// Counts a page or an element that is looked at.
     pub(super) fn visit(&self) -> Result<(), Trouble> {
-        self.visits.set(self.visits.get() + 1);
-        if self.visits.get() > limits::VISITS { Err(Trouble::TooMuch) } else { Ok(()) }
+        let mut spent = self.spent.get();
+        spent.visits += 1;
+        self.spent.set(spent);
+        if spent.visits > limits::VISITS { Err(Trouble::TooMuch) } else { Ok(()) }
     }
 
     /// Bytes from the beginning of a page on, all of them.
     pub(super) fn bytes(&self, page: u64, len: usize) -> Result<Vec<u8>, Trouble> {
-        let read = self.read.get().saturating_add(len);
-        if read > limits::VIEW {
+        let mut spent = self.spent.get();
+        spent.bytes = spent.bytes.saturating_add(len);
+        if spent.bytes > limits::VIEW {
             return Err(Trouble::TooMuch);
         }
-        self.read.set(read);
+        self.spent.set(spent);
         let damaged = |what| Trouble::Damaged { page, what };
         let at = page.checked_mul(u64::from(self.meta.page_size));
         let at = at.ok_or(damaged("beyond the pages in use"))?;

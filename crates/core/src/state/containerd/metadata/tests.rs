@@ -1,9 +1,103 @@
+use std::path::Path;
+use std::rc::Rc;
+
 use bstr::{BStr, BString};
-use whose_kernel::Class;
+use memchr::memmem;
+use whose_kernel::capture::Recorder;
 use whose_kernel::root::{Links, Root};
+use whose_kernel::{Class, Host, Options};
 use whose_testkit::bolt::{Bucket, Layout, file};
 
 use super::{Cri, FILE, Metadata, Users};
+use crate::state::containerd::snapshotter::Snapshotter;
+
+/// What containerd 1.6.20 wrote for one pod with one container, both made over the CRI.
+const POD: &[u8] = include_bytes!("../../../../../../fuzz/corpus/bolt/containerd_pod");
+
+#[test]
+fn a_pod_is_read_from_what_containerd_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let metadata = opened(dir.path(), POD);
+    assert_eq!(metadata.namespaces().unwrap(), ["k8s.io"]);
+    let all = metadata.containers(b"k8s.io").unwrap();
+    let uid = "3d4e5f60-4444-4555-8666-777788889999";
+    let (Some(Cri::Sandbox(pod)), Some(Cri::Container(web))) = (&all[0].cri, &all[1].cri) else {
+        panic!("{all:?}")
+    };
+    assert_eq!(all[0].id, pod.id.as_str());
+    assert_eq!(pod.name, format!("demo-abc_shop_{uid}_2"));
+    let of = &pod.config.metadata;
+    assert_eq!((of.name.as_str(), of.namespace.as_str()), ("demo-abc", "shop"));
+    assert_eq!((of.uid.as_str(), of.attempt), (uid, 2));
+    assert_eq!(pod.net_ns_path, "/var/run/netns/cni-e9264e64-c6ea-d789-38bc-fdd3c4ed0983");
+    assert_eq!(pod.config.log_directory, format!("/srv/lab/1/pods/shop_demo-abc_{uid}"));
+    let annotations = pod.config.annotations.as_ref().unwrap();
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    assert_eq!(pod.runtime_handler, "");
+    assert_eq!(all[0].labels[&BString::from("io.cri-containerd.kind")], "sandbox");
+    assert_eq!(all[0].image, "registry.k8s.io/pause:lab");
+
+    assert_eq!(all[1].id, web.id.as_str());
+    assert_eq!(web.sandbox_id, pod.id);
+    assert_eq!((web.config.metadata.name.as_str(), web.config.metadata.attempt), ("web", 3));
+    assert_eq!(web.config.image.image, "docker.io/library/lab-busybox:1");
+    assert!(web.image_ref.starts_with("sha256:d43345cc6163"));
+    assert_eq!(web.log_path, format!("{}/web/3.log", pod.config.log_directory));
+    assert_eq!(web.config.labels.as_ref().unwrap()["io.kubernetes.container.name"], "web");
+    assert_eq!(all[1].labels[&BString::from("io.kubernetes.pod.uid")], uid);
+    assert_eq!(all[1].image, "docker.io/library/lab-busybox:1");
+    assert_eq!(all[1].created, Some(1_795_645_454_062));
+    let image = metadata.image(b"k8s.io", b"docker.io/library/lab-busybox:1").unwrap().unwrap();
+    assert!(image.starts_with(b"sha256:7aaa67c37047"));
+    let users = metadata.users(b"k8s.io", b"overlayfs", &all[1].snapshot_key).unwrap();
+    assert_eq!(users.containers, [all[1].id.clone()]);
+    let snapshot =
+        metadata.snapshot(b"k8s.io", b"overlayfs", &all[1].snapshot_key).unwrap().unwrap();
+    let users = metadata.users(b"k8s.io", b"overlayfs", &snapshot.parent).unwrap();
+    assert_eq!(users.containers, [all[1].id.clone()]);
+    assert!(users.images.contains(&all[1].image), "{:?}", users.images);
+}
+
+#[test]
+fn a_capture_gets_what_the_tree_reaches_and_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = dir.path().join("engine");
+    std::fs::create_dir(&engine).unwrap();
+    drop(opened(&engine, POD));
+    assert!(memmem::find(POD, b"secret77").is_some());
+    let out = dir.path().join("capture");
+    let bytes = |path: &Path| BString::from(path.as_os_str().as_encoded_bytes());
+    let recorder = Rc::new(Recorder::create(bytes(&out).as_ref(), |_| None).unwrap());
+    let options = Options { recorder: Some(Rc::clone(&recorder)), ..Options::default() };
+    let host = Host::open(options).unwrap();
+    let root = host.root().descend(&bytes(&engine), Links::Never, None).unwrap();
+    let before = Metadata::open(&root).unwrap().containers(b"k8s.io").unwrap();
+    // Opened once more, it is not copied once more.
+    drop(Metadata::open(&root).unwrap());
+    // What can't be read as a whole is not in the capture.
+    std::fs::write(engine.join("metadata.db"), &POD[..5000]).unwrap();
+    assert!(Snapshotter::open(&root).unwrap().by_id(1).is_err());
+    let (entries, _) = recorder.finish(&host).unwrap();
+    let unread: Vec<_> =
+        entries.iter().filter(|(_, e)| e.is_unread).map(|(path, _)| path).collect();
+    assert_eq!(unread.len(), 1);
+    assert!(unread[0].ends_with(b"engine/metadata.db"));
+
+    let kept = bytes(&out.join(engine.strip_prefix("/").unwrap()));
+    let root = Root::open(kept.as_ref(), Links::Never).unwrap();
+    assert_eq!(Metadata::open(&root).unwrap().containers(b"k8s.io").unwrap(), before);
+    let content = root.read(FILE, POD.len()).unwrap();
+    assert_eq!(memmem::find(&content, b"secret77"), None);
+    assert!(memmem::find(&content, b"TOKEN=xxxxxxxx").is_some());
+    assert_eq!(root.read(b"metadata.db", 10).unwrap(), b"");
+}
+
+fn opened(dir: &Path, bytes: &[u8]) -> Metadata {
+    std::fs::create_dir(dir.join("io.containerd.metadata.v1.bolt")).unwrap();
+    std::fs::write(dir.join(std::str::from_utf8(FILE).unwrap()), bytes).unwrap();
+    let path = BStr::new(dir.as_os_str().as_encoded_bytes());
+    Metadata::open(&Root::open(path, Links::Never).unwrap()).unwrap()
+}
 
 fn any(json: &str) -> Vec<u8> {
     let mut bytes = vec![0x0a, 1, b't', 0x12];
@@ -56,11 +150,7 @@ fn database(change: impl Fn(&mut Bucket)) -> (tempfile::TempDir, Metadata) {
         .put("io.cri-containerd.sandbox.metadata", any(json));
     change(&mut root);
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("io.containerd.metadata.v1.bolt")).unwrap();
-    let bytes = file(&root, Layout::default());
-    std::fs::write(dir.path().join(std::str::from_utf8(FILE).unwrap()), bytes).unwrap();
-    let path = BStr::new(dir.path().as_os_str().as_encoded_bytes());
-    let metadata = Metadata::open(&Root::open(path, Links::Never).unwrap()).unwrap();
+    let metadata = opened(dir.path(), &file(&root, Layout::default()));
     (dir, metadata)
 }
 
