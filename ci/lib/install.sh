@@ -22,6 +22,9 @@ live crun crun
 live podman podman
 live buildah buildah
 live catatonit catatonit
+live /usr/lib/cni/bridge containernetworking-plugins
+live /usr/lib/python3/dist-packages/grpc python3-grpcio
+live runsc runsc
 live lxc-start lxc
 live systemd-nspawn systemd-container
 live fuse-overlayfs fuse-overlayfs

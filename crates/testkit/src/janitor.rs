@@ -12,12 +12,18 @@ const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 set --
 values=
+scripts=
 while read -r verb first second; do
     case $verb in
+    run) scripts="$first
+$scripts" ;;
     rmdir) set -- "$first" "$@" ;;
     write) values="$first $second
 $values" ;;
     esac
+done
+printf '%s' "$scripts" | while read -r script; do
+    (cd "${script%/*}" && sh "./${script##*/}" </dev/null)
 done
 printf '%s' "$values" | while read -r file value; do
     echo "$value" >"$file"
@@ -78,6 +84,12 @@ impl Janitor {
     /// This value is to be written to that file, before cgroups go.
     pub fn write(&mut self, file: &Path, value: &str) {
         self.tell(&format!("write {} {value}", file.display()));
+    }
+
+    /// This shell script is to be run before anything else, in its own directory and named without
+    /// it, so that it can look for whoever names the directory.
+    pub fn run(&mut self, script: &Path) {
+        self.tell(&format!("run {}", script.display()));
     }
 
     /// Writes a value to a file of the kernel; what it has now is to come back.

@@ -6,7 +6,8 @@
 //! - [`fixture`] writes saved trees for `--root`;
 //! - [`hostile`] starts small C programs that do to `/proc` what a hostile container can;
 //! - [`docker`] starts a real dockerd in private roots and leaves nothing behind;
-//! - [`containerd_db`] starts a containerd for what it writes to its databases;
+//! - [`containerd`] does so with a containerd, [`cri`] makes pods in it as the kubelet does;
+//!   [`containerd_db`] starts one for what it writes to its databases;
 //! - [`podman`], [`lxc`] and [`nspawn`] do the same for those engines, [`users`] makes ordinary
 //!   users with engines of their own;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
@@ -31,7 +32,9 @@ pub mod bolt;
 mod call;
 pub mod cases;
 pub mod cgroup;
+pub mod containerd;
 pub mod containerd_db;
+pub mod cri;
 pub mod crowd;
 pub mod docker;
 pub mod facts;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// What a test can ask for by name.
 ///
 /// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`,
-/// `overlay`, `btrfs`, `loop`, `kernel-btf`, `linux-6.1` for a kernel of that release or later; any
+/// `cri` for what [`crate::cri`] needs, `overlay`, `btrfs`, `loop`, `kernel-btf`, `linux-6.1` for a kernel of that release or later; any
 /// other name is taken for a program that must be on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs<'a>(pub &'a str);
@@ -28,6 +28,7 @@ impl Needs<'_> {
             "docker" => ["dockerd", "containerd", "runc", "busybox"]
                 .iter()
                 .find_map(|program| Needs(program).missing()),
+            "cri" => crate::cri::missing(),
             "cgroup-hybrid" => (!Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists()
                 && !Path::new("/sys/fs/cgroup/memory/cgroup.procs").exists())
             .then(|| "no cgroup v1 hierarchy is mounted".to_owned()),

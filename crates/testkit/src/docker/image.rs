@@ -1,7 +1,7 @@
 //! Images from nothing but a static busybox.
 
 use crate::require::which;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,9 +43,7 @@ pub fn layered_archive(
     layers: usize,
     fill: &mut dyn FnMut(usize, &Path),
 ) -> PathBuf {
-    let out = work.join("archive");
-    std::fs::create_dir_all(&out).expect("a directory for the archive");
-    let mut files = Vec::new();
+    let mut dirs = Vec::new();
     for n in 0..layers {
         let dir = if n == 0 {
             busybox_rootfs(work)
@@ -57,8 +55,24 @@ pub fn layered_archive(
             dir
         };
         fill(n, &dir);
+        dirs.push(dir);
+    }
+    archive(work, name, &dirs, &json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]}))
+}
+
+/// An archive for `docker load` and `ctr images import`: the new file `work/image.tar`, with a layer
+/// for each directory, the lowest first. `config` is what an image says of its containers: `Env`,
+/// `Cmd`, `Entrypoint`, `Labels`.
+///
+/// # Panics
+/// When it can't be made.
+pub fn archive(work: &Path, name: &str, dirs: &[PathBuf], config: &Value) -> PathBuf {
+    let out = work.join("archive");
+    std::fs::create_dir_all(&out).expect("a directory for the archive");
+    let mut files = Vec::new();
+    for (n, dir) in dirs.iter().enumerate() {
         let file = format!("layer{n}.tar");
-        tar(&dir, &out.join(&file));
+        tar(dir, &out.join(&file));
         files.push(file);
     }
     let sums = said(Command::new("sha256sum").current_dir(&out).args(&files));
@@ -67,11 +81,11 @@ pub fn layered_archive(
         .filter_map(|l| l.split_ascii_whitespace().next())
         .map(|sum| format!("sha256:{sum}"))
         .collect();
-    assert_eq!(ids.len(), layers, "one sum a layer");
+    assert_eq!(ids.len(), dirs.len(), "one sum a layer");
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+        "config": config,
         "rootfs": {"type": "layers", "diff_ids": ids}
     });
     let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": files}]);

@@ -16,7 +16,7 @@ mod image;
 mod start;
 
 pub use build::Builder;
-pub use image::{busybox_rootfs, layered_archive};
+pub use image::{archive, busybox_rootfs, layered_archive};
 pub use start::DockerOptions;
 
 use crate::call::output;
