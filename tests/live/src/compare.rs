@@ -70,6 +70,14 @@ pub fn pids(processes: &Value) -> BTreeSet<u32> {
 
 /// Compares the answer for a PID with `/proc`, and its owner with the container `id`.
 pub fn process(facts: &mut Facts, answer: &Value, pid: u32, id: &str) {
+    kernel(facts, answer, pid);
+    facts.same(&format!("{pid} owner.id"), text(&answer["owner"]["id"]), Some(id));
+    let last = answer["chain"].as_array().and_then(|chain| chain.last()).unwrap_or(&Value::Null);
+    facts.same(&format!("{pid} chain.last"), last, &answer["owner"]);
+}
+
+/// Compares the answer for a PID with `/proc`.
+pub fn kernel(facts: &mut Facts, answer: &Value, pid: u32) {
     let process = &answer["process"];
     let name = |what: &str| format!("{pid} {what}");
     facts.same(&name("status"), text(&answer["status"]), Some("found"));
@@ -80,9 +88,6 @@ pub fn process(facts: &mut Facts, answer: &Value, pid: u32, id: &str) {
     facts.same(&name("comm"), text(&process["comm"]), procfs::comm(pid).as_deref());
     let nspid = procfs::nspid(pid).unwrap_or_default();
     facts.same(&name("inside_pid"), pid_of(&process["inside_pid"]), nspid.last().copied());
-    facts.same(&name("owner.id"), text(&answer["owner"]["id"]), Some(id));
-    let last = answer["chain"].as_array().and_then(|chain| chain.last()).unwrap_or(&Value::Null);
-    facts.same(&name("chain.last"), last, &answer["owner"]);
 }
 
 /// Takes away what may differ between two answers about containers that did not change: the

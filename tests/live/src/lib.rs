@@ -13,6 +13,7 @@
     reason = "test support: a panic with the whole story is its error report, stderr its log"
 )]
 
+pub mod bundle;
 pub mod compare;
 pub mod inner;
 pub mod judge;

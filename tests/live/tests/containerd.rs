@@ -1,0 +1,284 @@
+//! A real containerd, driven by `ctr` in two namespaces; answers compared with ctr's own.
+//!
+//! One engine a view of cgroups, many cases each; `WHOSE_CASE=WORD` runs only some.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use whose_live_tests::{alone, answer, bundle, compare, pid_of, unique};
+use whose_testkit::cases::Cases;
+use whose_testkit::containerd::{Containerd, IMAGE};
+use whose_testkit::docker::{View, busybox_rootfs};
+use whose_testkit::facts::Facts;
+use whose_testkit::{procfs, require};
+
+const NEEDS: &[&str] = &[
+    "root",
+    "containerd",
+    "ctr",
+    "containerd-shim-runc-v2",
+    "runc",
+    "busybox",
+    "cgroup-v2",
+    "mount-namespace",
+];
+
+/// ctr's namespace when none is named.
+const DEFAULT: &str = "default";
+
+#[test]
+fn ctr_on_hybrid_cgroups() {
+    if require(NEEDS) && require(&["cgroup-hybrid"]) {
+        suite(View::Hybrid);
+    }
+}
+
+#[test]
+fn ctr_on_cgroup_v2() {
+    if require(NEEDS) {
+        suite(View::V2);
+    }
+}
+
+/// Whoever kills a test with SIGKILL finds nothing of its engine a moment later.
+#[test]
+fn a_killed_test_leaves_nothing() {
+    const CHILD: &str = "WHOSE_TEST_TO_KILL";
+    if !require(NEEDS) {
+        return;
+    }
+    if std::env::var_os(CHILD).is_some() {
+        let containerd = Containerd::options().start().unwrap_or_else(|e| panic!("{e}"));
+        containerd.image(DEFAULT, "overlayfs");
+        let id = unique("left");
+        containerd.run(DEFAULT, &[], &[IMAGE, &id, "sleep", "10000"]);
+        containerd.cli(DEFAULT, &["tasks", "pause", &id]);
+        let init = containerd.init_pid(DEFAULT, &id);
+        // The harness's own line has no end yet.
+        eprintln!("\nREADY {init} {}", containerd.dir().display());
+        std::thread::sleep(Duration::from_secs(600));
+        return;
+    }
+    let _alone = alone();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["a_killed_test_leaves_nothing", "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let ready = lines.find_map(|line| line.strip_prefix("READY ").map(str::to_owned));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ready = ready.expect("an engine was started");
+    let (init, dir) = ready.split_once(' ').unwrap();
+    let init: u32 = init.parse().unwrap();
+    procfs::wait_for("the engine is gone", Duration::from_secs(30), || {
+        (!Path::new(dir).exists() && !procfs::alive(init)).then_some(())
+    });
+    let marked = |pid: &u32| {
+        let shim = procfs::comm(*pid).is_some_and(|comm| comm.starts_with("containerd"));
+        shim && procfs::args(*pid).is_some_and(|args| args.iter().any(|arg| arg.contains(dir)))
+    };
+    let left: Vec<u32> = procfs::pids().into_iter().filter(marked).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// A container that runs.
+struct Container {
+    what: &'static str,
+    namespace: String,
+    id: String,
+    cgroup: String,
+    /// Whether its root is a snapshot of the image.
+    snapshot: bool,
+}
+
+struct Lab {
+    containerd: Containerd,
+    containers: Vec<Container>,
+    /// A second namespace.
+    shop: String,
+}
+
+impl Lab {
+    fn start(view: View) -> Lab {
+        let (shop, elsewhere) = (unique("shop"), unique("anything"));
+        let options = Containerd::options().view(view).group(&shop).group(&elsewhere);
+        let containerd = options.start().unwrap_or_else(|e| panic!("{e}"));
+        let mut lab = Lab { containerd, containers: Vec::new(), shop };
+        lab.containerd.image(DEFAULT, "overlayfs");
+        lab.containerd.image(DEFAULT, "native");
+        lab.containerd.image(&lab.shop, "overlayfs");
+        // One id in both.
+        let (shop, twin) = (lab.shop.clone(), unique("twin"));
+        let two = ["sh", "-c", "sleep 10001 & exec sleep 10000"];
+        let labels = ["--label", "tier=front", "--label", "odd=\u{e9} =,\"x\"\\ y"];
+        let web = unique("web");
+        lab.add("plain", DEFAULT, &web, &labels, &two);
+        lab.containerd.exec(DEFAULT, &web, "e1", &["sleep", "20001"]);
+        lab.add("twin", DEFAULT, &twin, &["--label", "side=left"], &["sleep", "10002"]);
+        lab.add("twin-elsewhere", &shop, &twin, &["--label", "side=right"], &["sleep", "10003"]);
+        let hex = format!("{:064x}", 0xfeed_u64 << 32 | u64::from(std::process::id()));
+        lab.add("hex-id", &shop, &hex, &[], &["sleep", "10004"]);
+        lab.add(
+            "native",
+            DEFAULT,
+            &unique("native"),
+            &["--snapshotter", "native"],
+            &["sleep", "10005"],
+        );
+        let elsewhere = format!("/{elsewhere}/x");
+        lab.add("cgroup", DEFAULT, &unique("away"), &["--cgroup", &elsewhere], &["sleep", "10006"]);
+        lab.containers.last_mut().expect("one was added").cgroup = elsewhere;
+        lab.add("paused", DEFAULT, &unique("paused"), &[], &["sleep", "10007"]);
+        lab.containerd.cli(DEFAULT, &["tasks", "pause", &lab.id("paused")]);
+        lab.add_rootfs();
+        lab.settle();
+        lab
+    }
+
+    fn add(
+        &mut self,
+        what: &'static str,
+        namespace: &str,
+        id: &str,
+        options: &[&str],
+        command: &[&str],
+    ) {
+        self.containerd.run(namespace, options, &[&[IMAGE, id][..], command].concat());
+        self.containers.push(Container {
+            what,
+            namespace: namespace.to_owned(),
+            id: id.to_owned(),
+            cgroup: format!("/{namespace}/{id}"),
+            snapshot: true,
+        });
+    }
+
+    /// Of a directory, with neither an image nor a snapshot.
+    fn add_rootfs(&mut self) {
+        let root = busybox_rootfs(&self.containerd.dir().join("bare"));
+        let (root, id) = (root.display().to_string(), unique("bare"));
+        self.containerd.run(DEFAULT, &["--rootfs"], &[&root, &id, "/bin/sleep", "10008"]);
+        self.containers.push(Container {
+            what: "rootfs",
+            namespace: DEFAULT.to_owned(),
+            cgroup: format!("/{DEFAULT}/{id}"),
+            id,
+            snapshot: false,
+        });
+    }
+
+    /// Waits until no process is a shell or the runtime any more.
+    fn settle(&self) {
+        for one in self.containers.iter().filter(|one| one.what != "paused") {
+            let count = if one.what == "plain" { 3 } else { 1 };
+            procfs::wait_for(one.what, Duration::from_secs(20), || {
+                let pids = self.containerd.pids(&one.namespace, &one.id);
+                let settled = |pid: &u32| procfs::comm(*pid).is_some_and(|comm| comm == "sleep");
+                (pids.len() == count && pids.iter().all(settled)).then_some(())
+            });
+        }
+    }
+
+    fn find(&self, what: &str) -> &Container {
+        self.containers.iter().find(|one| one.what == what).expect("there is one")
+    }
+
+    fn id(&self, what: &str) -> String {
+        self.find(what).id.clone()
+    }
+
+    fn init(&self, what: &str) -> u32 {
+        let one = self.find(what);
+        self.containerd.init_pid(&one.namespace, &one.id)
+    }
+}
+
+fn suite(view: View) {
+    let _alone = alone();
+    let mut lab = Lab::start(view);
+    let mut cases = Cases::of(format!("containerd-{}", view.name()));
+    for one in &lab.containers {
+        cases.case(one.what, || described(&lab, one));
+    }
+    cases.case("exec", || exec(&lab));
+    cases.case("daemon", || daemon(&lab));
+    cases.case("daemon killed, and started again", || killed(&mut lab));
+    drop(lab);
+    cases.finish();
+}
+
+/// Everything of a container that runs.
+fn described(lab: &Lab, one: &Container) {
+    let containerd = &lab.containerd;
+    let mut facts = Facts::about(one.what);
+    let told = bundle::kernel(&mut facts, containerd, (&one.namespace, &one.id), &one.cgroup);
+    facts.same("first of its namespace", pid_of(&told["process"]["inside_pid"]), Some(1));
+    let init = lab.init(one.what);
+    bundle::shim(&mut facts, init, &one.id);
+    let bare = containerd.dir().join("bare");
+    bundle::exe(&mut facts, init, if one.snapshot { containerd.root() } else { bare }.as_path());
+    facts.finish(15);
+}
+
+/// A process beside the init: a child of the shim, in the container.
+fn exec(lab: &Lab) {
+    let (one, init) = (lab.find("plain"), lab.init("plain"));
+    let file = lab.containerd.bundle(DEFAULT, &one.id).join("e1.pid");
+    let pid: u32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    let told = answer(&pid.to_string());
+    let mut facts = Facts::about("an exec'd process");
+    compare::kernel(&mut facts, &told, pid);
+    facts.same("parent", pid_of(&told["process"]["ppid"]), procfs::ppid(init));
+    facts.same("cgroup", told["process"]["cgroup"].as_str(), Some(one.cgroup.as_str()));
+    facts.finish(9);
+}
+
+fn daemon(lab: &Lab) {
+    let pid = lab.containerd.daemon_pid().expect("it runs");
+    let told = answer(&pid.to_string());
+    assert_eq!(told["process"]["role"], "plumbing", "{told:#}");
+    assert_ne!(told["owner"]["kind"], "container", "{told:#}");
+}
+
+/// Answers need no daemon.
+fn killed(lab: &mut Lab) {
+    let inits: Vec<u32> = lab.containers.iter().map(|one| lab.init(one.what)).collect();
+    let before: Vec<Value> = inits.iter().map(|pid| told(*pid)).collect();
+    let daemon = lab.containerd.daemon_pid().expect("it runs");
+    lab.containerd.kill9();
+    assert!(!procfs::alive(daemon));
+    let mut facts = Facts::about("without a daemon");
+    let compare = |facts: &mut Facts, when: &str| {
+        for ((one, pid), before) in lab.containers.iter().zip(&inits).zip(&before) {
+            facts.holds("alive", procfs::state(*pid).is_some(), pid);
+            facts.same(&format!("{} {when}", one.what), &told(*pid), before);
+        }
+    };
+    compare(&mut facts, "killed");
+    lab.containerd.start().unwrap_or_else(|e| panic!("{e}"));
+    compare(&mut facts, "started again");
+    for (one, pid) in lab.containers.iter().zip(&inits) {
+        facts.same("still its init", lab.containerd.init_pid(&one.namespace, &one.id), *pid);
+    }
+    facts.finish(5 * 8);
+}
+
+/// The whole answer for a process, without what may change by itself.
+fn told(pid: u32) -> Value {
+    let mut told = answer(&pid.to_string());
+    compare::without_volatile(&mut told);
+    told
+}
