@@ -1,7 +1,8 @@
 //! Answers about a containerd's containers, against `ctr` and `/proc`.
 
 use crate::compare;
-use crate::{answer, whose};
+use crate::replay::{Capture, keep};
+use crate::{answer, trace, whose};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -47,4 +48,37 @@ pub fn exe(facts: &mut Facts, pid: u32, store: &Path) {
     let inode = |path: &Path| std::fs::metadata(path).map(|meta| meta.ino()).ok();
     let running = inode(Path::new(&format!("/proc/{pid}/exe")));
     facts.holds("exe is the file that runs", running.is_some() && inode(&path) == running, &path);
+}
+
+/// No daemon is asked, and nothing but read.
+pub fn only_examined(pids: &[String]) {
+    let first = pids[0].as_str();
+    for args in [&[first][..], &["--json", "--why", first], &["pids", first], &["exe", first]] {
+        trace::only_examines(args, &[0], None);
+    }
+    for args in [&["ps", "--json"][..], &["ls", "-a", "--json"]] {
+        trace::only_examines(args, &[0], None);
+    }
+}
+
+/// A capture answers as the live host did, about each of these processes.
+pub fn captured(pids: &[String], name: &str) {
+    let capture = Capture::of(&[], None, 0);
+    let mut facts = Facts::about("a capture of the whole host");
+    let rows = ["ps", "--json", "-o", "pid,ppid,user,comm,args,state,owner,image,chain,role"];
+    for pid in pids {
+        for args in [
+            &["--json", pid][..],
+            &["--json", "--why", pid],
+            &["exe", pid],
+            &["exe", "--json", pid],
+            &["--in-container", pid],
+            &[&rows[..], &[pid]].concat(),
+        ] {
+            capture.compare(&mut facts, args);
+        }
+    }
+    facts.finish(50 * pids.len());
+    let pids: Vec<&str> = pids.iter().map(String::as_str).collect();
+    keep(&pids, name);
 }

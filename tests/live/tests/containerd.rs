@@ -31,6 +31,7 @@ const NEEDS: &[&str] = &[
     "busybox",
     "cgroup-v2",
     "mount-namespace",
+    "strace",
 ];
 
 /// ctr's namespace when none is named.
@@ -200,6 +201,11 @@ impl Lab {
         self.find(what).id.clone()
     }
 
+    /// The first process of each.
+    fn inits(&self) -> impl Iterator<Item = u32> {
+        self.containers.iter().map(|one| self.init(one.what))
+    }
+
     fn init(&self, what: &str) -> u32 {
         let one = self.find(what);
         self.containerd.init_pid(&one.namespace, &one.id)
@@ -215,6 +221,11 @@ fn suite(view: View) {
     }
     cases.case("exec", || exec(&lab));
     cases.case("daemon", || daemon(&lab));
+    let pids: Vec<String> = lab.inits().map(|pid| pid.to_string()).collect();
+    cases.case("strace", || bundle::only_examined(&pids));
+    cases.case("captured", || {
+        bundle::captured(&pids, &format!("debian-12-containerd-{}", view.name()))
+    });
     cases.case("daemon killed, and started again", || killed(&mut lab));
     drop(lab);
     cases.finish();
@@ -255,7 +266,7 @@ fn daemon(lab: &Lab) {
 
 /// Answers need no daemon.
 fn killed(lab: &mut Lab) {
-    let inits: Vec<u32> = lab.containers.iter().map(|one| lab.init(one.what)).collect();
+    let inits: Vec<u32> = lab.inits().collect();
     let before: Vec<Value> = inits.iter().map(|pid| told(*pid)).collect();
     let daemon = lab.containerd.daemon_pid().expect("it runs");
     lab.containerd.kill9();

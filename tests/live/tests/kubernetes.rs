@@ -19,7 +19,7 @@ use whose_testkit::cri::{Cri, Namespaces, Pod, Qos};
 use whose_testkit::facts::Facts;
 use whose_testkit::{procfs, require};
 
-const NEEDS: &[&str] = &["root", "cri", "cgroup-hybrid", "mount-namespace"];
+const NEEDS: &[&str] = &["root", "cri", "cgroup-hybrid", "mount-namespace", "strace"];
 /// CRI's namespace of containerd.
 const NAMESPACE: &str = "k8s.io";
 /// The namespace of Kubernetes.
@@ -122,6 +122,11 @@ impl Lab {
         self.containers.iter().find(|one| one.what == what).expect("there is one")
     }
 
+    /// The first process of each.
+    fn inits(&self) -> impl Iterator<Item = u32> {
+        self.containers.iter().map(|one| self.init(one))
+    }
+
     fn init(&self, one: &Container) -> u32 {
         self.containerd.init_pid(NAMESPACE, &one.id)
     }
@@ -153,6 +158,9 @@ fn pods_with_the_cgroupfs_driver() {
     }
     cases.case("the kubelet's cgroups", || cgroups(&lab));
     cases.case("exec", || exec(&lab));
+    let pids: Vec<String> = lab.inits().map(|pid| pid.to_string()).collect();
+    cases.case("strace", || bundle::only_examined(&pids));
+    cases.case("captured", || bundle::captured(&pids, "debian-12-kubernetes-hybrid"));
     cases.case("daemon killed, and started again", || killed(&mut lab));
     drop(lab);
     cases.finish();
@@ -235,7 +243,7 @@ fn exec(lab: &Lab) {
 
 /// Answers need no daemon.
 fn killed(lab: &mut Lab) {
-    let inits: Vec<u32> = lab.containers.iter().map(|one| lab.init(one)).collect();
+    let inits: Vec<u32> = lab.inits().collect();
     let before: Vec<Value> = inits.iter().map(|pid| told(*pid)).collect();
     let daemon = lab.containerd.daemon_pid().expect("it runs");
     lab.containerd.kill9();
