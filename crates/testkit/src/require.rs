@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 /// What a test can ask for by name.
 ///
-/// `root`, `cc`, `fuse`, `strace`, `docker`, `cgroup-hybrid`, `cgroup-v2`, `mount-namespace`,
-/// `cri` for what [`crate::cri`] needs, `overlay`, `btrfs`, `loop`, `kernel-btf`, `linux-6.1` for a kernel of that release or later; any
-/// other name is taken for a program that must be on the path.
+/// `root`, `cc`, `fuse`, `strace`, `docker`, `cri` for what [`crate::cri`] needs, `cgroup-hybrid`,
+/// `cgroup-v2`, `mount-namespace`, `overlay`, `btrfs`, `loop`, `kernel-btf`, `linux-6.1` for a kernel
+/// of that release or later; a path for what must be there; any other name is taken for a program
+/// that must be on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs<'a>(pub &'a str);
 
@@ -53,6 +54,9 @@ impl Needs<'_> {
                 let wanted = parse_release(&release["linux-".len()..]);
                 let own = kernel();
                 (own < wanted).then(|| format!("the kernel is {}.{}", own.0, own.1))
+            }
+            path if path.starts_with('/') => {
+                (!Path::new(path).exists()).then(|| format!("there is no {path}"))
             }
             program => which(program).is_none().then(|| format!("`{program}` is not installed")),
         }

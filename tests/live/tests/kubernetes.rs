@@ -9,14 +9,17 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use whose_live_tests::{alone, answer, bundle, compare, pid_of, unique};
+use whose_live_tests::{alone, answer, bundle, compare, pid_of, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::containerd::Containerd;
-use whose_testkit::cri::{Cri, Namespaces, Pod, Qos};
+use whose_testkit::cri::{Cri, Driver, Namespaces, Pod, Qos};
 use whose_testkit::facts::Facts;
+use whose_testkit::harness::Whose;
 use whose_testkit::{procfs, require};
 
 const NEEDS: &[&str] = &["root", "cri", "cgroup-hybrid", "mount-namespace", "strace"];
@@ -169,7 +172,7 @@ fn pods_with_the_cgroupfs_driver() {
 /// Everything of one container, or sandbox.
 fn described(lab: &Lab, one: &Container) {
     let pod = &lab.pods[one.pod];
-    let cgroup = format!("{}/{}", pod.cgroup(), one.id);
+    let cgroup = pod.cgroup_of(&one.id);
     let mut facts = Facts::about(one.what);
     let told = bundle::kernel(&mut facts, &lab.containerd, (NAMESPACE, &one.id), &cgroup);
     let owner = &told["owner"];
@@ -223,7 +226,7 @@ fn cgroups(lab: &Lab) {
     let mut facts = Facts::about("cgroups");
     for one in &lab.containers {
         let text = procfs::cgroup(lab.init(one)).unwrap_or_default();
-        let wanted = format!(":{}/{}\n", lab.pods[one.pod].cgroup(), one.id);
+        let wanted = format!(":{}\n", lab.pods[one.pod].cgroup_of(&one.id));
         facts.holds(one.what, text.contains(&wanted), text);
     }
     facts.finish(9);
@@ -294,7 +297,7 @@ fn a_pod_in_gvisor() {
     // The container's task has no process of its own: it is in the sandbox.
     facts.same("CRI: the container's PID", containerd.init_pid(NAMESPACE, &id), init);
     let shim = procfs::ppid(init).expect("a shim");
-    let cgroup = format!("{}/{sandbox}", pod.cgroup());
+    let cgroup = pod.cgroup_of(&sandbox);
     let serving = procfs::children(shim);
     facts.holds("a sandbox and a file server each", serving.len() == 3, &serving);
     for pid in serving {
@@ -306,4 +309,113 @@ fn a_pod_in_gvisor() {
     bundle::shim(&mut facts, init, &sandbox);
     facts.finish(40);
     drop(containerd);
+}
+
+/// Slices and scopes of systemd's, in a machine of its own on cgroup v2; asked from inside, where it
+/// is a host.
+#[test]
+fn pods_with_the_systemd_driver() {
+    let systemd = ["systemd-nspawn", "/lib/systemd/systemd", "nsenter"];
+    if !require(NEEDS) || !require(&systemd) {
+        return;
+    }
+    let _alone = alone();
+    let containerd = Containerd::options().systemd().start().unwrap_or_else(|e| panic!("{e}"));
+    containerd.pause_image();
+    containerd.image(NAMESPACE, "overlayfs");
+    let program = containerd.dir().join("whose");
+    std::fs::copy(whose().bin(), &program).unwrap();
+    let cri = Cri::of(&containerd);
+    let mut cases = Cases::of("kubernetes-systemd");
+    for (number, qos) in [(1, Qos::Burstable), (2, Qos::BestEffort), (3, Qos::Guaranteed)] {
+        let mut pod = Pod::new(SHOP, &unique(&format!("slice-{number}")), &uid(number));
+        (pod.qos, pod.driver) = (qos, Driver::Systemd);
+        let sandbox = cri.run_pod(&pod).unwrap_or_else(|e| panic!("{e}"));
+        let web = cri.run(&pod, &sandbox, "web", 0, &["sleep", "10000"]);
+        let inside = |args: &[&str]| {
+            let run = Whose::new(&program).via(containerd.inside()).args(args).run();
+            run.expect_code(0)
+        };
+        for (id, comm) in [(&sandbox, "pause"), (&web, "sleep")] {
+            cases.case(&format!("{qos:?}: {comm}"), || {
+                let init = containerd.init_pid(NAMESPACE, id);
+                let told = procfs::wait_for(comm, Duration::from_secs(20), || {
+                    let told = inside(&["--json", &init.to_string()]).json()["answers"][0].clone();
+                    (told["process"]["comm"] == comm).then_some(told)
+                });
+                let mut facts = Facts::about(comm);
+                in_a_slice(&mut facts, &pod, id, init, &told);
+                let shim = told["process"]["ppid"].to_string();
+                let shim = inside(&["--json", &shim]).json()["answers"][0]["process"].clone();
+                facts.same("shim's role", shim["role"].as_str(), Some("plumbing"));
+                facts.same("shim serves", shim["serves"].as_str(), Some(sandbox.as_str()));
+                seen_from_outside(&mut facts, &pod, id, init);
+                facts.finish(19);
+            });
+        }
+    }
+    cases.case("captured", || captured_inside(&containerd, &program));
+    drop(containerd);
+    cases.finish();
+}
+
+/// Of the machine's PIDs the host sees its own, and the same pod beneath the machine's cgroup.
+fn seen_from_outside(facts: &mut Facts, pod: &Pod, id: &str, init: u32) {
+    let seen = procfs::pids().into_iter().find(|pid| {
+        let inside = procfs::nspid(*pid).is_some_and(|pids| pids[1..] == [init, 1]);
+        inside && procfs::cgroup(*pid).is_some_and(|text| text.contains(id))
+    });
+    let told = answer(&seen.expect("the host sees it").to_string());
+    let pids: Vec<_> = told["process"]["inside_pids"].as_array().into_iter().flatten().collect();
+    facts.same(
+        "outside: PIDs",
+        pids.iter().filter_map(|p| pid_of(p)).skip(1).collect::<Vec<_>>(),
+        [init, 1],
+    );
+    let cgroup = format!("/payload{}", pod.cgroup_of(id));
+    facts.same("outside: cgroup", told["process"]["cgroup"].as_str(), Some(cgroup.as_str()));
+    facts.same("outside: id", told["owner"]["id"].as_str(), Some(id));
+    let uid = told["owner"]["pod"]["uid"].as_str();
+    facts.same("outside: pod.uid", uid, Some(pod.uid.as_str()));
+}
+
+/// A capture made in the machine answers as whose does there.
+fn captured_inside(containerd: &Containerd, program: &Path) {
+    let to = containerd.dir().join("captured/tree");
+    std::fs::create_dir(containerd.dir().join("captured")).unwrap();
+    let inside = || Whose::new(program).via(containerd.inside());
+    let pids: Vec<String> =
+        containerd.tasks(NAMESPACE).values().map(|task| task.pid.to_string()).collect();
+    inside().arg("capture").arg(&to).args(&pids).run().expect_code(0);
+    let mut facts = Facts::about("a capture of the machine");
+    for pid in &pids {
+        let live = inside().args(["--json", pid]).run().expect_code(0).json();
+        let told = whose().root(&to).args(["--json", pid]).run().expect_code(0).json();
+        let (live, told) = (&live["answers"][0], &told["answers"][0]);
+        facts.same("owner", &told["owner"], &live["owner"]);
+        facts.same("chain", &told["chain"], &live["chain"]);
+        facts.same("cgroup", &told["process"]["cgroup"], &live["process"]["cgroup"]);
+    }
+    facts.finish(3 * 6);
+    let Some(fixtures) = std::env::var_os("WHOSE_FIXTURES") else { return };
+    let fixture = Path::new(&fixtures).join("debian-12-kubernetes-systemd");
+    std::fs::create_dir_all(&fixture).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(&to).arg(&fixture).status().unwrap();
+    assert!(copied.success());
+}
+
+fn in_a_slice(facts: &mut Facts, pod: &Pod, id: &str, init: u32, told: &Value) {
+    let (process, owner) = (&told["process"], &told["owner"]);
+    facts.same("status", told["status"].as_str(), Some("found"));
+    facts.same("pid", pid_of(&process["pid"]), Some(init));
+    facts.same("inside_pid", pid_of(&process["inside_pid"]), Some(1));
+    facts.same("cgroup", process["cgroup"].as_str(), Some(pod.cgroup_of(id).as_str()));
+    facts.same("runtime", owner["runtime"].as_str(), Some("containerd"));
+    facts.same("id", owner["id"].as_str(), Some(id));
+    facts.same("state", owner["state"].as_str(), Some("running"));
+    let last = told["chain"].as_array().and_then(|chain| chain.last());
+    facts.same("chain.last", last, Some(owner));
+    let count = told["chain"].as_array().map(Vec::len);
+    facts.same("chain: pod and container", count, Some(2));
+    in_its_pod(facts, pod, told);
 }

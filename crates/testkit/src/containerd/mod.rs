@@ -1,5 +1,7 @@
 //! A real containerd of its own: private root, state, socket, network and mount namespace.
 //!
+//! Or in a machine with systemd, see [`ContainerdOptions::systemd`].
+//!
 //! The namespaces are held by a process of their own, so that a containerd that was killed can be
 //! started again where its mounts are. runc's state is the one thing elsewhere: the shim keeps it in
 //! `/run/containerd/runc/NAMESPACE/ID` whatever containerd's state directory is, so ids must be
@@ -15,6 +17,7 @@
 //! // Dropping it ends the containers, shims and containerd, and deletes its directory.
 //! ```
 
+mod machine;
 mod start;
 
 pub use start::ContainerdOptions;
@@ -105,6 +108,18 @@ impl Containerd {
     #[must_use]
     pub fn holder_pid(&self) -> u32 {
         self.holder.id()
+    }
+
+    /// The words before a command that is to run in the machine of
+    /// [`ContainerdOptions::systemd`], as someone logged in there would.
+    ///
+    /// # Panics
+    /// When the machine does not run.
+    #[must_use]
+    pub fn inside(&self) -> Vec<String> {
+        let init = procfs::children(self.holder.id()).into_iter().next().expect("a machine's init");
+        let words = ["nsenter", "-t", &init.to_string(), "-m", "-u", "-i", "-n", "-p", "-C", "--"];
+        words.map(str::to_owned).to_vec()
     }
 
     /// What its processes and containers have in their environment.
@@ -346,7 +361,7 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // Ours have to be waited for, or the sweep would meet zombies.
+        // Ours have to be waited for, or they would be left as zombies.
         self.kill9();
         drop(self.holder.kill());
         drop(self.holder.wait());

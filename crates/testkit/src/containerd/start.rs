@@ -1,6 +1,6 @@
 //! Starting a daemon.
 
-use super::{Containerd, PAUSE};
+use super::{Containerd, PAUSE, machine};
 use crate::call::waited;
 use crate::cgroup;
 use crate::cri::PLUGINS;
@@ -45,6 +45,7 @@ pub struct ContainerdOptions {
     view: Option<View>,
     cri: bool,
     gvisor: bool,
+    systemd: bool,
     groups: Vec<String>,
 }
 
@@ -64,6 +65,14 @@ impl ContainerdOptions {
     /// With gVisor as CRI's runtime handler `runsc`.
     pub fn gvisor(mut self) -> Self {
         self.gvisor = true;
+        self
+    }
+
+    /// In a machine with systemd and cgroup v2, CRI with the systemd driver. The daemon is a unit
+    /// there, with the machine's PIDs: see [`Containerd::inside`].
+    pub fn systemd(mut self) -> Self {
+        self.systemd = true;
+        self.cri = true;
         self
     }
 
@@ -90,6 +99,10 @@ impl ContainerdOptions {
         // From here on dropping it cleans up.
         let mut containerd =
             Containerd { dir: Some(dir), holder, daemon: None, janitor: Some(janitor) };
+        if self.systemd {
+            containerd.wait_for_socket()?;
+            return Ok(containerd);
+        }
         let mut said = [0; 6];
         let told = containerd.holder.stdout.take().map(|mut out| out.read_exact(&mut said));
         if !matches!(told, Some(Ok(()))) {
@@ -109,12 +122,15 @@ impl ContainerdOptions {
         std::fs::write(dir.join("place"), format!("{}/\n", dir.display()))?;
         std::fs::write(dir.join("links"), "")?;
         std::fs::write(dir.join("sweep.sh"), SWEEP)?;
+        if self.systemd {
+            machine::prepare(dir)?;
+        }
         if self.gvisor {
             let program = dir.join("runsc");
             std::fs::write(&program, GVISOR)?;
             std::fs::set_permissions(&program, Permissions::from_mode(0o755))?;
         }
-        let names = ["default", "k8s.io", "kubepods", "moby", "buildkit"];
+        let names = ["default", "k8s.io", "kubepods", "payload", "supervisor"];
         let names = names.into_iter().chain(self.groups.iter().map(String::as_str));
         let mut groups = String::new();
         for name in names {
@@ -154,21 +170,31 @@ impl ContainerdOptions {
              [plugins.{cri:?}.cni]\n      bin_dir = {PLUGINS:?}\n      conf_dir = {:?}\n",
             at("cni"),
         );
-        let mut handlers = vec![("runc", "runc".to_owned())];
+        let runc = if self.systemd { at(machine::WRAPPER) } else { "runc".to_owned() };
+        let mut handlers = vec![("runc", runc)];
         if self.gvisor {
             handlers.push(("runsc", at("runsc")));
         }
+        let systemd = self.systemd;
         for (name, program) in handlers {
             text += &format!(
                 "    [plugins.{cri:?}.containerd.runtimes.{name}]\n      runtime_type = \
                  \"io.containerd.runc.v2\"\n      [plugins.{cri:?}.containerd.runtimes.{name}.options]\
-                 \n        SystemdCgroup = false\n        BinaryName = {program:?}\n",
+                 \n        SystemdCgroup = {systemd}\n        BinaryName = {program:?}\n",
             );
         }
         text
     }
 
     fn hold(&self, dir: &Path) -> Result<Child, String> {
+        if self.systemd {
+            let mut command = Command::new("systemd-nspawn");
+            ours(&mut command, dir);
+            machine::boot(&mut command, dir);
+            let log = std::fs::File::create(dir.join("boot")).map_err(|e| format!("log: {e}"))?;
+            command.stdout(log.try_clone().map_err(|e| format!("log: {e}"))?).stderr(log);
+            return command.spawn().map_err(|e| format!("starting systemd-nspawn: {e}"));
+        }
         let mut command = Command::new("unshare");
         ours(&mut command, dir);
         command
@@ -224,9 +250,14 @@ impl Containerd {
         command.arg("containerd").arg("--config").arg(self.dir().join("config.toml"));
         command.stdout(log.try_clone().map_err(|e| format!("log: {e}"))?).stderr(log);
         self.daemon = Some(command.spawn().map_err(|e| format!("starting containerd: {e}"))?);
+        self.wait_for_socket()
+    }
+
+    fn wait_for_socket(&mut self) -> Result<(), String> {
         let mut ended = None;
         let answered = waited(START, || {
-            ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
+            let daemon = self.daemon.as_mut().unwrap_or(&mut self.holder);
+            ended = daemon.try_wait().ok().flatten();
             ended.is_some() || self.socket().exists() && self.answers()
         });
         match ended {

@@ -34,6 +34,8 @@ printf '%s\n' "$known" | while read -r id; do
     [ -z "$id" ] || rm -rf "/run/containerd/runc/$id" "/run/containerd/runc/${id}_sandbox:"*
 done
 rmdir /run/containerd/runc/* /run/containerd/runc 2>/dev/null
+# A machine's, named after the directory.
+rmdir "/run/systemd/nspawn/propagate/${dir##*/}" 2>/dev/null
 # The deepest first; those that are not empty belong to someone else.
 while read -r group; do
     round=0

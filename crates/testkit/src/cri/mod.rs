@@ -29,6 +29,14 @@ pub enum Qos {
     BestEffort,
 }
 
+/// Who makes the cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words are the kubelet's")]
+pub enum Driver {
+    Cgroupfs,
+    Systemd,
+}
+
 /// Which namespaces of the node a pod uses, or shares among its containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Namespaces {
@@ -56,6 +64,8 @@ pub struct Pod {
     pub uid: String,
     /// Its quality of service.
     pub qos: Qos,
+    /// Who makes its cgroups.
+    pub driver: Driver,
     /// Its namespaces.
     pub namespaces: Namespaces,
     /// The runtime handler, the default one when empty.
@@ -71,20 +81,41 @@ impl Pod {
             name: name.to_owned(),
             uid: uid.to_owned(),
             qos: Qos::Burstable,
+            driver: Driver::Cgroupfs,
             namespaces: Namespaces::default(),
             handler: String::new(),
         }
     }
 
-    /// Its cgroup with the driver cgroupfs.
+    /// Its cgroup.
     #[must_use]
     pub fn cgroup(&self) -> String {
         let class = match self.qos {
             Qos::Guaranteed => "",
-            Qos::Burstable => "/burstable",
-            Qos::BestEffort => "/besteffort",
+            Qos::Burstable => "burstable",
+            Qos::BestEffort => "besteffort",
         };
-        format!("/kubepods{class}/pod{}", self.uid)
+        let (uid, slice) = (&self.uid, self.uid.replace('-', "_"));
+        match self.driver {
+            Driver::Cgroupfs if class.is_empty() => format!("/kubepods/pod{uid}"),
+            Driver::Cgroupfs => format!("/kubepods/{class}/pod{uid}"),
+            Driver::Systemd if class.is_empty() => {
+                format!("/kubepods.slice/kubepods-pod{slice}.slice")
+            }
+            Driver::Systemd => {
+                let of_class = format!("kubepods-{class}");
+                format!("/kubepods.slice/{of_class}.slice/{of_class}-pod{slice}.slice")
+            }
+        }
+    }
+
+    /// The cgroup of one of its containers, or of its sandbox.
+    #[must_use]
+    pub fn cgroup_of(&self, id: &str) -> String {
+        match self.driver {
+            Driver::Cgroupfs => format!("{}/{id}", self.cgroup()),
+            Driver::Systemd => format!("{}/cri-containerd-{id}.scope", self.cgroup()),
+        }
     }
 
     /// The name of its log directory.
