@@ -63,8 +63,11 @@ fn a_killed_test_leaves_nothing() {
         containerd.image(DEFAULT, "overlayfs");
         let id = unique("left");
         containerd.run(DEFAULT, &[], &[IMAGE, &id, "sleep", "10000"]);
-        containerd.cli(DEFAULT, &["tasks", "pause", &id]);
         let init = containerd.init_pid(DEFAULT, &id);
+        procfs::wait_for("sleep", Duration::from_secs(20), || {
+            procfs::comm(init).filter(|comm| comm == "sleep")
+        });
+        containerd.cli(DEFAULT, &["tasks", "pause", &id]);
         // The harness's own line has no end yet.
         eprintln!("\nREADY {init} {}", containerd.dir().display());
         std::thread::sleep(Duration::from_secs(600));
@@ -114,6 +117,7 @@ struct Lab {
 
 impl Lab {
     fn start(view: View) -> Lab {
+        let unique = |name: &str| unique(&format!("{name}-{}", view.name()));
         let (shop, elsewhere) = (unique("shop"), unique("anything"));
         let options = Containerd::options().view(view).group(&shop).group(&elsewhere);
         let containerd = options.start().unwrap_or_else(|e| panic!("{e}"));
@@ -130,7 +134,8 @@ impl Lab {
         lab.containerd.exec(DEFAULT, &web, "e1", &["sleep", "20001"]);
         lab.add("twin", DEFAULT, &twin, &["--label", "side=left"], &["sleep", "10002"]);
         lab.add("twin-elsewhere", &shop, &twin, &["--label", "side=right"], &["sleep", "10003"]);
-        let hex = format!("{:064x}", 0xfeed_u64 << 32 | u64::from(std::process::id()));
+        let hex =
+            format!("{:064x}", (0xfeed_u64 + view as u64) << 32 | u64::from(std::process::id()));
         lab.add("hex-id", &shop, &hex, &[], &["sleep", "10004"]);
         lab.add(
             "native",
@@ -143,9 +148,9 @@ impl Lab {
         lab.add("cgroup", DEFAULT, &unique("away"), &["--cgroup", &elsewhere], &["sleep", "10006"]);
         lab.containers.last_mut().expect("one was added").cgroup = elsewhere;
         lab.add("paused", DEFAULT, &unique("paused"), &[], &["sleep", "10007"]);
-        lab.containerd.cli(DEFAULT, &["tasks", "pause", &lab.id("paused")]);
-        lab.add_rootfs();
+        lab.add_rootfs(&unique("bare"));
         lab.settle();
+        lab.containerd.cli(DEFAULT, &["tasks", "pause", &lab.id("paused")]);
         lab
     }
 
@@ -168,22 +173,22 @@ impl Lab {
     }
 
     /// Of a directory, with neither an image nor a snapshot.
-    fn add_rootfs(&mut self) {
+    fn add_rootfs(&mut self, id: &str) {
         let root = busybox_rootfs(&self.containerd.dir().join("bare"));
-        let (root, id) = (root.display().to_string(), unique("bare"));
-        self.containerd.run(DEFAULT, &["--rootfs"], &[&root, &id, "/bin/sleep", "10008"]);
+        let root = root.display().to_string();
+        self.containerd.run(DEFAULT, &["--rootfs"], &[&root, id, "/bin/sleep", "10008"]);
         self.containers.push(Container {
             what: "rootfs",
             namespace: DEFAULT.to_owned(),
+            id: id.to_owned(),
             cgroup: format!("/{DEFAULT}/{id}"),
-            id,
             snapshot: false,
         });
     }
 
     /// Waits until no process is a shell or the runtime any more.
     fn settle(&self) {
-        for one in self.containers.iter().filter(|one| one.what != "paused") {
+        for one in &self.containers {
             let count = if one.what == "plain" { 3 } else { 1 };
             procfs::wait_for(one.what, Duration::from_secs(20), || {
                 let pids = self.containerd.pids(&one.namespace, &one.id);
