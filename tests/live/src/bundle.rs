@@ -61,24 +61,20 @@ pub fn only_examined(pids: &[String]) {
     }
 }
 
-/// A capture answers as the live host did, about each of these processes.
+/// A capture of these processes answers as the live host did. The host may have many others.
 pub fn captured(pids: &[String], name: &str) {
-    let capture = Capture::of(&[], None, 0);
-    let mut facts = Facts::about("a capture of the whole host");
+    let targets: Vec<&str> = pids.iter().map(String::as_str).collect();
+    let capture = Capture::of(&targets, None, 0);
+    let mut facts = Facts::about("a capture of what runs");
     let rows = ["ps", "--json", "-o", "pid,ppid,user,comm,args,state,owner,image,chain,role"];
-    for pid in pids {
-        for args in [
-            &["--json", pid][..],
-            &["--json", "--why", pid],
-            &["exe", pid],
-            &["exe", "--json", pid],
-            &["--in-container", pid],
-            &[&rows[..], &[pid]].concat(),
-        ] {
-            capture.compare(&mut facts, args);
+    for pid in &targets {
+        for args in [&["--json", pid][..], &["--json", "--why", pid], &["exe", "--json", pid]] {
+            capture.compare_part(&mut facts, args, "/answers");
         }
+        capture.compare_part(&mut facts, &[&rows[..], &[pid]].concat(), "/rows");
+        capture.compare(&mut facts, &["exe", pid]);
+        capture.compare(&mut facts, &["--in-container", "-q", pid]);
     }
     facts.finish(50 * pids.len());
-    let pids: Vec<&str> = pids.iter().map(String::as_str).collect();
-    keep(&pids, name);
+    keep(&targets, name);
 }
