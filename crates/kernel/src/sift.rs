@@ -130,7 +130,7 @@ mod tests {
             let judge = |at: usize, read: Result<Vec<u8>, _>| {
                 let read = read.ok()?;
                 assert_eq!(read, names[at].as_bytes());
-                (at % 3 == 0).then_some(at)
+                at.is_multiple_of(3).then_some(at)
             };
             let sifted = root.sift(&names, 64, None, &judge);
             assert!(sifted.complete);

@@ -310,13 +310,7 @@ impl Look1<'_> {
                     }
                     candidate.by_path.iter().for_each(|p| self.note_name(p));
                     let others = || wider().into_iter().flatten();
-                    if self.subject.extent == Extent::Whole {
-                        file.copied_up =
-                            self.copied_up(&candidate, handles, stack.as_ref(), others);
-                        if self.may_open_another(&candidate, file.copied_up) {
-                            (file.via_proc, file.merged) = (None, None);
-                        }
-                    }
+                    self.tell_copies(&mut file, &candidate, handles, stack.as_ref(), others);
                     self.tell(&mut file, &candidate, how, handles, stack.as_ref());
                     if handle_fits_nothing && candidate.is_merged && file.host.known().is_none() {
                         // The kernel names the layer's file, and no file system here has it.
@@ -370,6 +364,24 @@ impl Look1<'_> {
         file.host = Fact::Unread(gap);
         file.why = Some(why);
         of(file)
+    }
+
+    /// Whether it was copied up, and what opens the copy by now; not where the path is all.
+    fn tell_copies<I: Iterator<Item = Candidate>>(
+        &self,
+        file: &mut File,
+        candidate: &Candidate,
+        handles: Handles,
+        stack: Option<&stack::Stack<'_>>,
+        others: impl Fn() -> I,
+    ) {
+        if self.subject.extent == Extent::Path {
+            return;
+        }
+        file.copied_up = self.copied_up(candidate, handles, stack, others);
+        if self.may_open_another(candidate, file.copied_up) {
+            (file.via_proc, file.merged) = (None, None);
+        }
     }
 
     /// The host paths of candidates that could not be decided about.
