@@ -75,7 +75,7 @@ pub(crate) fn json(bytes: &[u8]) {
 
 /// What a parser makes of `bytes`: blanks around it change nothing, and a
 /// refusal says why.
-fn stable<T: Debug>(bytes: &[u8], parse: fn(&[u8]) -> Result<T, String>) -> Option<T> {
+pub(crate) fn stable<T: Debug>(bytes: &[u8], parse: fn(&[u8]) -> Result<T, String>) -> Option<T> {
     match parse(bytes) {
         Ok(value) => {
             let padded = [b" \n", bytes, b"\n"].concat();

@@ -12,6 +12,7 @@ mod capture;
 mod cgroup;
 mod claims;
 mod containerd;
+mod crio;
 mod docker;
 mod memory;
 mod mount;
@@ -53,6 +54,10 @@ pub const TARGETS: &[Target] = &[
     Target::new("containerd_cri", containerd::cri),
     Target::new("containerd_time", containerd::time),
     Target::new("controllers", cgroup::controllers),
+    Target::new("crio_config", crio::config),
+    Target::new("crio_spec", crio::spec),
+    Target::new("crio_state", crio::state),
+    Target::new("crio_text", crio::text),
     Target::new("docker_config", docker::config),
     Target::new("docker_daemon", docker::daemon),
     Target::new("docker_host_config", docker::host_config),
@@ -74,6 +79,9 @@ pub const TARGETS: &[Target] = &[
     Target::new("stat", process::stat),
     Target::new("statmount", memory::statmount),
     Target::new("status", process::status),
+    Target::new("storage_containers", crio::containers),
+    Target::new("storage_images", crio::images),
+    Target::new("storage_layers", crio::layers),
     Target::new("store_path", docker::store_path),
     Target::new("target", claims::targets),
     Target::new("task_record", tasks::record),

@@ -1,12 +1,14 @@
 //! Whose process is this PID.
 
+use std::rc::Rc;
+
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Mode, parse};
 
 use super::{Answer, Detail, Server, Status};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Fact, Gap, OwnerKind, Role, Row};
+use crate::model::{Fact, Gap, Owner, OwnerKind, Role, Row};
 use crate::runtime::Subject;
 use crate::target::Typed;
 use crate::target::pid::Pid;
@@ -73,22 +75,25 @@ fn unread(typed: &Typed, message: String, gap: Gap) -> Answer {
     answer
 }
 
-/// The shim of the row's container: parent of its init process.
+/// The shim or conmon of the row's container: parent of its init process.
 pub(super) fn server(index: &Index<'_>, row: &Row) -> Option<Server> {
-    let owner = row.owner().filter(|o| o.kind == OwnerKind::Container)?;
+    let serviced = |o: &&Rc<Owner>| matches!(o.kind, OwnerKind::Container | OwnerKind::Sandbox);
+    let owner = row.owner().filter(serviced)?;
     let host = index.host();
-    let direct = matches!(row.process.role.known(), Some(Role::Init | Role::Exec));
+    let direct = matches!(row.process.role.known(), Some(Role::Init | Role::Exec | Role::Sandbox));
     let ppid = if direct {
         row.process.stat.known()?.ppid
     } else {
         host.process(*owner.init_pid.known()?).ok()?.stat().ok()?.ppid
     };
     let dir = host.process(ppid).ok()?;
-    let stat = dir.stat().ok().filter(|s| s.comm.starts_with(b"containerd-shim"))?;
+    let shim = |comm: &[u8]| comm.starts_with(b"containerd-shim");
+    let stat = dir.stat().ok().filter(|s| shim(&s.comm) || s.comm == "conmon")?;
     let ask = Ask { file: Slow::Cmdline, pid: ppid, start_ticks: stat.start_ticks };
     let args = parse::cmdline::parse(&host.slow_reads(&[ask]).pop()?.ok()?);
     // Its own word for whom it serves; anyone else with that name does not count.
-    let serves = Subject::flag(&args, "id").filter(|id| *id == owner.id);
+    let flag = if shim(&stat.comm) { "id" } else { "c" };
+    let serves = Subject::flag(&args, flag).filter(|id| *id == owner.id);
     serves.map(|_| Server {
         pid: ppid,
         comm: stat.comm,

@@ -39,7 +39,7 @@ impl Index<'_> {
             let live = needs.has(Needs::LIVENESS);
             for at in 0..membership.chain.len() {
                 let owner = Rc::clone(&membership.chain[at]);
-                if owner.kind != OwnerKind::Container {
+                if !matches!(owner.kind, OwnerKind::Container | OwnerKind::Sandbox) {
                     continue;
                 }
                 let place = (Rc::as_ptr(&owner), live);
@@ -97,6 +97,9 @@ impl Index<'_> {
                 Some(Ok(description)) => Described::Yes(Box::new(description)),
                 Some(Err(gap)) => Described::Unread(gap),
             };
+        }
+        if owner.description().is_some_and(|d| d.is_sandbox) && owner.kind == OwnerKind::Container {
+            owner.kind = OwnerKind::Sandbox;
         }
         if needs.has(Needs::LIVENESS) {
             owner.state = self.state(&owner, members);
@@ -184,13 +187,20 @@ impl Index<'_> {
             return Fact::Absent;
         }
         let believed = match &owner.described {
-            Described::Yes(description) => description.pid,
+            Described::Yes(description) => description,
             Described::Unread(gap) => return Fact::Unread(gap.clone()),
-            Described::No => None,
+            Described::No => return Fact::Absent,
         };
-        let Some(pid) = believed else {
+        let Some(pid) = believed.pid else {
             return Fact::Absent;
         };
+        if believed.pid_start.is_some() {
+            // Another process may have its PID by now, even in the same container.
+            let stat = self.host.process(pid).and_then(|p| p.stat());
+            if !stat.is_ok_and(|s| believed.is_init(pid, s.start_ticks)) {
+                return Fact::Absent;
+            }
+        }
         let is_member = self.host.process(pid).and_then(|p| p.cgroup()).is_ok_and(|lines| {
             lines.iter().any(|l| l.segments().any(|s| s.contains_str(&owner.id)))
         });
@@ -206,6 +216,9 @@ fn settle_role(row: &mut Row, owner: &Owner) {
     let Fact::Known(role @ (Role::Exec | Role::Workload | Role::Init)) = row.process.role else {
         return;
     };
+    if owner.kind == OwnerKind::Sandbox {
+        row.process.role = Fact::Known(Role::Sandbox);
+    }
     if owner.kind != OwnerKind::Container {
         return;
     }
@@ -216,7 +229,7 @@ fn settle_role(row: &mut Row, owner: &Owner) {
         }
         return;
     };
-    if description.pid == Some(row.process.pid) {
+    if description.is_init(row.process.pid, row.process.start_ticks()) {
         row.process.role = Fact::Known(Role::Init);
     }
 }

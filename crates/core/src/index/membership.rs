@@ -260,7 +260,11 @@ impl Index<'_> {
         }
         let ppid = p.stat.known().map_or(0, |s| s.ppid);
         match self.parent(ppid) {
-            Some(parent) if parent.comm.starts_with(b"containerd-shim") => Role::Exec,
+            Some(parent)
+                if parent.comm.starts_with(b"containerd-shim") || parent.comm == "conmon" =>
+            {
+                Role::Exec
+            }
             _ => Role::Workload,
         }
     }

@@ -23,10 +23,12 @@ pub(super) type Watcher = (Engine, BString, u32, u32);
 
 /// Docker's daemon by its name.
 const DAEMON: &[u8] = b"dockerd";
+/// CRI-O's, which no user and no container's own root has arguments of.
+const CRIO: &[u8] = b"crio";
 
 /// Whether a process of this name tells where an engine's state may be.
 pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
-    comm == DAEMON || comm == b"rootlesskit" || comm.starts_with(b"containerd-shim")
+    comm == DAEMON || comm == CRIO || comm == b"rootlesskit" || comm.starts_with(b"containerd-shim")
 }
 
 /// Users who have something running by which an engine of theirs can be told: a user manager's
@@ -94,6 +96,14 @@ impl Index<'_> {
             let uid = p.uid().filter(|uid| *uid != 0);
             let hosts_own = p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains();
             match (p.comm() == DAEMON, uid) {
+                (false, _) if p.comm() == CRIO => {
+                    if hosts_own {
+                        self.roots_from_daemon(p.pid, p.start_ticks());
+                    } else if owner.kind.has_root() {
+                        self.roots_inside(owner, p.pid, Vec::new());
+                    }
+                    return;
+                }
                 (true, _) if hosts_own => self.roots_from_daemon(p.pid, p.start_ticks()),
                 (true, _) if owner.kind.has_root() => {
                     return self.roots_inside(owner, p.pid, Vec::new());

@@ -149,6 +149,10 @@ pub struct Description {
     pub started: Option<i64>,
     /// The init process's PID as the engine wrote it down; may be stale.
     pub pid: Option<u32>,
+    /// When that process began, ticks since boot (field 22 of its stat), if the engine wrote that too.
+    pub pid_start: Option<u64>,
+    /// Whether it is a pod's own: the pause process, which holds the pod's namespaces.
+    pub is_sandbox: bool,
     /// The runtime's id of a pod.
     pub pod: Option<Pod>,
     /// Compose project.
@@ -164,6 +168,12 @@ pub struct Description {
 }
 
 impl Description {
+    /// Whether a process is the init that the engine wrote down, and not a later one with its PID.
+    #[must_use]
+    pub fn is_init(&self, pid: u32, start_ticks: u64) -> bool {
+        self.pid == Some(pid) && self.pid_start.is_none_or(|start| start == start_ticks)
+    }
+
     /// Whether the engine believes that it has processes.
     #[must_use]
     pub fn is_believed_up(&self) -> bool {

@@ -144,7 +144,9 @@ impl Runtime for Docker {
         let parent = files::cgroup_parent(&root.root, id).ok().flatten();
         match parent {
             // systemd nests a slice in those its name begins with: a-b.slice is in a.slice.
-            Some(parent) if parent.ends_with(b".slice") => vec![scope(&slice_path(&parent))],
+            Some(parent) if parent.ends_with(b".slice") => {
+                vec![scope(&segment::slice_path(&parent))]
+            }
             Some(parent) => {
                 let parent = [b"/", parent.trim_with(|c| c == '/')].concat();
                 vec![[parent.as_slice(), b"/", id].concat().into()]
@@ -274,7 +276,7 @@ fn plumbing(subject: &Subject<'_>, contained: bool) -> Option<Claim> {
 
 /// Opens data roots that are there, and the remapped ones in them (`--userns-remap` adds a
 /// directory `<uid>.<gid>`).
-fn open_all(host: &Host, paths: impl IntoIterator<Item = BString>) -> FoundRoots {
+pub(super) fn open_all(host: &Host, paths: impl IntoIterator<Item = BString>) -> FoundRoots {
     let mut found = FoundRoots::default();
     for path in paths {
         match open_root(host, path.as_ref()) {
@@ -287,7 +289,7 @@ fn open_all(host: &Host, paths: impl IntoIterator<Item = BString>) -> FoundRoots
 }
 
 /// The same data roots, which were found where the administrator has them.
-fn of_admin(mut found: FoundRoots) -> FoundRoots {
+pub(super) fn of_admin(mut found: FoundRoots) -> FoundRoots {
     let of_admin = |found: StateRoot| StateRoot { root: found.root.of_admin(), ..found };
     found.roots = found.roots.into_iter().map(of_admin).collect();
     found
@@ -453,8 +455,8 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         pid: u32::try_from(config.state.pid).ok().filter(|p| *p > 0),
         log: text(config.log_path),
         user: root.user.clone(),
-        cgroup_parent: None,
         path,
+        ..Description::default()
     })
 }
 
@@ -499,17 +501,4 @@ fn pod(labels: &[(BString, BString)]) -> Option<Pod> {
         uid: get("pod.uid"),
         container: get("container.name").filter(|c| c != "POD"),
     })
-}
-
-/// Where systemd puts a slice: `a-b.slice` is `/a.slice/a-b.slice`.
-fn slice_path(slice: &[u8]) -> BString {
-    let stem = slice.strip_suffix(b".slice").unwrap_or(slice);
-    let mut path = Vec::new();
-    let dashes = stem.iter().enumerate().filter(|(_, b)| **b == b'-').map(|(i, _)| i);
-    for end in dashes.chain([stem.len()]) {
-        path.push(b'/');
-        path.extend_from_slice(&stem[..end]);
-        path.extend_from_slice(b".slice");
-    }
-    path.into()
 }

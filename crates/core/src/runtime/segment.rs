@@ -110,6 +110,20 @@ pub fn pod_uid_of_slice(text: &[u8]) -> Option<Vec<u8>> {
     stem[..at].contains_str("kubepods").then(|| pod_uid(&stem[at + 4..])).flatten()
 }
 
+/// Where systemd puts a slice: `a-b.slice` is `/a.slice/a-b.slice`.
+#[must_use]
+pub fn slice_path(slice: &[u8]) -> BString {
+    let stem = slice.strip_suffix(b".slice").unwrap_or(slice);
+    let mut path = Vec::new();
+    let dashes = stem.iter().enumerate().filter(|(_, b)| **b == b'-').map(|(i, _)| i);
+    for end in dashes.chain([stem.len()]) {
+        path.push(b'/');
+        path.extend_from_slice(&stem[..end]);
+        path.extend_from_slice(b".slice");
+    }
+    path.into()
+}
+
 /// Whether a segment holds 64 hexadecimal digits as a word. Who runs in an engine's cgroup is not
 /// the engine's daemon, even if it shares the host's PID namespace.
 #[must_use]

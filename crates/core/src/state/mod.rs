@@ -2,9 +2,12 @@
 
 pub mod bolt;
 pub mod containerd;
+pub mod containers_storage;
+pub mod crio;
 pub mod docker;
 pub mod docker_layers;
 pub mod facts;
 pub mod json;
 pub mod manifest;
 pub mod redact;
+pub mod toml;
