@@ -18,6 +18,7 @@ mod memory;
 mod mount;
 mod namespace;
 mod process;
+mod runsc;
 mod tasks;
 mod user;
 
@@ -76,6 +77,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("nslink", namespace::nslink),
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
+    Target::new("runsc_state", runsc::state),
     Target::new("stat", process::stat),
     Target::new("statmount", memory::statmount),
     Target::new("status", process::status),

@@ -71,6 +71,7 @@ impl Card<'_> {
             self.binary(binary)?;
         }
         self.part(answer, p)?;
+        self.hidden(answer)?;
         self.served_by(answer)
     }
 
@@ -84,6 +85,7 @@ impl Card<'_> {
                 self.line("plumbing", &format!("serves {name}{}", text::sanitise(id)))
             }
             ("plumbing", None) => self.line("plumbing", "of an engine"),
+            ("sandbox", _) if answer.hidden.is_some() => self.line("role", "runs the sandbox"),
             ("exec", _) => self.line("started", "from outside, into the container (exec)"),
             ("kernel", _) => self.line("kernel", "a thread of the kernel"),
             _ => Ok(()),
@@ -189,6 +191,7 @@ impl Card<'_> {
             }
         }
         self.processes(answer, owner)?;
+        self.hidden(answer)?;
         if let Some(log) = owner.description().and_then(|d| d.log.as_ref()) {
             self.line("log", &text::sanitise(log))?;
         }
@@ -218,6 +221,13 @@ impl Card<'_> {
         let namespace = namespace.map(|n| format!(" (namespace {})", text::sanitise(n)));
         let comm = text::sanitise(&server.comm);
         self.line("served by", &format!("{comm} {}{}", server.pid, namespace.unwrap_or_default()))
+    }
+
+    /// Where the processes are that one would look for here.
+    fn hidden(&mut self, answer: &Answer) -> io::Result<()> {
+        let Some(hidden) = &answer.hidden else { return Ok(()) };
+        let what = format!("its own processes can't be seen from the host: {}", hidden.what);
+        self.line("sandbox", &self.style.warn(&what))
     }
 
     fn because(&mut self, evidence: &[Evidence]) -> io::Result<()> {

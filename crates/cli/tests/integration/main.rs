@@ -18,6 +18,7 @@ mod ls;
 mod membership;
 mod output;
 mod ps;
+mod sandboxes;
 mod saved;
 mod states;
 mod support;

@@ -8,6 +8,7 @@ use whose_fields::Needs;
 use super::{Answer, Detail, Status, process};
 use crate::index::Index;
 use crate::index::lookup::Container;
+use crate::index::sandboxes::Hidden;
 use crate::model::gap::{Class, what};
 use crate::model::{
     Described, Engine, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row, Source,
@@ -79,7 +80,11 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: 
     };
     let mut answer = Answer::new(typed, "container", Status::Found);
     let chain = chain(index, &container.owner);
-    let evidence = evidence(&container);
+    let hint = container.pids.as_ref().ok().and_then(|pids| pids.first().copied());
+    answer.hidden = index.hidden(&container.owner, hint);
+    let mut evidence = evidence(&container);
+    evidence.extend(answer.hidden.as_ref().and_then(|h| h.evidence(&container.owner)));
+    answer.gaps.extend(answer.hidden.as_ref().map(Hidden::gap));
     answer.membership = Fact::Known(Membership { chain, evidence });
     match &container.pids {
         Ok(pids) if detail.processes || detail.served_by => {

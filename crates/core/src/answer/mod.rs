@@ -17,6 +17,7 @@ use bstr::BString;
 use whose_fields::Needs;
 
 use crate::index::Index;
+use crate::index::sandboxes::Hidden;
 use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
 
@@ -95,6 +96,8 @@ pub struct Answer {
     pub served_by: Option<Server>,
     /// The name of the container that the process, plumbing, works for.
     pub serves_name: Option<BString>,
+    /// What keeps the container's own processes from the host's sight.
+    pub hidden: Option<Hidden>,
     /// What an answer without one owner rests on.
     pub seen: Vec<Evidence>,
     /// What is missing.
@@ -120,6 +123,7 @@ impl Answer {
             candidates: Vec::new(),
             served_by: None,
             serves_name: None,
+            hidden: None,
             gaps: Vec::new(),
             message: None,
         }

@@ -97,6 +97,17 @@ fn of_container(
         answer.status = Status::Partial;
         answer.gaps.push(gap);
     }
+    if let Some(hidden) = index.hidden(&container.owner, pids.first().copied()) {
+        // Those that the host has are all there are to be signalled from here.
+        answer.message = Some(format!("{}: {}", typed.text, hidden.gap()));
+        answer.gaps.push(hidden.gap());
+        if pids.is_empty() && container.owner.state.known().is_none() {
+            answer.status = Status::Partial;
+        }
+        if !pids.is_empty() || answer.status == Status::Partial {
+            return Pids { pids, answer };
+        }
+    }
     if pids.is_empty() && !(options.direct && container.pids.as_ref().is_ok_and(|p| !p.is_empty()))
     {
         let state = container.owner.state.known().copied().unwrap_or(ContainerState::Unknown);

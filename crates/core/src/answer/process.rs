@@ -58,6 +58,12 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
         let serves = row.process.serves.known().cloned();
         answer.serves_name = serves.and_then(|id| index.name_of(id.as_ref()));
     }
+    let hidden = index.hidden_by(&row);
+    if let (Some((hidden, owner)), Fact::Known(membership)) = (hidden, &mut row.membership) {
+        membership.evidence.extend(hidden.evidence(&owner));
+        answer.gaps.push(hidden.gap());
+        answer.hidden = Some(hidden);
+    }
     answer.membership = row.membership.clone();
     // In a saved tree no process runs: `exe` says so, a card is not asked. A capture tells.
     if let Some(layers) = detail.binary.filter(|_| !index.host().is_loose()) {

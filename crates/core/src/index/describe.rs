@@ -11,7 +11,8 @@ use whose_kernel::read::cgroup_tree;
 use super::Index;
 use crate::model::gap::what;
 use crate::model::{
-    ContainerState, Described, Evidence, Fact, Gap, Owner, OwnerKind, Role, Row, Source,
+    ContainerState, Described, Description, Evidence, Fact, Gap, Owner, OwnerKind, Role, Row,
+    Source,
 };
 
 /// What was found about a container's processes.
@@ -28,6 +29,9 @@ pub(super) enum Members {
 impl Index<'_> {
     /// Describes the owners of all rows, each once.
     pub(super) fn describe_rows(&mut self, rows: &mut [Row], needs: Needs) {
+        for row in rows.iter_mut().filter(|_| needs.has(Needs::ROLE)) {
+            self.settle_sandbox_role(row);
+        }
         if !needs.has(Needs::DESCRIPTION) {
             return;
         }
@@ -102,12 +106,23 @@ impl Index<'_> {
             owner.kind = OwnerKind::Sandbox;
         }
         if needs.has(Needs::LIVENESS) {
-            owner.state = self.state(&owner, members);
+            owner.state = match self.unseen(&owner, members) {
+                Some(gap) => Fact::Unread(gap),
+                None => self.state(&owner, members),
+            };
             owner.init_pid = self.init_pid(&owner, members);
         }
         let owner = Rc::new(owner);
         self.owners.insert(key, Rc::clone(&owner));
         owner
+    }
+
+    /// The gap in the state of a container that its engine says runs, and of which nothing may be seen
+    /// here: it is in another container's sandbox.
+    fn unseen(&mut self, owner: &Owner, members: Members) -> Option<Gap> {
+        let runs = owner.description().is_some_and(Description::is_believed_up);
+        let hidden = (runs && members == Members::None).then(|| self.hidden(owner, None))??;
+        Some(hidden.gap().of(what::STATE))
     }
 
     /// A container around another one: it runs, since something in it does.

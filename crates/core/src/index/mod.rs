@@ -16,6 +16,7 @@ mod nested;
 pub mod paths;
 pub mod plan;
 mod roots;
+pub mod sandboxes;
 pub mod scan;
 mod users;
 
@@ -58,6 +59,7 @@ pub struct Index<'h> {
     parts: HashMap<(Shared, BString), Part>,
     host_owner: Rc<Owner>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
+    sandboxes: HashMap<(Engine, BString), Option<sandboxes::Hidden>>,
     described: HashMap<(*const Owner, bool), Described>,
     reference: OnceCell<HostReference>,
     /// Mount namespaces whose root is the host's.
@@ -83,6 +85,7 @@ impl<'h> Index<'h> {
             host_owner: Rc::new(Owner::host()),
             described: HashMap::new(),
             owners: HashMap::new(),
+            sandboxes: HashMap::new(),
             reference: OnceCell::new(),
             hosts_namespaces: HashSet::new(),
             parents: HashMap::new(),

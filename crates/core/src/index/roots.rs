@@ -178,7 +178,14 @@ impl Index<'_> {
         }
         match manager_of(&owner.cgroup) {
             Some(uid) if uid != 0 => self.users_description(engine, id, uid, hint),
-            _ => self.description_of(engine, id, hint),
+            // A sandbox is described by whoever asked for it.
+            _ => match by_engine(engine).map(|r| r.engines()).unwrap_or_default() {
+                [] => self.description_of(engine, id, hint),
+                engines => engines.iter().find_map(|name| {
+                    let engine = REGISTRY.iter().map(|r| r.engine()).find(|e| e.0 == *name)?;
+                    self.description_of(engine, id, hint)?.ok().map(Ok)
+                }),
+            },
         }
     }
 

@@ -147,6 +147,8 @@ pub mod what {
         VOLUMES = "containers of a volume",
         /// The kernel's task iterator, when it was asked for.
         ITERATOR = "task iterator",
+        /// Processes in a sandbox that has a kernel of its own.
+        GUEST = "processes in a sandbox",
         /// What is not in a capture of some targets.
         OUTSIDE_CAPTURE = "what was not captured",
         /// What is outside the container that `whose` itself runs in.

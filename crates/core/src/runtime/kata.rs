@@ -6,8 +6,11 @@
 //! and systemd (src/runtime-rs/crates/resource/src/cgroups/utils.rs). Where systemd makes the
 //! sandbox's cgroup it bears the engine's name alone.
 
+use bstr::{BStr, BString};
+use whose_kernel::Host;
+
 use super::claim::{Claim, Subject};
-use super::{Runtime, place, segment};
+use super::{Runtime, Sandbox, place, segment};
 use crate::model::{Engine, Owner, OwnerKind};
 
 /// See the module.
@@ -15,6 +18,13 @@ use crate::model::{Engine, Owner, OwnerKind};
 pub(super) struct Kata;
 
 const ENGINE: Engine = Engine("kata");
+/// Directories with one entry a sandbox, while it runs: of the Go runtime and of the Rust one (kata
+/// src/runtime/virtcontainers/persist/fs, docs/design/kata-2-0-metrics.md).
+const SANDBOXES: [&str; 3] = ["run/vc/sbs", "run/vc/vm", "run/kata"];
+/// What is shared with the guest: one directory a sandbox, and in it one a container.
+const SHARED: &str = "run/kata-containers/shared/sandboxes";
+/// Sandboxes that it may have.
+const MOST: usize = 100_000;
 
 impl Runtime for Kata {
     fn engine(&self) -> Engine {
@@ -31,6 +41,36 @@ impl Runtime for Kata {
             segment::is_hex64(id).then(|| Owner::new(OwnerKind::Sandbox, ENGINE, id))
         });
         levels.into()
+    }
+
+    fn hides(&self) -> Option<&'static str> {
+        Some("they are in a virtual machine of Kata Containers")
+    }
+
+    fn sandbox_names(&self) -> &'static [&'static str] {
+        // As the kernel cuts them: qemu-system-x86_64, cloud-hypervisor.
+        &["qemu-system-x86", "cloud-hyperviso", "firecracker", "virtiofsd", "stratovirt"]
+    }
+
+    fn sandbox(&self, host: &Host, id: &BStr, _shim: Option<&[BString]>) -> Option<Sandbox> {
+        let found = |path: BString| Sandbox { path: host.shown(&path), ..Sandbox::default() };
+        if !segment::is_hex64(id) {
+            return None;
+        }
+        let is_there = |path: &BString| host.root().has_dir(path);
+        let own = SANDBOXES.iter().map(|dir| BString::from(format!("{dir}/{id}")));
+        let shared = || {
+            let entries = host.root().list(SHARED.as_bytes(), MOST).unwrap_or_default();
+            entries.into_iter().flat_map(|e| {
+                let place = |part: &str| format!("{SHARED}/{}/{part}/{id}", e.name).into();
+                ["mounts", "shared"].map(place)
+            })
+        };
+        own.filter(is_there).chain(shared().filter(is_there)).next().map(found)
+    }
+
+    fn engines(&self) -> &'static [&'static str] {
+        &["containerd", "cri-o", "docker"]
     }
 }
 

@@ -12,6 +12,7 @@ mod crio;
 mod crun;
 mod docker;
 mod ecs;
+mod firecracker;
 mod flatpak;
 mod garden;
 mod gvisor;
@@ -29,6 +30,7 @@ mod runc;
 pub mod segment;
 mod slurm;
 mod snap;
+mod sysbox;
 mod systemd;
 mod youki;
 
@@ -59,6 +61,8 @@ pub const REGISTRY: &[&dyn Runtime] = &[
     &crun::Crun,
     &youki::Youki,
     &gvisor::Gvisor,
+    &firecracker::Firecracker,
+    &sysbox::Sysbox,
     &garden::Garden,
     &ecs::Ecs,
     &nomad::Nomad,
@@ -153,6 +157,19 @@ pub struct Matches {
     pub gaps: Vec<Gap>,
 }
 
+/// A sandbox that keeps a container's own processes from the host's sight: the host sees those that
+/// run it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// The process that runs them, if its files name it: a kernel of its own, or a virtual machine's
+    /// monitor. It may be stale.
+    pub monitor: Option<u32>,
+    /// Processes that serve it; may be stale.
+    pub helpers: Vec<u32>,
+    /// The file or directory that says so.
+    pub path: BString,
+}
+
 /// A runtime; see the module. The defaults are those of a runtime without state on disk.
 pub trait Runtime: Sync {
     /// Its name.
@@ -170,6 +187,27 @@ pub trait Runtime: Sync {
     /// for a user's own containers only. Pure.
     fn watched(&self, _args: &[BString]) -> Option<BString> {
         None
+    }
+
+    /// Where a container's own processes are, if it keeps them from the host's sight.
+    fn hides(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What the kernel may call processes that run its sandboxes.
+    fn sandbox_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Its sandbox in which the container runs, by the files it keeps of it. `shim` has the arguments
+    /// of the container's shim; `None` if the host has no process of the container.
+    fn sandbox(&self, _host: &Host, _id: &BStr, _shim: Option<&[BString]>) -> Option<Sandbox> {
+        None
+    }
+
+    /// Engines whose state describes its sandboxes, which have the ids of theirs.
+    fn engines(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Roots of its state, by one kind of hint.

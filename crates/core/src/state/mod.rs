@@ -10,4 +10,5 @@ pub mod facts;
 pub mod json;
 pub mod manifest;
 pub mod redact;
+pub mod runsc;
 pub mod toml;
