@@ -52,7 +52,7 @@ fn vectors() -> Vec<Vector> {
         note: string(value, "note").unwrap(),
     };
     let vectors: Vec<Vector> = all.iter().map(vector).collect();
-    assert_eq!(vectors.len(), 127);
+    assert_eq!(vectors.len(), 158);
     vectors
 }
 
@@ -107,7 +107,7 @@ fn wrong(cgroup: &str, expected: Option<&Expected>) -> Option<String> {
 
 fn kind(runtime: &str) -> OwnerKind {
     match runtime {
-        "kata" => OwnerKind::Sandbox,
+        "kata" | "firecracker" => OwnerKind::Sandbox,
         "lxc" | "systemd-nspawn" | "libvirt-lxc" => OwnerKind::Machine,
         "flatpak" | "snap" | "apptainer" => OwnerKind::App,
         "slurm" | "buildkit" => OwnerKind::Job,
@@ -173,13 +173,16 @@ fn enclosing_levels_are_kept() {
 }
 
 /// What may stand before a path: other slices, a distribution's prefix, another cgroup namespace.
-const PREFIXES: [&str; 7] = [
+const PREFIXES: [&str; 10] = [
     "",
     "/wsl-user/x",
     "/../..",
     "/a.slice/a-b.slice",
     "/system.slice/delegated.service",
     "/lxc.payload.outer",
+    "/wsl-user/distro-2/systemd",
+    "/user.slice/user-1000.slice/user@1000.service/app.slice/k3s.service",
+    "/docker/00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
     "/0123456789abcdef0123456789abcdef.slice",
 ];
 
@@ -350,7 +353,8 @@ fn hosts_stay_hosts_wherever_they_are() {
         .filter(|v| v.expected.is_none() && parse(v.cgroup.as_bytes()).is_ok())
         .collect();
     // None that is a container itself.
-    let prefixes: Vec<&str> = PREFIXES.into_iter().filter(|p| !p.contains("lxc")).collect();
+    let contained = |p: &&str| p.contains("lxc") || p.contains("docker");
+    let prefixes: Vec<&str> = PREFIXES.into_iter().filter(|p| !contained(p)).collect();
     let strategy = (select(hosts), select(prefixes)).prop_flat_map(|(vector, prefix)| {
         let lines = map_lines(&vector.cgroup, |path| format!("{prefix}{path}"));
         Just(lines).prop_shuffle()
@@ -358,5 +362,44 @@ fn hosts_stay_hosts_wherever_they_are() {
     run(&strategy, |lines| match wrong(&joined(&lines), None) {
         Some(wrong) => Err(TestCaseError::fail(wrong)),
         None => Ok(()),
+    });
+}
+
+/// Units, mounts and timers whose names hold what would be an id elsewhere.
+#[test]
+fn digits_in_the_name_of_a_unit_name_no_container() {
+    let names = [
+        "ID.service",
+        "crio-ID.service",
+        "crio-ID.mount",
+        "crio-conmon-ID.service",
+        "cri-containerd-ID.slice",
+        "kata_ID.scope",
+        "runtime-rs-ID.scope",
+        "run-rID.scope",
+        "var-lib-containers-storage-overlay-ID-merged.mount",
+        "run-containerd-io.containerd.runtime.v2.task-k8s.io-ID-rootfs.mount",
+        "ID-startup.timer",
+        "xcri-containerd-ID.scope",
+        "cri-containerd-ID.scopes",
+        "nerdctl-ID",
+        "crio-ID-crio.scope",
+    ];
+    let prefixes: Vec<&str> =
+        PREFIXES.into_iter().filter(|p| !p.contains("lxc") && !p.contains("docker")).collect();
+    let lengths = [31_usize, 32, 63, 64, 65];
+    let strategy = (
+        select(names.to_vec()),
+        select(prefixes),
+        select(lengths.to_vec()),
+        prop::collection::vec(any::<u8>(), 80),
+    );
+    run(&strategy, |(name, prefix, length, digits)| {
+        let id = reshape(&"a".repeat(length), &digits);
+        let cgroup = format!("0::{prefix}/system.slice/{}\n", name.replace("ID", &id));
+        match wrong(&cgroup, None) {
+            Some(wrong) => Err(TestCaseError::fail(wrong)),
+            None => Ok(()),
+        }
     });
 }
