@@ -19,6 +19,7 @@ live containerd containerd
 live /usr/lib/python3/dist-packages/grpc python3-grpcio
 live runc runc
 live crun crun
+live runsc runsc
 live podman podman
 live buildah buildah
 live catatonit catatonit
