@@ -268,8 +268,14 @@ fn sysbox_runs_containers_like_any_other() {
     let web = DockerContainer::named("web").running(3000);
     let cgroup = format!("/system.slice/docker-{}.scope/init.scope", web.id());
     host.docker_container(&web).cgroup_dirs(&cgroup, &[3000]);
-    host.process(3000).in_docker(web.id()).in_cgroup(&cgroup).nspid(&[3000, 1]).write();
+    let mounts = "147 97 0:61 / / rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n\
+                  160 147 0:70 /proc/sys /proc/sys rw,nosuid - fuse sysboxfs rw,user_id=0\n";
+    let init = host.process(3000).in_docker(web.id()).in_cgroup(&cgroup).nspid(&[3000, 1]);
+    init.uid(165_536).uid_map("0 165536 65536\n").mountinfo(mounts).write();
     let found = answer(&host, "3000");
+    let evidence = found["evidence"].as_array().unwrap();
+    let seen = evidence.iter().find(|e| e["source"] == "mount").unwrap();
+    assert_eq!(seen["detail"], "sysbox-fs emulates parts of /proc and /sys");
     assert_eq!(
         (&found["owner"]["runtime"], &found["owner"]["name"]),
         (&json!("docker"), &json!("web"),)

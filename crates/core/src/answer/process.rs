@@ -64,6 +64,10 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
         answer.gaps.push(hidden.gap());
         answer.hidden = Some(hidden);
     }
+    let helper = index.helper(&row);
+    if let Fact::Known(membership) = &mut row.membership {
+        membership.evidence.extend(helper);
+    }
     answer.membership = row.membership.clone();
     // In a saved tree no process runs: `exe` says so, a card is not asked. A capture tells.
     if let Some(layers) = detail.binary.filter(|_| !index.host().is_loose()) {

@@ -85,6 +85,20 @@ impl Index<'_> {
         Some((hidden, Rc::clone(owner)))
     }
 
+    /// What the mounts of a process in a user namespace of its own show of a runtime that helps its
+    /// container's engine.
+    pub fn helper(&self, row: &Row) -> Option<Evidence> {
+        let p = &row.process;
+        let inside = row.owner().is_some_and(|o| o.kind == OwnerKind::Container);
+        if !inside || p.inside_uid.known().is_none_or(|uid| Some(*uid) == p.uid()) {
+            return None;
+        }
+        let mounts = self.host.process(p.pid).and_then(|p| p.mountinfo()).ok()?;
+        let seen = REGISTRY.iter().find_map(|r| r.seen_in(&mounts))?;
+        let path = self.host.shown(format!("proc/{}/mountinfo", p.pid).as_bytes());
+        Some(Evidence::agreeing(Source::Mount, seen, path))
+    }
+
     /// The arguments of the shim above a container's process.
     fn shim_of(&self, pid: u32) -> Vec<BString> {
         let mut at = pid;

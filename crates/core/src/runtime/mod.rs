@@ -205,6 +205,12 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// What the mounts of a container's process show of its part in an engine's container. Whoever has
+    /// namespaces of his own can mount the like.
+    fn seen_in(&self, _mounts: &[Mount]) -> Option<&'static str> {
+        None
+    }
+
     /// Engines whose state describes its sandboxes, which have the ids of theirs.
     fn engines(&self) -> &'static [&'static str] {
         &[]

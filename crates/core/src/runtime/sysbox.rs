@@ -1,8 +1,9 @@
 //! Sysbox: containers are the engine's and look like it; its own are the two daemons behind them,
 //! sysbox-mgr and sysbox-fs, which emulates parts of /proc and /sys in the containers (sysbox
-//! docs/user-guide/design.md).
+//! docs/user-guide/design.md), by FUSE mounts named after it (sysbox-fs fuse/server.go).
 
 use bstr::ByteSlice;
+use whose_kernel::parse::mountinfo::Mount;
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Plumbing};
@@ -23,5 +24,13 @@ impl Runtime for Sysbox {
             && subject.is_hosts_own()
             && !segment::names_an_id(subject.lines);
         place::claim(Vec::new(), daemon.then_some(Plumbing(None)))
+    }
+
+    fn seen_in(&self, mounts: &[Mount]) -> Option<&'static str> {
+        let emulated = |m: &Mount| {
+            let place = m.point.starts_with(b"/proc/") || m.point.starts_with(b"/sys/");
+            m.fs_type == "fuse" && m.source == "sysboxfs" && place
+        };
+        mounts.iter().any(emulated).then_some("sysbox-fs emulates parts of /proc and /sys")
     }
 }
