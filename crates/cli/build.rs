@@ -35,6 +35,7 @@ fn main() {
     if archives(&linker).is_some_and(|archives| scripts(&directory, &archives).is_ok()) {
         println!("cargo:rustc-link-search=native={}", directory.display());
         println!("cargo:rustc-link-arg-bins=-static-pie");
+        println!("cargo:rustc-link-arg-tests=-static-pie");
     }
 }
 
