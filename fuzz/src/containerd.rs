@@ -1,79 +1,49 @@
-//! containerd's databases, and what is in their values.
+//! containerd's own files, and the paths they name.
 
-use std::ops::ControlFlow;
+use bstr::ByteSlice;
+use whose_core::runtime::segment;
+use whose_core::state::containerd::{bundle, config, cri};
 
-use whose_core::state::bolt::{Bucket, Database, Trouble};
-use whose_core::state::containerd::{any, cri_metadata, gotime};
+use crate::docker::stable;
 
-/// A whole file; and what follows sound meta pages, whose checksum no mutation would meet.
-pub(crate) fn bolt(bytes: &[u8]) {
-    ask(bytes.to_vec());
-    ask([&meta(bytes.len()), bytes].concat());
-}
-
-/// Every bucket is walked, and what is met is searched for. What is copied can be asked too.
-fn ask(bytes: Vec<u8>) {
-    let database = Database::over(bytes);
-    drop(database.view(|top| visit(top, 0)));
-    if let Some(copy) = database.copy() {
-        drop(Database::over(copy).view(|top| visit(top, 0)));
+pub(crate) fn spec(bytes: &[u8]) {
+    if let Some(spec) = stable(bytes, bundle::parse_spec) {
+        path(spec.cgroups_path());
     }
 }
 
-/// Two meta pages of 512 bytes, the first of them sound, before pages of that many bytes; page 2 is
-/// the root's.
-fn meta(len: usize) -> [u8; 1024] {
-    let mut meta = Vec::new();
-    for number in [0xED0C_DAED_u32, 2, 512, 0] {
-        meta.extend(number.to_le_bytes());
-    }
-    for number in [2, 0, u64::MAX, 2 + (len as u64).div_ceil(512), 2] {
-        meta.extend(number.to_le_bytes());
-    }
-    let sum = meta.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    meta.extend(sum.to_le_bytes());
-    let mut pages = [0; 1024];
-    pages[8] = 4;
-    pages[16..16 + meta.len()].copy_from_slice(&meta);
-    pages
-}
-
-fn visit(bucket: &Bucket<'_>, depth: usize) -> Result<u64, Trouble> {
-    if depth > 32 {
-        return Err(Trouble::TooMuch);
-    }
-    let mut count = 0;
-    bucket.walk(&mut |item| {
-        count += 1;
-        let value = item.value()?.map(<[u8]>::to_vec);
-        assert_eq!(value.is_none(), item.is_bucket());
-        if let Some(inner) = item.bucket()? {
-            count += visit(&inner, depth + 1)?;
-        }
-        // Where it lies in a tree that is damaged, a search may miss it, but finds no other.
-        if let Some(found) = bucket.item(item.key()?)? {
-            assert_eq!(found.key()?, item.key()?);
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(count)
-}
-
-pub(crate) fn any(bytes: &[u8]) {
-    if let Ok(any) = any::parse(bytes) {
-        assert!(any.type_url.len() + any.value.len() <= bytes.len());
+pub(crate) fn pid(bytes: &[u8]) {
+    if let Ok(pid) = bundle::parse_pid(bytes) {
+        assert!(pid > 0);
+        assert_eq!(bundle::parse_pid(pid.to_string().as_bytes()), Ok(pid));
     }
 }
 
-pub(crate) fn cri(bytes: &[u8]) {
-    drop(cri_metadata::parse_container(bytes));
-    drop(cri_metadata::parse_sandbox(bytes));
+pub(crate) fn status(bytes: &[u8]) {
+    if let Some(status) = stable(bytes, cri::parse_status) {
+        assert!(status.words().0.starts_with("CONTAINER_"));
+        let time = cri::time(status.created_at);
+        assert_eq!(time.is_some(), status.created_at != 0);
+    }
 }
 
-pub(crate) fn time(bytes: &[u8]) {
-    if let Ok(Some(ms)) = gotime::parse(bytes) {
-        assert!(ms.checked_abs().is_some());
+pub(crate) fn config(bytes: &[u8]) {
+    if let Err(why) = config::parse(bytes) {
+        assert!(!why.is_empty() && !why.contains('\n'));
+    }
+}
+
+/// What an engine asked for becomes paths that stay what they are, and are found below others.
+pub(crate) fn path(bytes: &[u8]) {
+    for own in segment::of_cgroups_path(bytes) {
+        assert!(own.starts_with(b"/") && own.len() > 1);
+        let below = [b"/outer", own.as_slice(), b"/inner"].concat();
+        let down = segment::down_to(&below, &own).unwrap_or_default();
+        assert!(down.ends_with(&own) && below.starts_with(down));
+    }
+    if let Some((tree, namespace, id)) = bundle::tree_of(bytes) {
+        assert!(bundle::is_identifier(namespace) && bundle::is_identifier(id));
+        let again = [tree, b"/", &bundle::file(namespace, id, "")].concat();
+        assert_eq!(again.as_bstr(), bytes.as_bstr());
     }
 }

@@ -13,6 +13,7 @@ mod cgroup;
 mod claims;
 mod containerd;
 mod crio;
+mod databases;
 mod docker;
 mod memory;
 mod mount;
@@ -39,7 +40,7 @@ impl Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target::new("auxv", memory::auxv),
-    Target::new("bolt", containerd::bolt),
+    Target::new("bolt", databases::bolt),
     Target::new("boot_id", boot::boot_id),
     Target::new("build_id", memory::build_id),
     Target::new("btf", tasks::btf),
@@ -51,9 +52,14 @@ pub const TARGETS: &[Target] = &[
     Target::new("cgroup", cgroup::cgroup),
     Target::new("claims", claims::claims),
     Target::new("cmdline", process::cmdline),
-    Target::new("containerd_any", containerd::any),
-    Target::new("containerd_cri", containerd::cri),
-    Target::new("containerd_time", containerd::time),
+    Target::new("containerd_any", databases::any),
+    Target::new("containerd_cri", databases::cri),
+    Target::new("containerd_time", databases::time),
+    Target::new("containerd_config", containerd::config),
+    Target::new("containerd_path", containerd::path),
+    Target::new("containerd_pid", containerd::pid),
+    Target::new("containerd_spec", containerd::spec),
+    Target::new("containerd_status", containerd::status),
     Target::new("controllers", cgroup::controllers),
     Target::new("crio_config", crio::config),
     Target::new("crio_spec", crio::spec),

@@ -9,6 +9,7 @@
 mod bad_input;
 mod capture;
 mod captured;
+mod containerd;
 mod crio;
 mod doctor;
 mod documented;

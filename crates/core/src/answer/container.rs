@@ -62,7 +62,7 @@ fn none(typed: &Typed, name: &Name, gaps: Vec<Gap>) -> Answer {
 
 /// A target that is this container and no other.
 fn exact(owner: &Owner) -> BString {
-    format!("container:{}/{}", owner.runtime.0, owner.id).into()
+    format!("container:{}/{}", owner.runtime.0, owner.key()).into()
 }
 
 pub(super) fn word(owner: &Owner) -> BString {

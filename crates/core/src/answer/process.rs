@@ -102,11 +102,11 @@ pub(super) fn server(index: &Index<'_>, row: &Row) -> Option<Server> {
     let ask = Ask { file: Slow::Cmdline, pid: ppid, start_ticks: stat.start_ticks };
     let args = parse::cmdline::parse(&host.slow_reads(&[ask]).pop()?.ok()?);
     // Its own word for whom it serves; anyone else with that name does not count.
+    let namespace = Subject::flag(&args, "namespace");
+    // A pod has one shim, which says the id of the pod's sandbox.
+    let pods = owner.pod().is_some() && namespace.as_ref() == Some(&owner.namespace);
     let flag = if shim(&stat.comm) { "id" } else { "c" };
-    let serves = Subject::flag(&args, flag).filter(|id| *id == owner.id);
-    serves.map(|_| Server {
-        pid: ppid,
-        comm: stat.comm,
-        namespace: Subject::flag(&args, "namespace"),
-    })
+    let serves =
+        (pods && shim(&stat.comm)) || Subject::flag(&args, flag).is_some_and(|id| id == owner.id);
+    serves.then_some(Server { pid: ppid, comm: stat.comm, namespace })
 }

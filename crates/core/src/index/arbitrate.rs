@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use bstr::{BStr, BString};
+use bstr::BString;
 
 use crate::model::{Engine, Gap, Owner, OwnerKind};
 use crate::runtime::claim::{Level, Mine, Proof, path_to};
@@ -103,10 +103,10 @@ fn settle(
 ) -> Vec<Level> {
     let all = || claims.iter().flat_map(|c| &c.levels);
     let mut stand: Vec<Level> = Vec::new();
-    let mut asked: HashMap<(Engine, &BStr), bool> = HashMap::new();
+    let mut asked: HashMap<(Engine, BString), bool> = HashMap::new();
     let mut unclaimed: Vec<&Level> = Vec::new();
-    for level in all().filter(|l| l.proof == Proof::State) {
-        let key = (level.owner.runtime, BStr::new(&level.owner.id));
+    for level in all().filter(|l| l.proof != Proof::Text) {
+        let key = (level.owner.runtime, level.owner.key());
         let known = *asked.entry(key).or_insert_with(|| {
             let answer = confirm(level);
             let yes = answer == Confirmed::Yes;
@@ -119,7 +119,7 @@ fn settle(
         });
         if known {
             stand.push(level.clone());
-        } else {
+        } else if level.proof == Proof::State {
             unclaimed.push(level);
         }
     }

@@ -48,7 +48,8 @@ struct Gathered<'h> {
 /// A container that a state knows: its root's owner, and the container its engine is in.
 struct Known {
     engine: Engine,
-    id: BString,
+    /// As the engine's state has it: its id, in a namespace where there are some.
+    key: BString,
     user: Option<BString>,
     within: BString,
     described: Result<Description, Gap>,
@@ -108,7 +109,7 @@ impl Index<'_> {
             if present {
                 continue;
             }
-            let mut owner = Owner::new(OwnerKind::Container, known.engine, known.id.clone());
+            let mut owner = Owner::with_key(OwnerKind::Container, known.engine, &known.key);
             owner.within.clone_from(&known.within);
             let pid = known.described.as_ref().ok().filter(|d| d.is_believed_up());
             let pid = pid.and_then(|d| d.pid).filter(|_| known.within.is_empty());
@@ -235,7 +236,7 @@ fn list(
             None => continue,
         };
         let (user, within) = (root.user.clone(), within.clone());
-        known.push(Known { engine, id, user, within, described });
+        known.push(Known { engine, key: id, user, within, described });
     }
     false
 }
@@ -247,10 +248,16 @@ impl Known {
             None if owner.description().is_none() => true,
             user => user == self.user,
         };
+        // Two engines may have the same names.
+        let other = |own: &Description| {
+            let theirs = owner.description().filter(|_| owner.is_chosen());
+            theirs.is_some_and(|d| d.path != own.path)
+        };
         owner.runtime == self.engine
-            && owner.id == self.id
+            && owner.has_key(&self.key)
             && owner.within == self.within
             && same_user
+            && !self.described.as_ref().is_ok_and(other)
     }
 }
 
@@ -281,7 +288,7 @@ impl Gathered<'_> {
         let host = self.host;
         let user = |o: &Owner| user_of(host, o);
         let inside = chain.iter().filter(|o| o.kind.contains());
-        let key: Key = inside.map(|o| (o.runtime, o.id.clone(), user(o))).collect();
+        let key: Key = inside.map(|o| (o.runtime, name_in_key(o), user(o))).collect();
         let at = *self.at.entry(key).or_insert_with(|| {
             let membership = Fact::Known(Membership { chain, evidence: Vec::new() });
             let row = Row { membership, ..Row::default() };
@@ -296,6 +303,13 @@ impl Gathered<'_> {
         let outer = self.rows.iter().find(|r| r.owner().is_some_and(|o| o.id == *id));
         outer.and_then(|r| r.row.membership.known()).map(|m| m.chain.clone()).unwrap_or_default()
     }
+}
+
+/// What tells a container of one engine from the others: an id that was chosen is one of many, but
+/// the file that describes it is not.
+fn name_in_key(owner: &Owner) -> BString {
+    let path = owner.description().filter(|_| owner.is_chosen()).map(|d| &d.path);
+    path.map_or_else(|| owner.id.clone(), |path| [owner.id.as_slice(), b"\0", path].concat().into())
 }
 
 /// The user whose container it is: by his engine, or because it is in his manager's cgroup, where he

@@ -6,6 +6,7 @@ use bstr::{BStr, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::Class;
 use whose_kernel::parse::cgroup::Line;
+use whose_kernel::parse::mountinfo::strip;
 use whose_kernel::read::cgroup_tree;
 
 use super::Index;
@@ -102,9 +103,7 @@ impl Index<'_> {
                 Some(Err(gap)) => Described::Unread(gap),
             };
         }
-        if owner.description().is_some_and(|d| d.is_sandbox) && owner.kind == OwnerKind::Container {
-            owner.kind = OwnerKind::Sandbox;
-        }
+        owner.adopt();
         if needs.has(Needs::LIVENESS) {
             owner.state = match self.unseen(&owner, members) {
                 Some(gap) => Fact::Unread(gap),
@@ -216,9 +215,13 @@ impl Index<'_> {
                 return Fact::Absent;
             }
         }
-        let is_member = self.host.process(pid).and_then(|p| p.cgroup()).is_ok_and(|lines| {
-            lines.iter().any(|l| l.segments().any(|s| s.contains_str(&owner.id)))
-        });
+        let is_own = |line: &Line| match owner.is_chosen() {
+            // A short name is in many a path.
+            true => !owner.cgroup.is_empty() && strip(&owner.cgroup, &line.path).is_some(),
+            false => line.segments().any(|s| s.contains_str(&owner.id)),
+        };
+        let lines = self.host.process(pid).and_then(|p| p.cgroup());
+        let is_member = lines.is_ok_and(|lines| lines.iter().any(is_own));
         // Without a cgroup of its own a container's processes are those below its monitor.
         let is_member = is_member || (owner.cgroup.is_empty() && self.is_watched(pid, owner));
         is_member.then_some(pid).into()

@@ -261,8 +261,9 @@ impl Index<'_> {
         if owner.described == described {
             return owner;
         }
-        let mut own = Owner::new(OwnerKind::Container, engine, id);
+        let mut own = Owner::with_key(OwnerKind::Container, engine, id);
         own.described = described;
+        own.adopt();
         Rc::new(own)
     }
 

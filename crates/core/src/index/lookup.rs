@@ -13,7 +13,8 @@ use super::Index;
 use super::arbitrate::{Confirmed, arbitrate};
 use super::describe::Members;
 use crate::model::gap::what;
-use crate::model::{ContainerState, Engine, Gap, Owner, OwnerKind};
+use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind};
+use crate::runtime::segment::down_to;
 use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject};
 
 /// A container and where its processes are.
@@ -82,21 +83,28 @@ impl Index<'_> {
 
     /// The name of the container with this full id, if some engine's state here gives one.
     pub fn name_of(&mut self, id: &BStr) -> Option<BString> {
-        let (engine, id) = self.search(Query::Id(id), false).found.pop()?;
-        self.description_of(engine, id.as_ref(), None)?.ok()?.name
+        let mut found = self.search(Query::Id(id), false).found;
+        let (engine, key) = found.pop().filter(|_| found.is_empty())?;
+        let owner = Owner::with_key(OwnerKind::Container, engine, &key);
+        self.description_for(&owner, None)?.ok()?.name
     }
 
     /// One container with its processes. Nothing but its own cgroup and state is read.
-    pub fn container(&mut self, engine: Engine, id: &BStr, needs: Needs) -> Container {
-        let mut owner = Owner::new(OwnerKind::Container, engine, id);
-        owner.within = self.found_within(engine, id);
-        let description = self.description_for(&owner, None).and_then(Result::ok);
+    pub fn container(&mut self, engine: Engine, key: &BStr, needs: Needs) -> Container {
+        let mut owner = Owner::with_key(OwnerKind::Container, engine, key);
+        owner.within = self.found_within(engine, key);
+        let description = match self.description_for(&owner, None) {
+            // Whose processes they would be can't be told.
+            Some(Err(gap)) if owner.is_chosen() => return undecided(owner, gap),
+            described => described.and_then(Result::ok),
+        };
         let believed_pid = description.as_ref().and_then(|d| d.pid);
         let running = description
             .as_ref()
             .and_then(|d| d.believed)
             .is_none_or(|b| matches!(b, ContainerState::Running | ContainerState::Paused));
-        let place = self.place_of(&owner, believed_pid, running);
+        let cgroups = description.map(|d| d.cgroups).unwrap_or_default();
+        let place = self.place_of(&owner, &cgroups, believed_pid, running);
         let mut dirs = Vec::new();
         let pids = match &place {
             Ok(Some((hierarchy, path))) => {
@@ -114,7 +122,7 @@ impl Index<'_> {
             }
             // A user's engine may have no cgroups to give: then its monitor shows what runs.
             Ok(None) => {
-                let below = believed_pid.and_then(|pid| self.watched_pids(id, pid));
+                let below = believed_pid.and_then(|pid| self.watched_pids(key, pid));
                 Ok(below.unwrap_or_default())
             }
             Err(e) => Err(Gap::from_read(what::PIDS, e)),
@@ -187,6 +195,7 @@ impl Index<'_> {
     fn place_of(
         &mut self,
         owner: &Owner,
+        cgroups: &[BString],
         pid: Option<u32>,
         running: bool,
     ) -> Result<Option<(Hierarchy, BString)>, ReadError> {
@@ -203,12 +212,18 @@ impl Index<'_> {
         let lines = pid.and_then(|p| self.host().process(p).ok()).and_then(|p| p.cgroup().ok());
         for line in lines.iter().flatten() {
             let Some(hierarchy) = hierarchies.iter().find(|h| h.holds(line)) else { continue };
-            let Some(path) = path_of_id(line, &owner.id) else { continue };
+            let own = cgroups.iter().find_map(|own| down_to(&line.path, own)).map(BString::from);
+            let named = || path_of_id(line, &owner.id).filter(|_| !owner.is_chosen());
+            let Some(path) = own.or_else(named) else { continue };
             if hierarchy.dir(&path).is_some_and(|d| self.host().root().has_dir(&d)) {
                 return Ok(Some((hierarchy.clone(), path)));
             }
         }
-        for path in self.guessed_cgroups(owner.runtime, owner.id.as_ref()) {
+        let guessed = match cgroups {
+            [] => self.guessed_cgroups(owner.runtime, owner.id.as_ref()),
+            told => told.to_vec(),
+        };
+        for path in guessed {
             for hierarchy in &hierarchies {
                 if let Some(dir) = hierarchy.dir(&path)
                     && self.has_members(&dir)?
@@ -217,7 +232,9 @@ impl Index<'_> {
                 }
             }
         }
-        if running { self.walk_for(owner, &hierarchies) } else { Ok(None) }
+        // A name that someone chose may be anybody's.
+        let by_name = running && !owner.is_chosen();
+        if by_name { self.walk_for(owner, &hierarchies) } else { Ok(None) }
     }
 
     /// The last resort: every cgroup there is. Not found counts only after a complete walk.
@@ -297,6 +314,13 @@ impl Index<'_> {
         };
         container.dirs.iter().filter(own).cloned().collect()
     }
+}
+
+/// A container of which there are two.
+fn undecided(mut owner: Owner, gap: Gap) -> Container {
+    let pids = Err(gap.clone().of(what::PIDS));
+    owner.described = Described::Unread(gap);
+    Container { owner: Rc::new(owner), hierarchy: None, dirs: Vec::new(), pids }
 }
 
 fn line_of(hierarchy: &Hierarchy, path: &BString) -> Line {
@@ -380,8 +404,10 @@ pub(super) fn named_by(hierarchy: &Hierarchy, dir: &[u8]) -> Vec<(Engine, BStrin
     let mut named = Vec::new();
     for runtime in REGISTRY {
         if let Claim::Mine(mine) = runtime.claim(&subject) {
-            let levels =
-                mine.levels.into_iter().filter(|l| l.depth == depth && l.owner.kind.contains());
+            let levels = mine
+                .levels
+                .into_iter()
+                .filter(|l| l.depth == depth && l.owner.kind.contains() && l.proof != Proof::Guess);
             named.extend(levels.map(|l| (l.owner.runtime, l.owner.id, l.proof)));
         }
     }

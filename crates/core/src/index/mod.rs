@@ -53,6 +53,10 @@ pub struct Index<'h> {
     nested: nested::NestedRoots,
     users_seen: HashSet<(u32, bool)>,
     watchers: HashMap<u32, Option<users::Watcher>>,
+    /// The root of the state that each monitor of the host's own engines belongs to.
+    monitors: HashMap<u32, Option<usize>>,
+    /// Addresses of engines that monitors named.
+    addresses: HashSet<BString>,
     /// Texts of cgroup files and their lines, so that equal ones are the same ones.
     texts: HashMap<Vec<u8>, Rc<Vec<Line>>>,
     decisions: HashMap<Shared, Rc<Decision>>,
@@ -79,6 +83,8 @@ impl<'h> Index<'h> {
             nested: nested::NestedRoots::default(),
             users_seen: HashSet::new(),
             watchers: HashMap::new(),
+            monitors: HashMap::new(),
+            addresses: HashSet::new(),
             texts: HashMap::new(),
             decisions: HashMap::new(),
             parts: HashMap::new(),

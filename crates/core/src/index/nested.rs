@@ -67,7 +67,7 @@ impl Index<'_> {
         let Ok(stat) = process.stat() else { return };
         let depth = process.status().ok().and_then(|s| s.nspid).map_or(1, |n| n.len());
         let mut args = Vec::new();
-        if stat.comm == "dockerd" {
+        if stat.comm == "dockerd" || stat.comm.starts_with(b"containerd") {
             let ask = Ask { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
             let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
             args = parse::cmdline::parse(&bytes);
@@ -121,7 +121,7 @@ impl Index<'_> {
         }
         let mut answer = Confirmed::No;
         for nested in self.nested.known.iter().filter(|n| knows(n)) {
-            match runtime.find(self.host, &nested.root, Query::Id(level.owner.id.as_ref())) {
+            match runtime.find(self.host, &nested.root, Query::Id(level.owner.key().as_ref())) {
                 Ok(matches) if !matches.ids.is_empty() => return Confirmed::Yes,
                 Ok(_) => {}
                 Err(e) => answer = Confirmed::Unread(Gap::from_read(what::DESCRIPTION, &e)),
@@ -146,7 +146,8 @@ impl Index<'_> {
         }
         let mut problem = None;
         for nested in self.nested.known.iter().filter(|n| knows(n)) {
-            match runtime.describe(&nested.root, owner.id.as_ref())? {
+            match runtime.describe(&nested.root, owner.key().as_ref())? {
+                Ok(description) if owner.is_chosen() && !description.may_be_in(&owner.cgroup) => {}
                 Ok(mut description) => {
                     let believed = description.pid;
                     // A path in there is none of the host's.

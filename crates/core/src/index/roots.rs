@@ -15,8 +15,10 @@ use super::arbitrate::Confirmed;
 use super::users::{live_users, manager_of};
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind};
+use crate::runtime::claim::path_to;
 use crate::runtime::{
-    FoundRoots, Hints, Level, Matches, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
+    FoundRoots, Hints, Level, Matches, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot,
+    by_engine,
 };
 
 /// Processes of a container by which engines in it are looked for: one is enough where all have the
@@ -53,8 +55,8 @@ pub(super) struct Roots {
     /// What stood in the way of looking at roots.
     gaps: Vec<(Engine, Gap)>,
     step: Step,
-    /// Processes whose mounts were read for it.
-    mounts_read: HashSet<u32>,
+    /// Processes whose mounts and monitors were asked for an engine.
+    asked: HashSet<(Engine, u32)>,
     /// Containers that the cgroup tree's text names, once it was walked.
     walked: Option<Vec<(Engine, BString)>>,
 }
@@ -88,13 +90,20 @@ impl Roots {
         let before = self.known.len();
         self.gaps.extend(found.gaps.into_iter().map(|g| (engine, g)));
         for root in found.roots {
-            let identity = |r: &StateRoot| r.root.look(b"").map(|l| (l.device, l.ino)).ok();
-            let new = identity(&root);
-            if !self.known.iter().any(|(e, r)| *e == engine && identity(r) == new) {
-                self.known.push((engine, root));
+            let same = |(e, r): &&mut (Engine, StateRoot)| *e == engine && is_same(r, &root);
+            match self.known.iter_mut().find(same) {
+                None => self.known.push((engine, root)),
+                // Now both of its trees are known.
+                Some((_, known)) if known.run.is_none() => *known = root,
+                Some(_) => {}
             }
         }
         self.known.len() > before
+    }
+
+    /// The number of a root that was found.
+    fn position(&self, engine: Engine, root: &StateRoot) -> Option<usize> {
+        self.known.iter().position(|(e, r)| *e == engine && is_same(r, root))
     }
 
     /// The root with this number; they are numbered as they are found.
@@ -135,7 +144,8 @@ impl Index<'_> {
         }
         let engine = level.owner.runtime;
         let Some(runtime) = by_engine(engine) else { return Confirmed::No };
-        let id = BStr::new(&level.owner.id);
+        let key = level.owner.key();
+        let id = BStr::new(&key);
         let mut unread = None;
         let host = self.host;
         if host.out_of_time() {
@@ -151,7 +161,17 @@ impl Index<'_> {
             }
         };
         let mut found = self.roots.known_first(host, engine, &mut ask);
-        if found.is_none() && self.roots_from_mounts(runtime, pid) {
+        if level.proof == Proof::Guess {
+            // Anything may be called so. Where the usual places know nothing of it, a monitor may still.
+            let cgroup = path_to(&lines[level.line], level.depth);
+            let described = found.and_then(|()| self.chosen(runtime, id, &cgroup, Some(pid)));
+            return match described {
+                Some(Ok(_)) => Confirmed::Yes,
+                Some(Err(gap)) => Confirmed::Unread(gap),
+                None => unread.map_or(Confirmed::No, Confirmed::Unread),
+            };
+        }
+        if found.is_none() && self.roots_from_process(runtime, pid) {
             found = self.roots.of(engine).last().and_then(&mut ask);
         }
         if found.is_none() {
@@ -172,18 +192,25 @@ impl Index<'_> {
         owner: &Owner,
         hint: Option<u32>,
     ) -> Option<Result<Description, Gap>> {
-        let (engine, id) = (owner.runtime, owner.id.as_ref());
+        let (engine, key) = (owner.runtime, owner.key());
         if !owner.within.is_empty() {
             return self.nested_description(owner, hint);
         }
         match manager_of(&owner.cgroup) {
-            Some(uid) if uid != 0 => self.users_description(engine, id, uid, hint),
+            Some(uid) if uid != 0 => self.users_description(engine, key.as_ref(), uid, hint),
             // A sandbox is described by whoever asked for it.
             _ => match by_engine(engine).map(|r| r.engines()).unwrap_or_default() {
-                [] => self.description_of(engine, id, hint),
+                [] => {
+                    let runtime = by_engine(engine)?;
+                    if owner.is_chosen() {
+                        let described = self.chosen(runtime, key.as_ref(), &owner.cgroup, hint);
+                        return Some(described.unwrap_or_else(|| Err(self.unknown(engine))));
+                    }
+                    self.description_of(engine, key.as_ref(), hint)
+                }
                 engines => engines.iter().find_map(|name| {
                     let engine = REGISTRY.iter().map(|r| r.engine()).find(|e| e.0 == *name)?;
-                    self.description_of(engine, id, hint)?.ok().map(Ok)
+                    self.description_of(engine, key.as_ref(), hint)?.ok().map(Ok)
                 }),
             },
         }
@@ -221,7 +248,7 @@ impl Index<'_> {
         if found.is_none()
             && !stateless.get()
             && let Some(pid) = hint
-            && self.roots_from_mounts(runtime, pid)
+            && self.roots_from_process(runtime, pid)
         {
             found = self.roots.of(engine).last().and_then(&mut ask);
         }
@@ -234,24 +261,91 @@ impl Index<'_> {
         if let Some(description) = found {
             return Some(Ok(description));
         }
-        let gap = match problem {
-            Some(e) => Gap::from_read(what::DESCRIPTION, &e),
-            None => match self.roots.gaps.iter().find(|(e, _)| *e == engine) {
-                Some((_, gap)) => gap.clone().of(what::DESCRIPTION),
-                None => Gap::new(
-                    what::DESCRIPTION,
-                    Class::Gone,
-                    host.shown(b""),
-                    format!("no {} state directory here knows it", engine.0),
-                    None,
-                ),
-            },
-        };
-        Some(Err(gap))
+        let gap = problem.map(|e| Gap::from_read(what::DESCRIPTION, &e));
+        Some(Err(gap.unwrap_or_else(|| self.unknown(engine))))
+    }
+
+    /// The gap where no state of an engine's knows a container.
+    fn unknown(&self, engine: Engine) -> Gap {
+        match self.roots.gaps.iter().find(|(e, _)| *e == engine) {
+            Some((_, gap)) => gap.clone().of(what::DESCRIPTION),
+            None => Gap::new(
+                what::DESCRIPTION,
+                Class::Gone,
+                self.host.shown(b""),
+                format!("no {} state directory here knows it", engine.0),
+                None,
+            ),
+        }
+    }
+
+    /// What the host's engines say of a container whose id someone chose. Two engines, and two
+    /// namespaces of one, may have the same id: what is told is of the state that gives it this
+    /// cgroup, and that the monitor of the process `hint` belongs to. `None` where none does.
+    fn chosen(
+        &mut self,
+        runtime: &dyn Runtime,
+        key: &BStr,
+        cgroup: &BString,
+        hint: Option<u32>,
+    ) -> Option<Result<Description, Gap>> {
+        let engine = runtime.engine();
+        let monitored = hint.and_then(|pid| self.monitored(runtime, pid));
+        // Without a process that shows whose it is, all that can be found have a say.
+        while monitored.is_none() && hint.is_none() && self.roots.advance(self.host) {}
+        let mut problem = None;
+        let mut found: Vec<Description> = Vec::new();
+        for (number, (_, root)) in
+            self.roots.known.iter().enumerate().filter(|(_, r)| r.0 == engine)
+        {
+            if monitored.as_ref().is_some_and(|(its, _)| *its != number) {
+                continue;
+            }
+            match runtime.describe(root, key)? {
+                Ok(description) if description.may_be_in(cgroup) => found.push(description),
+                Ok(_) => {}
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+        if let Some((_, namespace)) = &monitored {
+            found.retain(|d| d.namespace.as_ref() == Some(namespace));
+        }
+        if found.len() > 1 {
+            let why = format!("{} {} engines have a container of this name", found.len(), engine.0);
+            let path = found.pop().map(|d| d.path).unwrap_or_default();
+            return Some(Err(Gap::new(what::DESCRIPTION, Class::Unsupported, path, why, None)));
+        }
+        found.pop().map(Ok).or(problem.map(Err))
+    }
+
+    /// Learns of engines by a process of a container: by its mounts and its monitor.
+    fn roots_from_process(&mut self, runtime: &dyn Runtime, pid: u32) -> bool {
+        let before = self.roots.known.len();
+        if !self.roots_from_mounts(runtime, pid) && runtime.monitor().is_some() {
+            self.monitored(runtime, pid);
+        }
+        self.roots.known.len() > before
+    }
+
+    /// The state that the monitor above a process belongs to, by what the monitor shows.
+    pub(super) fn root_of_monitor(
+        &mut self,
+        runtime: &dyn Runtime,
+        monitor: &Monitor,
+    ) -> Option<usize> {
+        let mut found = runtime.roots(self.host, Hints::Monitor(monitor));
+        let root = found.roots.pop()?;
+        let engine = runtime.engine();
+        if let Some(known) = self.roots.position(engine, &root) {
+            return Some(known);
+        }
+        self.roots.known.push((engine, root));
+        Some(self.roots.known.len() - 1)
     }
 
     fn roots_from_mounts(&mut self, runtime: &dyn Runtime, pid: u32) -> bool {
-        if !self.roots.mounts_read.insert(pid) {
+        if !self.roots.asked.insert((runtime.engine(), pid)) {
             return false;
         }
         let Ok(dir) = self.host.process(pid) else { return false };
@@ -405,17 +499,16 @@ impl Index<'_> {
         let Ok(hierarchies) = self.hierarchies().map(<[_]>::to_vec) else {
             return;
         };
-        let mut seen: Vec<BString> = Vec::new();
+        let mut seen: HashSet<(Engine, BString)> = HashSet::new();
         for hierarchy in hierarchies {
             let Ok(walk) = cgroup_tree::subtree(host, &hierarchy.point) else {
                 continue;
             };
             for dir in walk.dirs {
                 for (engine, id, proof) in super::lookup::named_by(&hierarchy, &dir) {
-                    if seen.contains(&id) || host.out_of_time() {
+                    if host.out_of_time() || !seen.insert((engine, id.clone())) {
                         continue;
                     }
-                    seen.push(id.clone());
                     if proof == Proof::Text {
                         self.roots.walked.get_or_insert_default().push((engine, id.clone()));
                     }
@@ -437,7 +530,7 @@ impl Index<'_> {
                         continue;
                     }
                     if let Some(pid) = members.first() {
-                        self.roots_from_mounts(runtime, *pid);
+                        self.roots_from_process(runtime, *pid);
                     }
                 }
             }
@@ -476,6 +569,15 @@ impl Roots {
             self.advance(host);
         }
         self.of(engine).find_map(ask)
+    }
+}
+
+/// Whether two are the state of one engine: they have a tree in common.
+fn is_same(one: &StateRoot, other: &StateRoot) -> bool {
+    let identity = |root: &Root| root.look(b"").map(|l| (l.device, l.ino)).ok();
+    match (&one.run, &other.run) {
+        (Some(one), Some(other)) => identity(one) == identity(other),
+        _ => identity(&one.root) == identity(&other.root),
     }
 }
 

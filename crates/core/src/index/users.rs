@@ -2,7 +2,10 @@
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
+use whose_kernel::parse::cgroup::Line;
+use whose_kernel::parse::status::Status;
 use whose_kernel::read::cgroup_tree;
+use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, parse, scan};
 
@@ -11,24 +14,28 @@ use crate::model::gap::what;
 use crate::model::{
     Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Role, Row, Source,
 };
-use crate::runtime::{Hints, REGISTRY, Runtime, StateRoot, User, by_engine};
+use crate::runtime::segment::{down_to, names_an_id};
+use crate::runtime::{Hints, Monitor, REGISTRY, Runtime, StateRoot, Subject, User, by_engine};
 
 /// Ancestors looked at for a container's monitor.
 const MOST_ANCESTORS: usize = 32;
 /// Users that a directory of running users' names may list.
 const MOST_USERS: usize = 100_000;
 
-/// A process that watches over a container, by its own word: engine, id, its uid and its PID.
+/// A process that watches over a container, by its own word: engine, key, its uid and its PID.
 pub(super) type Watcher = (Engine, BString, u32, u32);
 
-/// Docker's daemon by its name.
-const DAEMON: &[u8] = b"dockerd";
+/// Daemons by their names.
+const DAEMONS: [&[u8]; 2] = [b"dockerd", b"containerd"];
 /// CRI-O's, which no user and no container's own root has arguments of.
 const CRIO: &[u8] = b"crio";
 
 /// Whether a process of this name tells where an engine's state may be.
 pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
-    comm == DAEMON || comm == CRIO || comm == b"rootlesskit" || comm.starts_with(b"containerd-shim")
+    DAEMONS.contains(&comm)
+        || comm == CRIO
+        || comm == b"rootlesskit"
+        || comm.starts_with(b"containerd-shim")
 }
 
 /// Users who have something running by which an engine of theirs can be told: a user manager's
@@ -49,7 +56,7 @@ pub(super) fn live_users(host: &Host) -> Vec<User> {
     for entry in host.root().list(b"run/user", MOST_USERS).unwrap_or_default() {
         let Some(uid) = parse::decimal32(&entry.name) else { continue };
         let dir = host.owned_dir(BStr::new("/run/user"), entry.name.as_ref(), uid);
-        if dir.is_ok_and(|d| d.look(b"docker.pid").is_ok()) {
+        if dir.is_ok_and(|d| d.look(b"docker.pid").is_ok() || d.has_dir(b"containerd")) {
             uids.push(uid);
         }
     }
@@ -95,7 +102,7 @@ impl Index<'_> {
         if may_be_an_engine(p.comm()) {
             let uid = p.uid().filter(|uid| *uid != 0);
             let hosts_own = p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains();
-            match (p.comm() == DAEMON, uid) {
+            match (DAEMONS.contains(&p.comm().as_bytes()), uid) {
                 (false, _) if p.comm() == CRIO => {
                     if hosts_own {
                         self.roots_from_daemon(p.pid, p.start_ticks());
@@ -115,12 +122,27 @@ impl Index<'_> {
                     return self.roots_of_user(uid, args);
                 }
                 (false, Some(uid)) => self.roots_of_user(uid, Vec::new()),
+                (false, None) if hosts_own => self.notice_monitor(p),
                 (_, None) => {}
             }
         }
         let manager = p.cgroup_path.known().and_then(|path| manager_of(path.as_slice()));
         if let Some(uid) = manager.filter(|_| !owner.kind.contains()) {
             self.roots_of_user(uid, Vec::new());
+        }
+    }
+
+    /// Learns of an engine by a monitor of its, if the monitor's arguments were read.
+    fn notice_monitor(&mut self, p: &Process) {
+        let Some(args) = p.args.known() else { return };
+        let Some(address) = Subject::flag(args, "address") else { return };
+        if !self.addresses.insert(address) {
+            return;
+        }
+        let cwd = self.host.process(p.pid).and_then(|dir| dir.link_text("cwd")).ok();
+        let monitor = Monitor { args: args.clone(), cwd };
+        for runtime in REGISTRY.iter().filter(|r| r.watched(args).is_some()) {
+            self.root_of_monitor(*runtime, &monitor);
         }
     }
 
@@ -179,13 +201,77 @@ impl Index<'_> {
     /// without a cgroup of its own makes none for its containers. The monitor's user must have
     /// the container in an engine of his own.
     pub(super) fn watched(&mut self, p: &Process) -> Option<(Owner, Evidence)> {
-        let (engine, id, uid, pid) = self.watcher_above(p.stat.known()?.ppid)?;
-        let described = self.users_description(engine, id.as_ref(), uid, Some(p.pid))?;
-        let mut owner = Owner::new(OwnerKind::Container, engine, id);
+        let (engine, key, uid, pid) = self.watcher_above(p.stat.known()?.ppid)?;
+        if uid == 0 {
+            return self.watched_by_hosts(p, engine, &key, pid);
+        }
+        let described = self.users_description(engine, key.as_ref(), uid, Some(p.pid))?;
+        let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
         owner.described = Described::Yes(Box::new(described.ok()?));
+        owner.adopt();
         let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
         let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
         Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
+    }
+
+    /// A container of the host's own engine that no cgroup's text names, or only one that anything may
+    /// have: told by the monitor above the process, and by the state which that works in, if that
+    /// gives the container the cgroup of the process.
+    fn watched_by_hosts(
+        &mut self,
+        p: &Process,
+        engine: Engine,
+        key: &BString,
+        monitor: u32,
+    ) -> Option<(Owner, Evidence)> {
+        let runtime = by_engine(engine)?;
+        let (number, _) = self.monitored(runtime, p.pid)?;
+        let (_, root) = self.roots.get(number)?;
+        let description = runtime.describe(root, key.as_ref())?.ok()?;
+        let mut owner = Owner::with_key(OwnerKind::Container, engine, key);
+        let own = |line: &Line| {
+            let down = description.cgroups.iter().find_map(|own| down_to(&line.path, own));
+            down.map(|path| (BString::from(path), line.controllers.clone()))
+        };
+        let lines = p.cgroup.known().map(|lines| lines.as_slice()).unwrap_or_default();
+        match lines.iter().rev().find_map(own) {
+            Some((cgroup, hierarchy)) => (owner.cgroup, owner.hierarchy) = (cgroup, hierarchy),
+            // It asked for none, and is in its monitor's.
+            None if description.cgroups.is_empty() => {}
+            None => return None,
+        }
+        owner.described = Described::Yes(Box::new(description));
+        owner.adopt();
+        let path = self.host.shown(format!("proc/{monitor}/cmdline").as_bytes());
+        let detail = format!("below its monitor {monitor}");
+        Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
+    }
+
+    /// The number of the state that the monitor above a process belongs to, and the namespace the
+    /// monitor is for. Of the host's own engines only.
+    pub(super) fn monitored(
+        &mut self,
+        runtime: &dyn Runtime,
+        pid: u32,
+    ) -> Option<(usize, BString)> {
+        let ppid = self.host.process(pid).and_then(|p| p.stat()).ok()?.ppid;
+        let (engine, key, uid, at) = self.watcher_above(ppid)?;
+        if uid != 0 || engine != runtime.engine() {
+            return None;
+        }
+        let namespace = key.rsplit_once_str("/").map_or(&b""[..], |(namespace, _)| namespace);
+        if let Some(known) = self.monitors.get(&at) {
+            return known.map(|number| (number, namespace.into()));
+        }
+        let host = self.host;
+        let dir = host.process(at).ok()?;
+        let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: dir.stat().ok()?.start_ticks };
+        let bytes = host.slow_reads(&[ask]).pop()?.ok()?;
+        let monitor =
+            Monitor { args: parse::cmdline::parse(&bytes), cwd: dir.link_text("cwd").ok() };
+        let number = self.root_of_monitor(runtime, &monitor);
+        self.monitors.insert(at, number);
+        number.map(|number| (number, namespace.into()))
     }
 
     fn watcher_above(&mut self, pid: u32) -> Option<Watcher> {
@@ -207,13 +293,15 @@ impl Index<'_> {
             let monitors = |r: &&&dyn Runtime| {
                 r.monitor().is_some_and(|m| stat.comm.starts_with(m.as_bytes()))
             };
-            if let Some(runtime) = REGISTRY.iter().find(monitors) {
+            let mut of_it = REGISTRY.iter().filter(monitors).peekable();
+            if of_it.peek().is_some() {
                 let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: stat.start_ticks };
                 let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
-                let id = runtime.watched(&parse::cmdline::parse(&bytes));
-                let uid = dir.status().ok().map(|s| s.euid).filter(|uid| *uid != 0);
-                if let (Some(id), Some(uid)) = (id, uid) {
-                    found = Some((runtime.engine(), id, uid, at));
+                let args = parse::cmdline::parse(&bytes);
+                let watched = of_it.find_map(|r| Some((r.engine(), r.watched(&args)?)));
+                let uid = dir.status().ok().filter(|s| s.euid != 0 || is_hosts(&dir, s));
+                if let (Some((engine, key)), Some(status)) = (watched, uid) {
+                    found = Some((engine, key, status.euid, at));
                 }
                 break;
             }
@@ -228,16 +316,16 @@ impl Index<'_> {
     /// Whether a process is below the monitor of the container.
     pub(super) fn is_watched(&mut self, pid: u32, owner: &Owner) -> bool {
         let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { return false };
-        self.watcher_above(stat.ppid).is_some_and(|(_, id, ..)| id == owner.id)
+        self.watcher_above(stat.ppid).is_some_and(|(_, key, ..)| owner.has_key(&key))
     }
 
     /// The processes of a container that no cgroup names, given the PID that its engine wrote down:
     /// all below its monitor. There is no list of them to be read, so all of /proc is.
-    pub(super) fn watched_pids(&mut self, id: &BStr, init: u32) -> Option<Vec<u32>> {
+    pub(super) fn watched_pids(&mut self, key: &BStr, init: u32) -> Option<Vec<u32>> {
         let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
         let row = self.row(init, needs).ok()??;
         let owner = row.owner()?;
-        if owner.id != id || !owner.cgroup.is_empty() {
+        if !owner.has_key(key) || !owner.cgroup.is_empty() {
             return None;
         }
         let mut all: Vec<u32> = Vec::new();
@@ -249,12 +337,18 @@ impl Index<'_> {
                 continue;
             }
             let above = self.watcher_above(stat.ppid);
-            if above.is_some_and(|(_, watched, ..)| watched == id) {
+            if above.is_some_and(|(_, watched, ..)| watched == key) {
                 pids.push(pid);
             }
         }
         Some(pids)
     }
+}
+
+/// Whether root's process is the host's own, and in no container.
+fn is_hosts(dir: &ProcDir<'_>, status: &Status) -> bool {
+    let outermost = status.nspid.as_ref().is_none_or(|pids| pids.len() == 1);
+    outermost && dir.cgroup().is_ok_and(|lines| !names_an_id(&lines))
 }
 
 #[cfg(test)]

@@ -161,8 +161,11 @@ pub struct Description {
     pub log: Option<BString>,
     /// User whose rootless engine it is.
     pub user: Option<BString>,
-    /// The cgroup parent that was asked for.
-    pub cgroup_parent: Option<BString>,
+    /// Cgroup paths it may have by its own state, seen from where its engine runs; none where the
+    /// state does not say.
+    pub cgroups: Vec<BString>,
+    /// The engine's own namespace that has it, where an engine has some.
+    pub namespace: Option<BString>,
     /// The state file it was read from.
     pub path: BString,
 }
@@ -172,6 +175,16 @@ impl Description {
     #[must_use]
     pub fn is_init(&self, pid: u32, start_ticks: u64) -> bool {
         self.pid == Some(pid) && self.pid_start.is_none_or(|start| start == start_ticks)
+    }
+
+    /// Whether this cgroup can be its own, by what its state says; an empty one can be any.
+    #[must_use]
+    pub fn may_be_in(&self, cgroup: &[u8]) -> bool {
+        let is_it = |own: &BString| {
+            let before = cgroup.strip_suffix(own.as_slice());
+            own.starts_with(b"/") && before.is_some()
+        };
+        cgroup.is_empty() || self.cgroups.is_empty() || self.cgroups.iter().any(is_it)
     }
 
     /// Whether the engine believes that it has processes.
@@ -202,6 +215,9 @@ pub struct Owner {
     pub runtime: Engine,
     /// Full id; for a unit its cgroup path. Empty for the host.
     pub id: BString,
+    /// The engine's own namespace in which the id is one of many; empty where ids are the engine's only,
+    /// or it is not known.
+    pub namespace: BString,
     /// The name that the cgroup or the kernel shows; a description's name comes first.
     pub name: Option<BString>,
     /// The pod's uid from the cgroup.
@@ -228,6 +244,7 @@ impl Owner {
             kind,
             runtime,
             id: id.into(),
+            namespace: BString::default(),
             name: None,
             pod_uid: None,
             described: Described::No,
@@ -237,6 +254,47 @@ impl Owner {
             hierarchy: BString::default(),
             within: BString::default(),
         }
+    }
+
+    /// An owner by the key that an engine's state has for it: `ID`, or `NAMESPACE/ID`.
+    #[must_use]
+    pub fn with_key(kind: OwnerKind, runtime: Engine, key: &[u8]) -> Self {
+        let (namespace, id) = key.rsplit_once_str("/").unwrap_or((b"", key));
+        Self { namespace: namespace.into(), ..Self::new(kind, runtime, id) }
+    }
+
+    /// Whether its id was chosen by someone, within a namespace: then it is not the only one.
+    #[must_use]
+    pub fn is_chosen(&self) -> bool {
+        !self.namespace.is_empty() && self.id.len() != 64
+    }
+
+    /// Takes over what the description settles: whether it is a sandbox, and the namespace.
+    pub fn adopt(&mut self) {
+        let Described::Yes(description) = &self.described else { return };
+        if description.is_sandbox && self.kind == OwnerKind::Container {
+            self.kind = OwnerKind::Sandbox;
+        }
+        if let Some(namespace) = &description.namespace {
+            self.namespace.clone_from(namespace);
+        }
+    }
+
+    /// The key that its engine's state has for it.
+    #[must_use]
+    pub fn key(&self) -> BString {
+        if self.namespace.is_empty() {
+            return self.id.clone();
+        }
+        [self.namespace.as_slice(), b"/", &self.id].concat().into()
+    }
+
+    /// Whether a key of an engine's state is this owner's, as far as its namespace is known.
+    #[must_use]
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        let (namespace, id) = key.rsplit_once_str("/").unwrap_or((b"", key));
+        let known = !self.namespace.is_empty() && !namespace.is_empty();
+        self.id == id && (!known || self.namespace == namespace)
     }
 
     /// The host.

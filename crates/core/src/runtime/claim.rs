@@ -52,6 +52,9 @@ impl Subject<'_> {
 /// How well a level is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
+    /// Anything may be called so: it is nothing at all unless this runtime's state knows the id and
+    /// gives it this cgroup.
+    Guess,
     /// The shape is any runtime's: it counts only if this runtime's state knows the id.
     State,
     /// The text proves it.

@@ -94,7 +94,8 @@ impl Runtime for CriO {
             }
             Hints::At(path) => open_all(host, [path.into()]),
             Hints::Args(args) => open_all(host, places_in(host, args)),
-            Hints::User(_) => return FoundRoots::default(), // it is the system's, or nobody's
+            // It is the system's, or nobody's; conmon's arguments do not tell the store.
+            Hints::User(_) | Hints::Monitor(_) => return FoundRoots::default(),
             Hints::Inside(inside) => return inner_roots(inside),
         };
         only_its_own(host, found)
@@ -187,7 +188,7 @@ fn inner_roots(inside: &Inside<'_>) -> FoundRoots {
     let mut found = FoundRoots::default();
     match inside.process.directory(BStr::new(PLACES[0])) {
         Ok(root) if containers(&root).is_ok_and(|c| c.is_empty()) => {}
-        Ok(root) => found.roots.push(StateRoot { root, user: None }),
+        Ok(root) => found.roots.push(StateRoot { root, run: None, user: None }),
         Err(e) if e.class == Class::Gone => {}
         Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
     }
@@ -353,7 +354,8 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         compose: None,
         log: spec.own("LogPath").map(BString::from),
         user: root.user.clone(),
-        cgroup_parent: None,
+        cgroups: Vec::new(),
+        namespace: None,
         path,
     })
 }

@@ -83,6 +83,7 @@ impl Runtime for Docker {
             Hints::Args(args) => open_all(host, data_root_arg(args)),
             Hints::User(user) => of_user(host, user),
             Hints::Inside(inside) => inner_roots(inside),
+            Hints::Monitor(_) => FoundRoots::default(),
         }
     }
 
@@ -93,7 +94,7 @@ impl Runtime for Docker {
     fn watched(&self, args: &[BString]) -> Option<BString> {
         let namespace = Subject::flag(args, "namespace")?;
         let id = Subject::flag(args, "id").filter(|id| segment::is_hex64(id))?;
-        namespace.starts_with(b"moby").then_some(id)
+        segment::is_dockers_namespace(&namespace).then_some(id)
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
@@ -267,7 +268,8 @@ fn plumbing(subject: &Subject<'_>, contained: bool) -> Option<Claim> {
     match name {
         b"containerd-shim" => {
             let namespace = Subject::flag(args, "namespace")?;
-            namespace.starts_with(b"moby").then(|| mine(Subject::flag(args, "id").map(Serves::Id)))
+            segment::is_dockers_namespace(&namespace)
+                .then(|| mine(Subject::flag(args, "id").map(Serves::Id)))
         }
         b"docker-proxy" => Some(mine(Subject::flag(args, "container-ip").map(Serves::Address))),
         _ => Some(mine(None)),
@@ -302,11 +304,11 @@ fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
     if host.mode() == Mode::Saved {
         let owner = host.root().recorded_owner(path).filter(|uid| *uid != 0);
         let root = host.root().descend(path, Links::Never, None)?;
-        return Ok(StateRoot { root, user: owner.map(|uid| name_of(host, uid)) });
+        return Ok(StateRoot { root, run: None, user: owner.map(|uid| name_of(host, uid)) });
     }
     let uid = host.root().look(path)?.uid;
     let root = host.root().descend(path, Links::Never, Some(uid))?;
-    Ok(StateRoot { root, user: (uid != 0).then(|| name_of(host, uid)) })
+    Ok(StateRoot { root, run: None, user: (uid != 0).then(|| name_of(host, uid)) })
 }
 
 /// The data root of a user's own engine: where its arguments say, else in his home
@@ -319,7 +321,9 @@ fn of_user(host: &Host, user: &User) -> FoundRoots {
     };
     let mut found = FoundRoots::default();
     match open {
-        Ok(root) => found.roots.push(StateRoot { root, user: Some(name_of(host, user.uid)) }),
+        Ok(root) => {
+            found.roots.push(StateRoot { root, run: None, user: Some(name_of(host, user.uid)) })
+        }
         Err(e) if e.class == Class::Gone => {}
         Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
     }
@@ -344,7 +348,7 @@ fn inner_roots(inside: &Inside<'_>) -> FoundRoots {
     for path in paths {
         match inside.process.directory(path.as_ref()) {
             Ok(root) => {
-                found.roots.push(StateRoot { root, user: None });
+                found.roots.push(StateRoot { root, run: None, user: None });
                 break;
             }
             Err(e) if e.class == Class::Gone => {}

@@ -93,6 +93,17 @@ pub enum Hints<'h> {
     User(&'h User),
     /// An engine inside a container.
     Inside(&'h Inside<'h>),
+    /// A monitor of one of its containers.
+    Monitor(&'h Monitor),
+}
+
+/// What a process shows that watches over a container of the host's own engine.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    /// Its arguments.
+    pub args: Vec<BString>,
+    /// Its working directory, if it may be read.
+    pub cwd: Option<BString>,
 }
 
 /// A user as `etc/passwd` has him.
@@ -117,11 +128,13 @@ pub struct Inside<'h> {
     pub mounts: Vec<Mount>,
 }
 
-/// One directory tree of an engine's state.
+/// The state of one engine: its directory tree, or two of them.
 #[derive(Debug)]
 pub struct StateRoot {
-    /// The tree.
+    /// The tree: what lasts, where an engine keeps that apart from what is true while it runs.
     pub root: Root,
+    /// The tree of what is true while it runs, where that is another one.
+    pub run: Option<Root>,
     /// The user whose rootless engine it is; `None` for the system's.
     pub user: Option<BString>,
 }
@@ -129,7 +142,7 @@ pub struct StateRoot {
 /// What a container is looked up by.
 #[derive(Clone, Copy, Debug)]
 pub enum Query<'q> {
-    /// A full id.
+    /// A full id, or `NAMESPACE/ID` where an engine has namespaces of its own.
     Id(&'q BStr),
     /// The beginning of an id.
     IdPrefix(&'q BStr),
@@ -151,7 +164,7 @@ pub struct FoundRoots {
 /// Containers that match a query, and state that could not be read while looking.
 #[derive(Debug, Default)]
 pub struct Matches {
-    /// Full ids.
+    /// Full ids; `NAMESPACE/ID` where an engine has namespaces of its own.
     pub ids: Vec<BString>,
     /// Containers whose state could not be read, so that they may match or not.
     pub gaps: Vec<Gap>,
@@ -234,7 +247,7 @@ pub trait Runtime: Sync {
         Ok(Matches::default())
     }
 
-    /// The full ids of all its containers, running or not.
+    /// The full ids of all its containers, running or not, as [`Matches::ids`].
     ///
     /// # Errors
     /// When the state can't be listed.

@@ -23,6 +23,14 @@ pub fn is_buildkit_id(text: &[u8]) -> bool {
     text.len() == 25 && text.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
 }
 
+/// Whether a namespace of containerd's is Docker's: its containers', its plugins', and those of an
+/// engine with remapped users (moby cmd/dockerd/daemon.go, daemon_unix.go).
+#[must_use]
+pub fn is_dockers_namespace(namespace: &[u8]) -> bool {
+    let name = namespace.strip_prefix(b"plugins.").unwrap_or(namespace);
+    name == b"moby" || name.starts_with(b"moby-")
+}
+
 /// The middle of a segment between `prefix` and `suffix`.
 #[must_use]
 pub fn between<'s>(segment: &'s [u8], prefix: &str, suffix: &str) -> Option<&'s [u8]> {
@@ -124,6 +132,39 @@ pub fn slice_path(slice: &[u8]) -> BString {
     path.into()
 }
 
+/// The cgroup paths that `linux.cgroupsPath` of an OCI configuration may come to: `slice:prefix:name`
+/// is a scope for systemd's driver and that very text for the other (opencontainers/cgroups
+/// systemd/common.go); whatever else it says is the path.
+#[must_use]
+pub fn of_cgroups_path(text: &[u8]) -> Vec<BString> {
+    let path = text.trim_with(|c| c == '/');
+    if path.is_empty() {
+        return Vec::new();
+    }
+    let literal = BString::from([b"/", path].concat());
+    let parts: Vec<&[u8]> = path.split(|b| *b == b':').collect();
+    let [slice, prefix, name] = parts[..] else { return vec![literal] };
+    let unit = match (prefix, name.ends_with(b".slice")) {
+        (_, true) => name.to_vec(),
+        (b"", _) => [name, b".scope"].concat(),
+        _ => [prefix, b"-", name, b".scope"].concat(),
+    };
+    // Without a slice it is root's `system.slice`, or a user's `user.slice`.
+    let slices: &[&[u8]] =
+        if slice.is_empty() { &[b"system.slice", b"user.slice"] } else { &[slice] };
+    let scopes = slices.iter().map(|s| [slice_path(s).as_slice(), b"/", &unit].concat().into());
+    scopes.chain([literal]).collect()
+}
+
+/// The part of a cgroup path that ends where `own` does, a path as the engine sees it; `None` when
+/// `path` is neither that cgroup nor below it.
+#[must_use]
+pub fn down_to<'p>(path: &'p [u8], own: &[u8]) -> Option<&'p [u8]> {
+    let ends = path.find_iter(own).map(|at| at + own.len());
+    let whole = |end: &usize| path.get(*end).is_none_or(|b| *b == b'/');
+    ends.filter(whole).last().filter(|_| own.starts_with(b"/")).map(|end| &path[..end])
+}
+
 /// Whether a segment holds 64 hexadecimal digits as a word. Who runs in an engine's cgroup is not
 /// the engine's daemon, even if it shares the host's PID namespace.
 #[must_use]
@@ -136,8 +177,8 @@ mod tests {
     use whose_kernel::parse::cgroup::parse;
 
     use super::{
-        between, colon_form, is_buildkit_id, is_hex64, is_uuid, names_an_id, own_scope,
-        pod_uid_of_slice, scope_id, unescape,
+        between, colon_form, down_to, is_buildkit_id, is_dockers_namespace, is_hex64, is_uuid,
+        names_an_id, of_cgroups_path, own_scope, pod_uid_of_slice, scope_id, unescape,
     };
 
     #[test]
@@ -217,5 +258,49 @@ mod tests {
         assert!(has(format!("/a/{id}")));
         assert!(!has(format!("/a/{id}0")));
         assert!(!has("/system.slice/containerd.service".to_owned()));
+    }
+
+    #[test]
+    fn namespaces_of_docker() {
+        for its in ["moby", "plugins.moby", "moby-165536.165536"] {
+            assert!(is_dockers_namespace(its.as_bytes()), "{its}");
+        }
+        for other in ["", "default", "mobydick", "moby.x", "plugins", "k8s.io"] {
+            assert!(!is_dockers_namespace(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn paths_an_engine_asked_for() {
+        let of = |text: &str| of_cgroups_path(text.as_bytes());
+        assert_eq!(of("/default/lab-ctr"), ["/default/lab-ctr"]);
+        assert_eq!(of("anything"), ["/anything"]);
+        assert_eq!(
+            of("kubepods-burstable-podx.slice:cri-containerd:ab"),
+            [
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podx.slice/\
+                 cri-containerd-ab.scope",
+                "/kubepods-burstable-podx.slice:cri-containerd:ab"
+            ]
+        );
+        assert_eq!(
+            of(":nerdctl:ab"),
+            ["/system.slice/nerdctl-ab.scope", "/user.slice/nerdctl-ab.scope", "/:nerdctl:ab"]
+        );
+        assert_eq!(of("a.slice::n"), ["/a.slice/n.scope", "/a.slice::n"]);
+        assert_eq!([of(""), of("/")], [vec![], Vec::<bstr::BString>::new()]);
+    }
+
+    #[test]
+    fn a_path_is_followed_down_to_whole_segments() {
+        let to = |path: &str, own: &str| {
+            down_to(path.as_bytes(), own.as_bytes()).map(|p| String::from_utf8(p.into()).unwrap())
+        };
+        assert_eq!(to("/default/x", "/default/x").unwrap(), "/default/x");
+        assert_eq!(to("/docker/ab/default/x/y", "/default/x").unwrap(), "/docker/ab/default/x");
+        assert_eq!(to("/a/x/a/x/b", "/a/x").unwrap(), "/a/x/a/x");
+        for (path, own) in [("/default/xy", "/default/x"), ("/x", "/default/x"), ("/a", "")] {
+            assert_eq!(to(path, own), None, "{path} {own}");
+        }
     }
 }

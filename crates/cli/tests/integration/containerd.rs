@@ -1,0 +1,393 @@
+//! containerd's containers, by its files: ctr, nerdctl, CRI, moved directories, equal names.
+
+use serde_json::Value;
+use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost, TaskBundle, fake_id};
+
+use crate::support::{answer, ask};
+
+const SOCKET: &str = "/run/containerd/containerd.sock";
+const UID: &str = "3d4e5f60-4444-4555-8666-777788889999";
+const POD: (&str, &str, &str) = ("shop", "demo-abc", UID);
+
+fn host(layout: CgroupLayout) -> FixtureHost {
+    let host = FixtureHost::with_layout(layout);
+    host.boot();
+    host
+}
+
+/// A bundle, its shim, and its one process in this cgroup.
+fn run(host: &FixtureHost, bundle: &TaskBundle, pid: u32, cgroup: &str, address: &str) {
+    host.task_bundle(bundle).shim(pid + 1, bundle, address).task(pid, pid + 1, cgroup);
+    host.cgroup_dirs(cgroup, &[pid]);
+}
+
+fn row<'l>(list: &'l Value, id: &str) -> &'l Value {
+    let rows = list["containers"].as_array().unwrap();
+    rows.iter().find(|r| r["id"] == *id).unwrap_or_else(|| panic!("no {id} in {list:#}"))
+}
+
+fn owner_column(host: &FixtureHost, pid: u32) -> String {
+    let pid = pid.to_string();
+    let run = ask(host, &["ps", "-o", "owner", "--no-headers", &pid]);
+    run.stdout_str().trim().to_owned()
+}
+
+#[test]
+fn ctr_names_its_containers_freely() {
+    for layout in [CgroupLayout::V2, CgroupLayout::V1, CgroupLayout::Hybrid] {
+        let host = host(layout);
+        run(&host, &TaskBundle::new("default", "lab-ctr", 4761), 4761, "/default/lab-ctr", SOCKET);
+        let card = answer(&host, "4761");
+        let owner = &card["owner"];
+        assert_eq!(
+            [&owner["runtime"], &owner["kind"], &owner["id"], &owner["name"], &owner["state"]],
+            ["containerd", "container", "lab-ctr", "lab-ctr", "running"],
+            "{layout:?} {card:#}"
+        );
+        assert_eq!(owner["init_pid"], 4761, "{layout:?}");
+        assert_eq!(card["process"]["role"], "init");
+        assert_eq!(owner_column(&host, 4761), "lab-ctr");
+        assert_eq!(ask(&host, &["pids", "lab-ctr"]).expect_code(0).pids(), [4761]);
+        let typed = "container:containerd/default/lab-ctr";
+        assert_eq!(ask(&host, &["pids", typed]).expect_code(0).pids(), [4761]);
+        assert_eq!(ask(&host, &["-q", "lab-ctr"]).expect_code(0).stdout_str(), "lab-ctr\n");
+        ask(&host, &["pids", "lab"]).expect_code(1);
+        let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+        assert_eq!(row(&list, "lab-ctr")["pids"], serde_json::json!([4761]));
+        assert_eq!(list["containers"].as_array().unwrap().len(), 1, "{list:#}");
+        assert_eq!(answer(&host, "4762")["process"]["role"], "plumbing");
+        assert_eq!(answer(&host, "4762")["process"]["serves"], "lab-ctr");
+    }
+}
+
+#[test]
+fn what_no_state_knows_is_no_container_of_containerds() {
+    let host = host(CgroupLayout::V2);
+    run(&host, &TaskBundle::new("default", "x", 4761), 4761, "/default/x", SOCKET);
+    // The same shape, and a bundle that asked for another cgroup.
+    host.task(4800, 1, "/default/y").task(4810, 1, "/other/x");
+    run(&host, &TaskBundle::new("default", "z", 1).cgroups_path("/a"), 4820, "/default/z", SOCKET);
+    for pid in ["4800", "4810", "4820"] {
+        let card = answer(&host, pid);
+        assert_eq!(card["owner"]["kind"], "unknown", "{pid} {card:#}");
+    }
+}
+
+#[test]
+fn a_cgroup_of_any_name_is_told_by_the_shim() {
+    let host = host(CgroupLayout::Hybrid);
+    let bundle = TaskBundle::new("default", "lab-cg", 4761).cgroups_path("/anything");
+    run(&host, &bundle, 4761, "/anything", SOCKET);
+    let card = answer(&host, "4761");
+    assert_eq!(card["owner"]["id"], "lab-cg", "{card:#}");
+    assert_eq!([&card["owner"]["state"], &card["owner"]["runtime"]], ["running", "containerd"]);
+    assert_eq!(card["owner"]["init_pid"], 4761);
+    assert_eq!(card["evidence"][0]["source"], "ancestry", "{card:#}");
+    assert_eq!(ask(&host, &["pids", "lab-cg"]).expect_code(0).pids(), [4761]);
+    let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+    assert_eq!(row(&list, "lab-cg")["processes"], 1);
+    assert_eq!(list["containers"].as_array().unwrap().len(), 1, "{list:#}");
+}
+
+#[test]
+fn nerdctl_gives_names() {
+    let host = host(CgroupLayout::V2);
+    let id = fake_id("n");
+    let scope = format!("/system.slice/nerdctl-{id}.scope");
+    let bundle = TaskBundle::new("default", &id, 4761)
+        .cgroups_path(&format!(":nerdctl:{id}"))
+        .annotation("nerdctl/name", "front")
+        .annotation("nerdctl/log-uri", "file:///var/log/front.log");
+    run(&host, &bundle, 4761, &scope, SOCKET);
+    // One with the cgroupfs driver in a namespace that says nothing.
+    let other = fake_id("o");
+    let bundle = TaskBundle::new("lab", &other, 4800).annotation("nerdctl/name", "back");
+    run(&host, &bundle, 4800, &format!("/lab/{other}"), SOCKET);
+    for (name, id, pid) in [("front", &id, 4761_u32), ("back", &other, 4800)] {
+        let card = answer(&host, &pid.to_string());
+        assert_eq!(card["owner"]["name"], name, "{card:#}");
+        assert_eq!(card["owner"]["runtime"], "containerd");
+        assert_eq!(&card["owner"]["id"], id);
+        assert_eq!(ask(&host, &["pids", name]).expect_code(0).pids(), [pid]);
+        assert_eq!(ask(&host, &["pids", &id[..12]]).expect_code(0).pids(), [pid]);
+    }
+    assert_eq!(answer(&host, "front")["owner"]["log"], "/var/log/front.log");
+    assert!(answer(&host, "back")["owner"].get("log").is_none());
+}
+
+/// A sandbox (4700) and a container (4710) of a pod below one shim, in the cgroups that `of` gives.
+fn pod(host: &FixtureHost, trees: (&str, &str), path: fn(&str) -> String, of: fn(&str) -> String) {
+    let (sandbox, app) = (fake_id("sandbox"), fake_id("app"));
+    let socket = format!("{}/containerd.sock", trees.0);
+    let pause = TaskBundle::sandbox(&sandbox, 4700, POD).cgroups_path(&path(&sandbox));
+    let pause = pause.trees(trees.0, trees.1);
+    let web = TaskBundle::in_pod(&app, 4710, POD, &sandbox, "web").cgroups_path(&path(&app));
+    let web = web.trees(trees.0, trees.1);
+    host.task_bundle(&pause).task_bundle(&web).shim(4690, &pause, &socket);
+    for (pid, id) in [(4700, &sandbox), (4710, &app)] {
+        host.task(pid, 4690, &of(id)).cgroup_dirs(&of(id), &[pid]);
+    }
+}
+
+fn expect_pod(host: &FixtureHost) {
+    let (sandbox, app) = (fake_id("sandbox"), fake_id("app"));
+    let card = answer(host, "4710");
+    let owner = &card["owner"];
+    assert_eq!(
+        [&owner["runtime"], &owner["kind"], &owner["name"], &owner["image"], &owner["state"]],
+        ["containerd", "container", "web", "docker.io/library/app:1", "running"],
+        "{card:#}"
+    );
+    let pod = &owner["pod"];
+    assert_eq!(
+        [&pod["namespace"], &pod["name"], &pod["uid"], &pod["container"]],
+        ["shop", "demo-abc", UID, "web"]
+    );
+    assert_eq!(owner["engine_state"], "CONTAINER_RUNNING");
+    assert_eq!(owner["created"], "2025-11-23T17:30:21.333Z");
+    assert_eq!(owner["started"], "2025-11-23T17:30:22.000Z");
+    assert_eq!(owner["init_pid"], 4710);
+    assert_eq!(owner_column(host, 4710), "shop/demo-abc/web");
+    let pause = answer(host, "4700");
+    assert_eq!(pause["owner"]["kind"], "sandbox", "{pause:#}");
+    assert_eq!([&pause["owner"]["id"], &pause["process"]["role"]], [sandbox.as_str(), "sandbox"]);
+    assert!(pause["owner"]["pod"].get("container").is_none());
+    assert_eq!(owner_column(host, 4700), "shop/demo-abc");
+    assert_eq!(ask(host, &["pids", "container:containerd/web"]).expect_code(0).pids(), [4710]);
+    assert_eq!(ask(host, &["pids", &app]).expect_code(0).pids(), [4710]);
+    assert_eq!(ask(host, &["pids", &sandbox]).expect_code(0).pids(), [4700]);
+    // As crictl has it: sandboxes are no containers.
+    let list = ask(host, &["ls", "--json"]).expect_code(0).json();
+    assert_eq!(list["containers"].as_array().unwrap().len(), 1, "{list:#}");
+    assert_eq!(row(&list, &app)["name"], "web");
+    let all = ask(host, &["ls", "-a", "--json"]).expect_code(0).json();
+    assert_eq!(row(&all, &sandbox)["kind"], "sandbox");
+    assert_eq!(answer(host, "4690")["process"]["serves"], sandbox);
+}
+
+const USUAL: (&str, &str) = ("/run/containerd", "/var/lib/containerd");
+
+#[test]
+fn pods_with_the_cgroupfs_driver() {
+    for layout in [CgroupLayout::V1, CgroupLayout::Hybrid, CgroupLayout::V2] {
+        let host = host(layout);
+        let path = |id: &str| format!("/kubepods/burstable/pod{UID}/{id}");
+        pod(&host, USUAL, path, path);
+        expect_pod(&host);
+    }
+}
+
+#[test]
+fn pods_with_the_systemd_driver() {
+    let host = host(CgroupLayout::V2);
+    let slice = || format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+    pod(
+        &host,
+        USUAL,
+        |id| format!("kubepods-burstable-pod{}.slice:cri-containerd:{id}", UID.replace('-', "_")),
+        |id| {
+            let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+            format!("/kubepods.slice/kubepods-burstable.slice/{slice}/cri-containerd-{id}.scope")
+        },
+    );
+    expect_pod(&host);
+    assert!(answer(&host, "4710")["process"]["cgroup"].as_str().unwrap().contains(&slice()));
+}
+
+#[test]
+fn pods_whose_drivers_do_not_match() {
+    let host = host(CgroupLayout::V2);
+    let path = |id: &str| {
+        format!("kubepods-burstable-pod{}.slice:cri-containerd:{id}", UID.replace('-', "_"))
+    };
+    pod(&host, USUAL, path, |id| {
+        let slice = format!("kubepods-burstable-pod{}.slice", UID.replace('-', "_"));
+        format!("/system.slice/containerd.service/{slice}:cri-containerd:{id}")
+    });
+    expect_pod(&host);
+}
+
+#[test]
+fn pods_of_k3s_and_of_moved_directories() {
+    let path = |id: &str| format!("/kubepods/burstable/pod{UID}/{id}");
+    let k3s = ("/run/k3s/containerd", "/var/lib/rancher/k3s/agent/containerd");
+    for trees in [k3s, ("/run/k3s/containerd", "/data/k3s/agent/containerd"), ("/s/run", "/s/lib")]
+    {
+        let host = host(CgroupLayout::V2);
+        pod(&host, trees, path, path);
+        if trees.0 == "/s/run" {
+            // Known by the shim alone, then by the configuration too.
+            expect_pod(&host);
+            host.file("etc/containerd/config.toml", "version = 2\nstate = \"/s/run\"\n");
+        }
+        expect_pod(&host);
+    }
+}
+
+#[test]
+fn a_moved_state_of_ctrs_is_found_by_the_shim() {
+    let host = host(CgroupLayout::V2);
+    let bundle = TaskBundle::new("default", "far", 4761).trees("/lab/c/state", "/lab/c/root");
+    run(&host, &bundle, 4761, "/default/far", "/lab/c/containerd.sock");
+    let card = answer(&host, "4761");
+    assert_eq!(card["owner"]["id"], "far", "{card:#}");
+    let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+    assert_eq!(row(&list, "far")["processes"], 1);
+}
+
+#[test]
+fn one_name_in_two_namespaces() {
+    let host = host(CgroupLayout::V2);
+    let one = TaskBundle::new("default", "twin", 4761);
+    let two = TaskBundle::new("other", "twin", 4800).annotation("nerdctl/name", "second");
+    run(&host, &one, 4761, "/default/twin", SOCKET);
+    run(&host, &two, 4800, "/other/twin", SOCKET);
+    assert_eq!(answer(&host, "4761")["owner"]["name"], "twin");
+    assert_eq!(answer(&host, "4800")["owner"]["name"], "second");
+    let run = ask(&host, &["pids", "twin"]).expect_code(4);
+    assert_eq!(run.stdout_str(), "");
+    let card = answer(&host, "twin");
+    let candidates = card["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 2, "{card:#}");
+    let mut pids: Vec<u32> = Vec::new();
+    for candidate in candidates {
+        pids.extend(ask(&host, &["pids", candidate.as_str().unwrap()]).expect_code(0).pids());
+    }
+    pids.sort_unstable();
+    assert_eq!(pids, [4761, 4800]);
+    let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+    assert_eq!(list["containers"].as_array().unwrap().len(), 2, "{list:#}");
+}
+
+#[test]
+fn one_name_of_two_containerds() {
+    let host = host(CgroupLayout::V2);
+    let one = TaskBundle::new("default", "twin", 4761).annotation("nerdctl/name", "first");
+    let two = TaskBundle::new("default", "twin", 4800)
+        .annotation("nerdctl/name", "second")
+        .trees("/lab/c/state", "/lab/c/root");
+    run(&host, &one, 4761, "/default/twin", SOCKET);
+    run(&host, &two, 4800, "/default/twin", "/lab/c/containerd.sock");
+    host.cgroup_dirs("/default/twin", &[4761, 4800]);
+    assert_eq!(answer(&host, "4761")["owner"]["name"], "first");
+    assert_eq!(answer(&host, "4800")["owner"]["name"], "second");
+    // With both known a bare name can't be told; nothing is guessed.
+    host.file("etc/containerd/config.toml", "root = \"/lab/c/root\"\nstate = \"/lab/c/state\"\n");
+    let run = ask(&host, &["pids", "container:containerd/default/twin"]).expect_code(3);
+    assert_eq!(run.stdout_str(), "", "{}", run.stderr_str());
+}
+
+#[test]
+fn dockers_namespaces_are_dockers() {
+    let host = host(CgroupLayout::V2);
+    let web = DockerContainer::named("web").driver("overlayfs").running(4761);
+    host.docker_container(&web);
+    let bundle = TaskBundle::new("moby", web.id(), 4761)
+        .cgroups_path(&format!("system.slice:docker:{}", web.id()));
+    for trees in [USUAL, ("/run/docker/containerd/daemon", "/var/lib/docker/containerd/daemon")] {
+        host.task_bundle(&bundle.clone().trees(trees.0, trees.1));
+    }
+    let scope = format!("/system.slice/docker-{}.scope", web.id());
+    host.shim(4762, &bundle, SOCKET).task(4761, 4762, &scope).cgroup_dirs(&scope, &[4761]);
+    let card = answer(&host, "4761");
+    assert_eq!([&card["owner"]["runtime"], &card["owner"]["name"]], ["docker", "web"], "{card:#}");
+    assert_eq!(ask(&host, &["pids", "web"]).expect_code(0).pids(), [4761]);
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    assert_eq!(list["containers"].as_array().unwrap().len(), 1, "{list:#}");
+    assert_eq!(row(&list, web.id())["runtime"], "docker");
+}
+
+#[test]
+fn steps_of_a_build_are_buildkits() {
+    let host = host(CgroupLayout::V2);
+    let step = "wzswqs8aincjb63xfdhov1b6r";
+    run(
+        &host,
+        &TaskBundle::new("buildkit", step, 4761),
+        4761,
+        &format!("/buildkit/{step}"),
+        SOCKET,
+    );
+    let card = answer(&host, "4761");
+    assert_eq!([&card["owner"]["runtime"], &card["owner"]["kind"]], ["buildkit", "job"]);
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    assert_eq!(list["containers"], serde_json::json!([]), "{list:#}");
+}
+
+#[test]
+fn states_without_a_process() {
+    let host = host(CgroupLayout::V2);
+    host.task_bundle(&TaskBundle::new("default", "half", 1).without_pid());
+    host.task_bundle(&TaskBundle::new("default", "stale", 3_999_999));
+    let id = fake_id("ended");
+    let ended = TaskBundle::in_pod(&id, 77, POD, &fake_id("s"), "web").status(1_000_000, 2, 3);
+    host.task_bundle(&ended.without_task());
+    for (name, state) in [("half", "created"), ("stale", "exited"), (id.as_str(), "exited")] {
+        let card = answer(&host, name);
+        assert_eq!(card["owner"]["state"], state, "{card:#}");
+        assert!(card["owner"].get("init_pid").is_none(), "{card:#}");
+        ask(&host, &["pids", name]).expect_code(1);
+    }
+    assert_eq!(answer(&host, &id)["owner"]["engine_state"], "CONTAINER_EXITED");
+    assert_eq!(answer(&host, &id)["owner"]["created"], "1970-01-01T00:00:00.001Z");
+    assert_eq!(ask(&host, &["ls", "--json"]).json()["containers"], serde_json::json!([]));
+    let all = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    assert_eq!(all["containers"].as_array().unwrap().len(), 3, "{all:#}");
+}
+
+#[test]
+fn a_written_pid_of_another_process_is_not_init() {
+    let host = host(CgroupLayout::V2);
+    // The id is in many a path.
+    let bundle = TaskBundle::new("default", "e", 900);
+    host.task_bundle(&bundle).shim(4762, &bundle, SOCKET).task(4761, 4762, "/default/e");
+    host.cgroup_dirs("/default/e", &[4761]);
+    host.process(900).in_cgroup("/system.slice/nginx.service").write();
+    let card = answer(&host, "4761");
+    assert_eq!(card["owner"]["id"], "e", "{card:#}");
+    assert!(card["owner"].get("init_pid").is_none(), "{card:#}");
+    assert_eq!(ask(&host, &["pids", "e"]).expect_code(0).pids(), [4761]);
+}
+
+#[test]
+fn bundles_that_are_no_such_thing() {
+    let host = host(CgroupLayout::V2);
+    let huge = TaskBundle::new("default", "huge", 4761);
+    run(&host, &huge, 4761, "/default/huge", SOCKET);
+    host.remove(format!("{}/config.json", huge.dir()));
+    host.sparse(format!("{}/config.json", huge.dir()), 200 << 20);
+    let fifo = TaskBundle::new("default", "fifo", 4800);
+    run(&host, &fifo, 4800, "/default/fifo", SOCKET);
+    host.remove(format!("{}/config.json", fifo.dir())).fifo(format!("{}/config.json", fifo.dir()));
+    for pid in ["4761", "4800"] {
+        let card = answer(&host, pid);
+        assert_ne!(card["owner"]["kind"], "host", "{card:#}");
+        assert!(card["owner"].get("name").is_none_or(Value::is_null), "{card:#}");
+    }
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    let classes: Vec<&str> =
+        list["gaps"].as_array().unwrap().iter().filter_map(|g| g["class"].as_str()).collect();
+    assert!(classes.contains(&"malformed"), "{list:#}");
+    // Being deleted, and gone between two reads.
+    host.file("run/containerd/io.containerd.runtime.v2.task/default/.old/config.json", "{}");
+    host.dir("run/containerd/io.containerd.runtime.v2.task/default/gone");
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    let ids: Vec<&Value> =
+        list["containers"].as_array().unwrap().iter().map(|c| &c["id"]).collect();
+    assert!(!ids.iter().any(|id| **id == ".old" || **id == "gone"), "{ids:?}");
+}
+
+#[test]
+fn annotations_are_made_safe_for_a_terminal() {
+    let host = host(CgroupLayout::V2);
+    let id = fake_id("evil");
+    let bundle =
+        TaskBundle::new("default", &id, 4761).annotation("nerdctl/name", "a\u{1b}[31m\nb\u{202e}");
+    run(&host, &bundle, 4761, &format!("/default/{id}"), SOCKET);
+    for args in [vec!["4761"], vec!["ls"], vec!["ps"]] {
+        let text = ask(&host, &args).expect_code(0).stdout_str().to_owned();
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
+        assert!(!text.contains("\nb"), "{text:?}");
+    }
+    assert_eq!(answer(&host, "4761")["owner"]["name"], "a\u{1b}[31m\nb\u{202e}");
+}

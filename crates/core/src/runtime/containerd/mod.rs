@@ -1,0 +1,249 @@
+//! containerd: CRI's containers, nerdctl's, and those named after a namespace; its shims.
+//!
+//! What runs is told by the task bundles of its state directory, which need neither containerd nor its
+//! database. Containers are known by `NAMESPACE/ID`: two namespaces may have the same id.
+//!
+//! Sources: containerd internal/cri/server/podsandbox/helpers_linux.go (`cri-containerd`),
+//! pkg/oci/spec.go (`/<namespace>/<id>`), cmd/containerd-shim-runc-v2/manager/manager_linux.go
+//! (the shim's arguments); nerdctl pkg/cmd/container/run_cgroup_linux.go.
+
+mod describe;
+mod roots;
+
+use bstr::{BStr, BString, ByteSlice};
+use memchr::memmem;
+use whose_fields::Needs;
+use whose_kernel::{Class, Host, ReadError};
+
+use super::claim::{Claim, Level, Mine, Proof, Serves, Subject, each_segment};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
+use crate::model::gap::what;
+use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role};
+use crate::state::containerd::bundle::{self, is_identifier};
+use crate::state::json;
+use describe::{Place, known_to_cri, namespaces, place_of};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Containerd;
+
+const ENGINE: Engine = Engine("containerd");
+
+/// Namespaces that are nothing else: ctr's and nerdctl's own, and CRI's. Any word can be one, and
+/// then the text does not tell it from a cgroup parent that someone gave another engine.
+const NAMESPACES: [&[u8]; 2] = [b"default", CRI];
+/// CRI's namespace.
+const CRI: &[u8] = b"k8s.io";
+/// The namespace of BuildKit's workers.
+const BUILDKIT: &[u8] = b"buildkit";
+/// How the names of systemd's units end that have cgroups.
+const UNITS: [&str; 6] = [".service", ".scope", ".slice", ".mount", ".socket", ".swap"];
+
+impl Runtime for Containerd {
+    fn engine(&self) -> Engine {
+        ENGINE
+    }
+
+    fn claim(&self, subject: &Subject<'_>) -> Claim {
+        let levels = each_segment(subject.lines, &mut container);
+        if !subject.is_hosts_own() || segment::names_an_id(subject.lines) {
+            return levels.into();
+        }
+        match subject.comm.as_bytes() {
+            b"containerd" => plumbing(levels, None),
+            b"containerd-shim" => {
+                let Some(args) = subject.args else { return Claim::Need(Needs::CMDLINE) };
+                // Docker's own it claims itself.
+                match Subject::flag(args, "namespace") {
+                    Some(namespace) if !segment::is_dockers_namespace(&namespace) => {
+                        plumbing(levels, Subject::flag(args, "id").map(Serves::Id))
+                    }
+                    _ => levels.into(),
+                }
+            }
+            _ => levels.into(),
+        }
+    }
+
+    fn monitor(&self) -> Option<&'static str> {
+        Some("containerd-shim")
+    }
+
+    fn watched(&self, args: &[BString]) -> Option<BString> {
+        let namespace = Subject::flag(args, "namespace")?;
+        let id = Subject::flag(args, "id").filter(|id| is_identifier(id))?;
+        let others = is_identifier(&namespace) && !segment::is_dockers_namespace(&namespace);
+        others.then(|| [namespace.as_slice(), b"/", &id].concat().into())
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        roots::find(host, hints)
+    }
+
+    fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let mut matches = Matches::default();
+        match query {
+            Query::Id(key) => {
+                let places = place_of(root, key)?;
+                matches.ids = places.iter().map(Place::key).collect();
+            }
+            Query::IdPrefix(prefix) => {
+                let id = |key: &BString| key.rsplit_once_str("/").map_or(0, |(ns, _)| ns.len() + 1);
+                matches.ids = self.list(root)?;
+                matches.ids.retain(|key| key[id(key)..].starts_with(prefix));
+            }
+            // An id that was chosen is a name.
+            Query::Name(name) => {
+                let chosen = !segment::is_hex64(name) && name.split_str("/").all(is_identifier);
+                if chosen {
+                    matches.ids = place_of(root, name)?.iter().map(Place::key).collect();
+                }
+                if matches.ids.is_empty() {
+                    return named(host, root, name);
+                }
+            }
+            Query::Address(_) => {}
+        }
+        Ok(matches)
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        let mut keys = Vec::new();
+        if let Some(run) = &root.run {
+            for namespace in namespaces(root)? {
+                let ids = match bundle::ids(run, &namespace) {
+                    Err(e) if e.class == Class::Gone => continue, // its last one went meanwhile
+                    ids => ids?,
+                };
+                // Steps of a build are BuildKit's, and no containers.
+                let is_step = |id: &BString| namespace == BUILDKIT && segment::is_buildkit_id(id);
+                let ids = ids.into_iter().filter(|id| !is_step(id));
+                keys.extend(ids.map(|id| Place::new(&namespace, &id).key()));
+            }
+        }
+        // A pod's container that has ended is known to CRI alone.
+        let ended = known_to_cri(root)?.into_iter().filter(|key| !keys.contains(key));
+        let ended: Vec<BString> = ended.collect();
+        keys.extend(ended);
+        Ok(keys)
+    }
+
+    fn describe(&self, root: &StateRoot, key: &BStr) -> Option<Result<Description, ReadError>> {
+        Some(describe::describe(root, key))
+    }
+
+    fn cgroups_of(&self, root: &StateRoot, key: &BStr) -> Vec<BString> {
+        describe::describe(root, key).map(|d| d.cgroups).unwrap_or_default()
+    }
+}
+
+fn plumbing(levels: Vec<Level>, serves: Option<Serves>) -> Claim {
+    Claim::Mine(Mine { levels, role: Some(Role::Plumbing), serves })
+}
+
+/// What a segment may be: CRI's and nerdctl's scopes by their text, a bare id only with the state's
+/// word, and `/NAMESPACE/ID` of names that someone chose no more than a guess.
+fn container(previous: Option<&BStr>, text: &BStr) -> Option<(Owner, Proof)> {
+    let of_text =
+        segment::scope_id(text, "cri-containerd").or_else(|| segment::scope_id(text, "nerdctl"));
+    if let Some(id) = of_text {
+        let mut owner = Owner::new(OwnerKind::Container, ENGINE, id);
+        // The mismatched form has the pod's slice in the same segment.
+        owner.pod_uid = segment::pod_uid_of_slice(text).map(Into::into);
+        return Some((owner, Proof::Text));
+    }
+    let parent = previous?;
+    let owner = || Owner::new(OwnerKind::Container, ENGINE, text);
+    if segment::is_hex64(text) {
+        let proof = match NAMESPACES.contains(&parent.as_bytes()) {
+            true => Proof::Text,
+            // Docker's by the text.
+            false if parent == "docker" => return None,
+            false => Proof::State,
+        };
+        return Some((owner(), proof));
+    }
+    let unit = |s: &BStr| UNITS.iter().any(|end| s.ends_with_str(end));
+    let names = is_identifier(parent) && is_identifier(text) && !unit(parent) && !unit(text);
+    let step = parent.as_bytes() == BUILDKIT && segment::is_buildkit_id(text);
+    let guess = names && !step && !segment::is_dockers_namespace(parent);
+    guess.then(|| (Owner { namespace: parent.into(), ..owner() }, Proof::Guess))
+}
+
+/// Containers that a client gave this name: nerdctl, or the kubelet within a pod. A sandbox has its
+/// pod's name, which is the pod's and not its.
+fn named(host: &Host, root: &StateRoot, name: &BStr) -> Result<Matches, ReadError> {
+    let mut matches = Matches::default();
+    let Some(run) = &root.run else { return Ok(matches) };
+    // What JSON escapes can't be looked for in the bytes.
+    let plain = name.iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b));
+    let needle = memmem::Finder::new(if plain { name.as_bytes() } else { b"" });
+    for namespace in namespaces(root)? {
+        for id in bundle::ids(run, &namespace).unwrap_or_default() {
+            if host.out_of_time() {
+                let why = "not all containers were looked through in time";
+                let path = run.join(bundle::TASKS.as_bytes());
+                let late = ReadError::new(path, Class::TimedOut, why);
+                matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
+                return Ok(matches);
+            }
+            let rel = bundle::file(&namespace, &id, "config.json");
+            let read = run.read_of_admin(&rel, json::CAP).and_then(|bytes| {
+                if needle.find(&bytes).is_none() {
+                    return Ok(false);
+                }
+                let malformed = |why| ReadError::new(run.join(&rel), Class::Malformed, why);
+                let spec = bundle::parse_spec(&bytes).map_err(malformed)?;
+                Ok(!describe::is_sandbox(&spec) && describe::name(&spec).is_some_and(|n| n == name))
+            });
+            match read {
+                Ok(true) => matches.ids.push(Place::new(&namespace, &id).key()),
+                Ok(false) => {}
+                Err(e) if e.class == Class::Gone => {} // removed meanwhile
+                Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+    }
+    Ok(matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::{BStr, BString};
+    use whose_kernel::parse::cgroup::parse;
+
+    use super::Containerd;
+    use crate::model::Role;
+    use crate::runtime::{Claim, Runtime, Serves, Subject};
+
+    fn claim(cgroup: &str, comm: &str, args: Option<&[BString]>, nspid: &[u32]) -> Claim {
+        let lines = parse(cgroup.as_bytes()).unwrap();
+        let nspid = Some(nspid);
+        let comm = BStr::new(comm);
+        Containerd.claim(&Subject { lines: &lines, comm, args, uid: Some(0), nspid })
+    }
+
+    #[test]
+    fn a_shim_says_whom_it_serves_and_dockers_is_dockers() {
+        let unit = "0::/system.slice/k3s.service\n";
+        let shim = "containerd-shim";
+        let args = |namespace: &str| [shim, "-namespace", namespace, "-id", "x"].map(BString::from);
+        assert!(matches!(claim(unit, shim, None, &[7]), Claim::Need(_)));
+        let Claim::Mine(mine) = claim(unit, shim, Some(&args("k8s.io")), &[7]) else {
+            panic!("not claimed");
+        };
+        assert_eq!(mine.role, Some(Role::Plumbing));
+        assert_eq!(mine.serves, Some(Serves::Id("x".into())));
+        assert_eq!(claim(unit, shim, Some(&args("moby")), &[7]), Claim::NotMine);
+        assert_eq!(claim(unit, shim, Some(&[]), &[7]), Claim::NotMine);
+    }
+
+    #[test]
+    fn who_is_in_a_container_is_no_shim_whatever_its_name() {
+        let id = "0123456789abcdef".repeat(4);
+        let docker = format!("0::/system.slice/docker-{id}.scope\n");
+        assert_eq!(claim(&docker, "containerd-shim", None, &[7]), Claim::NotMine);
+        assert_eq!(claim("0::/\n", "containerd-shim", None, &[7, 1]), Claim::NotMine);
+        assert!(matches!(claim("0::/\n", "containerd", None, &[7]), Claim::Mine(_)));
+    }
+}
