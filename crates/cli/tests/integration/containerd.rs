@@ -233,6 +233,22 @@ fn a_moved_state_of_ctrs_is_found_by_the_shim() {
     assert_eq!(card["owner"]["id"], "far", "{card:#}");
     let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
     assert_eq!(row(&list, "far")["processes"], 1);
+    assert_eq!(ask(&host, &["pids", "far"]).expect_code(0).pids(), [4761]);
+}
+
+#[test]
+fn what_may_not_be_read_is_a_gap_and_no_other_container() {
+    let host = host(CgroupLayout::V2);
+    let bundle = TaskBundle::new("default", "x", 4761);
+    run(&host, &bundle, 4761, "/default/x", SOCKET);
+    host.remove(format!("{}/config.json", bundle.dir()));
+    host.file(format!("{}/config.json", bundle.dir()), "{\"linux\":");
+    let card = answer(&host, "4761");
+    assert_eq!(card["owner"]["id"], "x", "{card:#}");
+    assert_eq!(card["owner"]["kind"], "container");
+    assert!(card["owner"].get("image").is_none_or(Value::is_null));
+    let gaps = card["gaps"].as_array().unwrap();
+    assert!(gaps.iter().any(|g| g["class"] == "malformed"), "{card:#}");
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl Index<'_> {
             Members::Has(pid) => Some(pid),
             Members::None | Members::Unread => None,
         };
-        if owner.description().is_none() {
+        if owner.described == Described::No {
             owner.described = match self.description_for(&owner, hint) {
                 None => Described::No,
                 Some(Ok(description)) => Described::Yes(Box::new(description)),

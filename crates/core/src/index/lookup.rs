@@ -254,7 +254,9 @@ impl Index<'_> {
             };
             for dir in &walk.dirs {
                 let names = named_by(hierarchy, dir);
-                if names.iter().any(|(_, id, _)| *id == owner.id) && self.has_members(dir)? {
+                if names.iter().any(|(_, key, proof)| *proof != Proof::Guess && owner.has_key(key))
+                    && self.has_members(dir)?
+                {
                     return Ok(path_below(hierarchy, dir).map(|p| (hierarchy.clone(), p)));
                 }
             }
@@ -387,7 +389,7 @@ fn chain_in(line: &Line) -> Vec<Owner> {
     arbitrate(lines, &claims, &mut |_| Confirmed::No).chain
 }
 
-/// The containers whose own cgroup the directory is, as far as its name tells.
+/// The keys of the containers whose own cgroup the directory is, as far as its name tells.
 pub(super) fn named_by(hierarchy: &Hierarchy, dir: &[u8]) -> Vec<(Engine, BString, Proof)> {
     let Some(path) = path_below(hierarchy, dir) else {
         return Vec::new();
@@ -404,11 +406,9 @@ pub(super) fn named_by(hierarchy: &Hierarchy, dir: &[u8]) -> Vec<(Engine, BStrin
     let mut named = Vec::new();
     for runtime in REGISTRY {
         if let Claim::Mine(mine) = runtime.claim(&subject) {
-            let levels = mine
-                .levels
-                .into_iter()
-                .filter(|l| l.depth == depth && l.owner.kind.contains() && l.proof != Proof::Guess);
-            named.extend(levels.map(|l| (l.owner.runtime, l.owner.id, l.proof)));
+            let levels =
+                mine.levels.into_iter().filter(|l| l.depth == depth && l.owner.kind.contains());
+            named.extend(levels.map(|l| (l.owner.runtime, l.owner.key(), l.proof)));
         }
     }
     named

@@ -516,6 +516,13 @@ impl Index<'_> {
                         continue;
                     };
                     let members = cgroup_tree::members(host, &dir).unwrap_or_default();
+                    if proof == Proof::Guess {
+                        // Anything may be called so; a monitor above it is somebody's all the same.
+                        if let Some(pid) = members.first() {
+                            self.monitored(runtime, *pid);
+                        }
+                        continue;
+                    }
                     for pid in members.iter().take(MOST_MEMBERS) {
                         let mut outer = Owner::new(OwnerKind::Container, engine, id.clone());
                         super::lookup::place(&mut outer, &hierarchy, &dir);

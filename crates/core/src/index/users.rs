@@ -225,22 +225,30 @@ impl Index<'_> {
         monitor: u32,
     ) -> Option<(Owner, Evidence)> {
         let runtime = by_engine(engine)?;
-        let (number, _) = self.monitored(runtime, p.pid)?;
-        let (_, root) = self.roots.get(number)?;
-        let description = runtime.describe(root, key.as_ref())?.ok()?;
+        let described = match self.monitored(runtime, p.pid) {
+            Some((number, _)) => runtime.describe(&self.roots.get(number)?.1, key.as_ref())?,
+            // The monitor is root's, and says where it works to nobody else.
+            None => Err(self.host.process(monitor).and_then(|m| m.link_text("cwd")).err()?),
+        };
         let mut owner = Owner::with_key(OwnerKind::Container, engine, key);
+        let usual = BString::from([b"/", key.as_slice()].concat());
+        let cgroups = described.as_ref().map_or(std::slice::from_ref(&usual), |d| &d.cgroups);
         let own = |line: &Line| {
-            let down = description.cgroups.iter().find_map(|own| down_to(&line.path, own));
+            let down = cgroups.iter().find_map(|own| down_to(&line.path, own));
             down.map(|path| (BString::from(path), line.controllers.clone()))
         };
         let lines = p.cgroup.known().map(|lines| lines.as_slice()).unwrap_or_default();
         match lines.iter().rev().find_map(own) {
             Some((cgroup, hierarchy)) => (owner.cgroup, owner.hierarchy) = (cgroup, hierarchy),
             // It asked for none, and is in its monitor's.
-            None if description.cgroups.is_empty() => {}
+            None if cgroups.is_empty() => {}
             None => return None,
         }
-        owner.described = Described::Yes(Box::new(description));
+        owner.described = match described {
+            Ok(description) => Described::Yes(Box::new(description)),
+            Err(e) if e.class == Class::Gone => return None,
+            Err(e) => Described::Unread(Gap::from_read(what::DESCRIPTION, &e)),
+        };
         owner.adopt();
         let path = self.host.shown(format!("proc/{monitor}/cmdline").as_bytes());
         let detail = format!("below its monitor {monitor}");
