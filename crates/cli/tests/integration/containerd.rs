@@ -407,3 +407,70 @@ fn annotations_are_made_safe_for_a_terminal() {
     }
     assert_eq!(answer(&host, "4761")["owner"]["name"], "a\u{1b}[31m\nb\u{202e}");
 }
+
+/// What a fixture process of a container has, without the link in whose place its root is saved.
+const WITHOUT_ROOT: [&str; 8] =
+    ["stat", "status", "cgroup", "cmdline", "mountinfo", "comm", "uid_map", "cwd"];
+
+#[test]
+fn pods_of_a_node_that_is_a_container() {
+    let host = host(CgroupLayout::V2);
+    let node = crate::support::container(&host, "node", 5000);
+    let (sandbox, app) = (fake_id("sandbox"), fake_id("app"));
+    let path = |id: &str| format!("/kubelet/kubepods/burstable/pod{UID}/{id}");
+    let inside = ("/proc/5020/root/run/containerd", "/proc/5020/root/var/lib/containerd");
+    let web = TaskBundle::in_pod(&app, 60, POD, &sandbox, "web").cgroups_path(&path(&app));
+    let pause = TaskBundle::sandbox(&sandbox, 50, POD).cgroups_path(&path(&sandbox));
+    for bundle in [&web, &pause] {
+        host.task_bundle(&bundle.clone().trees(inside.0, inside.1));
+    }
+    let shim = host.process(5020).comm("containerd-shim").ppid(5000).in_docker(node.id());
+    let args: [&[u8]; 7] =
+        [b"shim", b"-namespace", b"k8s.io", b"-id", sandbox.as_bytes(), b"-address", b"/x.sock"];
+    shim.nspid(&[5020, 30]).cmdline(&args).cwd(pause.dir()).only(&WITHOUT_ROOT).write();
+    for (pid, own, id) in [(5050_u32, 50, &sandbox), (5060, 60, &app)] {
+        let cgroup = format!("/docker/{}{}", node.id(), path(id));
+        host.process(pid).ppid(5020).nspid(&[pid, own, 1]).in_cgroup(&cgroup).write();
+        host.cgroup_dir(&cgroup, &[pid]);
+    }
+    let card = answer(&host, "5060");
+    let owner = &card["owner"];
+    assert_eq!([&owner["runtime"], &owner["name"]], ["containerd", "web"], "{card:#}");
+    assert_eq!([&owner["pod"]["name"], &owner["pod"]["uid"]], ["demo-abc", UID]);
+    assert_eq!(owner["init_pid"], 5060, "{card:#}");
+    let chain = card["chain"].as_array().unwrap();
+    assert_eq!(chain[0]["name"], "node", "{card:#}");
+    assert_eq!(answer(&host, "5050")["owner"]["kind"], "sandbox");
+    assert_eq!(ask(&host, &["pids", &app]).expect_code(0).pids(), [5060]);
+    let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+    assert_eq!(row(&list, &app)["pod"]["name"], "demo-abc", "{list:#}");
+}
+
+#[test]
+fn users_have_their_own() {
+    let host = host(CgroupLayout::V2);
+    let id = fake_id("mine");
+    let trees = ("/run/user/1000/containerd", "/home/alice/.local/share/containerd");
+    let bundle = TaskBundle::new("default", &id, 7030)
+        .cgroups_path(&format!("user.slice:nerdctl:{id}"))
+        .annotation("nerdctl/name", "mine")
+        .trees(trees.0, trees.1);
+    host.task_bundle(&bundle);
+    let manager = "/user.slice/user-1000.slice/user@1000.service";
+    let scope = format!("{manager}/user.slice/nerdctl-{id}.scope");
+    host.process(7030).uid(100_999).nspid(&[7030, 1]).in_cgroup(&scope).write();
+    host.cgroup_dir(&scope, &[7030]);
+    let card = answer(&host, "7030");
+    assert_eq!([&card["owner"]["name"], &card["owner"]["user"]], ["mine", "alice"], "{card:#}");
+    assert_eq!(owner_column(&host, 7030), "alice@mine");
+    assert_eq!(ask(&host, &["pids", "mine"]).expect_code(0).pids(), [7030]);
+    // His files say nothing of what is not his.
+    let forged = TaskBundle::new("default", "x", 1).annotation("nerdctl/name", "forged");
+    host.task_bundle(&forged.trees(trees.0, trees.1));
+    host.task(4761, 1, "/default/x").cgroup_dir("default/x", &[4761]);
+    assert_eq!(answer(&host, "4761")["owner"]["kind"], "unknown");
+    // Nor when his were met before.
+    let all = ask(&host, &["--json", "mine", "4761"]).json();
+    assert_eq!(all["answers"][0]["owner"]["user"], "alice", "{all:#}");
+    assert_eq!(all["answers"][1]["owner"]["kind"], "unknown", "{all:#}");
+}

@@ -298,7 +298,9 @@ impl Index<'_> {
         for (number, (_, root)) in
             self.roots.known.iter().enumerate().filter(|(_, r)| r.0 == engine)
         {
-            if monitored.as_ref().is_some_and(|(its, _)| *its != number) {
+            let others = monitored.as_ref().is_some_and(|(its, _)| *its != number);
+            // A user's engine has no say in what is in a cgroup of the host's.
+            if others || (root.user.is_some() && !cgroup.is_empty()) {
                 continue;
             }
             match runtime.describe(root, key)? {

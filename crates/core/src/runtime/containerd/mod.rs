@@ -214,7 +214,7 @@ mod tests {
 
     use super::Containerd;
     use crate::model::Role;
-    use crate::runtime::{Claim, Runtime, Serves, Subject};
+    use crate::runtime::{Claim, Proof, Runtime, Serves, Subject};
 
     fn claim(cgroup: &str, comm: &str, args: Option<&[BString]>, nspid: &[u32]) -> Claim {
         let lines = parse(cgroup.as_bytes()).unwrap();
@@ -245,5 +245,44 @@ mod tests {
         assert_eq!(claim(&docker, "containerd-shim", None, &[7]), Claim::NotMine);
         assert_eq!(claim("0::/\n", "containerd-shim", None, &[7, 1]), Claim::NotMine);
         assert!(matches!(claim("0::/\n", "containerd", None, &[7]), Claim::Mine(_)));
+    }
+
+    fn levels(cgroup: &str) -> Vec<(String, Proof)> {
+        match claim(cgroup, "x", Some(&[]), &[7, 1]) {
+            Claim::Mine(mine) => {
+                mine.levels.iter().map(|l| (l.owner.key().to_string(), l.proof)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn names_are_guesses_and_ids_need_the_states_word() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(levels("0::/default/lab-ctr\n"), [("default/lab-ctr".into(), Proof::Guess)]);
+        assert_eq!(levels(&format!("0::/default/{id}\n")), [(id.clone(), Proof::Text)]);
+        assert_eq!(levels(&format!("0::/lab/{id}\n")), [(id.clone(), Proof::State)]);
+        for none in [
+            format!("0::/docker/{id}"),
+            "0::/system.slice/nginx.service".into(),
+            "0::/a/init.scope".into(),
+            "0::/buildkit/wzswqs8aincjb63xfdhov1b6r".into(),
+            "0::/moby/x".into(),
+            "0::/a/.x".into(),
+            "0::/x".into(),
+        ] {
+            assert_eq!(levels(&format!("{none}\n")), [], "{none}");
+        }
+    }
+
+    #[test]
+    fn a_monitor_watches_a_key_that_is_not_dockers() {
+        let of = |namespace: &str, id: &str| {
+            Containerd.watched(&["shim", "-namespace", namespace, "-id", id].map(BString::from))
+        };
+        assert_eq!(of("default", "x").unwrap(), "default/x");
+        for (namespace, id) in [("moby", "x"), ("moby-1.2", "x"), ("a/b", "x"), ("a", "../x")] {
+            assert_eq!(of(namespace, id), None);
+        }
     }
 }
