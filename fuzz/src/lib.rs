@@ -15,6 +15,7 @@ mod containerd;
 mod crio;
 mod databases;
 mod docker;
+mod kubelet;
 mod memory;
 mod mount;
 mod namespace;
@@ -76,6 +77,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("idmap", user::idmap),
     Target::new("io", process::io),
     Target::new("json", docker::json),
+    Target::new("kubelet_config", kubelet::config),
+    Target::new("kubelet_names", kubelet::names),
     Target::new("loadavg", boot::loadavg),
     Target::new("maps", memory::maps),
     Target::new("mountinfo", mount::mountinfo),

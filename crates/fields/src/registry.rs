@@ -129,7 +129,12 @@ fields! {
     Log "log" ["logpath"] "LOG" Text None (STAT OWNER DESCRIPTION) "owner.log" "container's log file";
     Project "project" ["compose"] "PROJECT" Text None (STAT OWNER DESCRIPTION) "owner.compose.project" "compose project";
     Service "service" [] "SERVICE" Text None (STAT OWNER DESCRIPTION) "owner.compose.service" "compose service";
+    Pod "pod" ["podname", "pod_name"] "POD" Text None (STAT OWNER DESCRIPTION) "owner.pod.name" "Kubernetes pod's name";
+    Namespace "namespace" ["podns", "pod_namespace"] "NAMESPACE" Text None (STAT OWNER DESCRIPTION) "owner.pod.namespace" "Kubernetes namespace of the pod";
     PodUid "pod_uid" [] "POD UID" Text None (STAT OWNER) "owner.pod.uid" "pod's uid";
+    PodContainer "pod_container" [] "POD CONTAINER" Text None (STAT OWNER DESCRIPTION) "owner.pod.container" "container's name in its pod";
+    Restarts "restarts" [] "RESTARTS" Uint None (STAT OWNER DESCRIPTION) "owner.pod.restarts" "how often the kubelet has started it again";
+    Qos "qos" ["qos_class"] "QOS" Text None (STAT OWNER) "owner.pod.qos" "pod's class by its cgroup: guaranteed, burstable or besteffort";
     Unit "unit" [] "UNIT" Text None (STAT OWNER) "process.unit" "innermost systemd unit of the chain";
     Depth "depth" [] "DEPTH" Uint None (STAT) "depth" "tree: how many rows it stands below";
     Args "args" ["command", "cmd"] "COMMAND" Text None (STAT CMDLINE) "process.args" "arguments; the command name in brackets without";

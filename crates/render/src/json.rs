@@ -311,6 +311,12 @@ pub(crate) fn owner(owner: &Owner, labels: bool) -> Value {
                 put_bytes(&mut inner, key, &value);
             }
         }
+        if let Some(restarts) = pod.restarts {
+            inner.insert("restarts".into(), restarts.into());
+        }
+        if let Some(qos) = owner.qos() {
+            inner.insert("qos".into(), qos.into());
+        }
         object.insert("pod".into(), Value::Object(inner));
     }
     Value::Object(object)

@@ -143,6 +143,8 @@ pub mod what {
         LAYERS = "layers of an engine",
         /// A path that was asked for.
         PATH = "path",
+        /// Names of pods, in the kubelet's files.
+        PODS = "pod names",
         /// The containers that use a volume.
         VOLUMES = "containers of a volume",
         /// The kernel's task iterator, when it was asked for.

@@ -6,6 +6,7 @@ pub mod file;
 pub mod gap;
 pub mod listed;
 pub mod owner;
+pub mod pod;
 pub mod process;
 pub mod row;
 
@@ -14,6 +15,7 @@ pub use fact::Fact;
 pub use file::{CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Verified};
 pub use gap::Gap;
 pub use listed::{Listed, TOTALS};
-pub use owner::{Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind, Pod};
+pub use owner::{Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind};
+pub use pod::{Pod, SeenPod};
 pub use process::{Process, Role};
 pub use row::{Membership, Row};

@@ -3,7 +3,7 @@
 use bstr::{BString, ByteSlice};
 use whose_fields::Cell;
 
-use super::{Fact, Gap};
+use super::{Fact, Gap, Pod, SeenPod, pod};
 
 /// What kind of owner; the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,19 +106,6 @@ impl ContainerState {
     }
 }
 
-/// A Kubernetes pod, as far as it is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pod {
-    /// Pod name.
-    pub name: Option<BString>,
-    /// Pod namespace.
-    pub namespace: Option<BString>,
-    /// Pod uid, with dashes; 32 hex digits without for a static pod.
-    pub uid: Option<BString>,
-    /// Container name in the pod.
-    pub container: Option<BString>,
-}
-
 /// A compose project and service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compose {
@@ -151,10 +138,10 @@ pub struct Description {
     pub pid: Option<u32>,
     /// When that process began, ticks since boot (field 22 of its stat), if the engine wrote that too.
     pub pid_start: Option<u64>,
-    /// Whether it is a pod's own: the pause process, which holds the pod's namespaces.
-    pub is_sandbox: bool,
-    /// The runtime's id of a pod.
+    /// The pod, if it is in one.
     pub pod: Option<Pod>,
+    /// Whether it is what holds a pod's namespaces: the pause container, or a virtual machine.
+    pub is_sandbox: bool,
     /// Compose project.
     pub compose: Option<Compose>,
     /// Host path of the log file.
@@ -222,6 +209,8 @@ pub struct Owner {
     pub name: Option<BString>,
     /// The pod's uid from the cgroup.
     pub pod_uid: Option<BString>,
+    /// What the kubelet's files say of its pod.
+    pub seen_pod: Fact<SeenPod>,
     /// What the runtime's state says.
     pub described: Described,
     /// State by the kernel's facts.
@@ -247,6 +236,7 @@ impl Owner {
             namespace: BString::default(),
             name: None,
             pod_uid: None,
+            seen_pod: Fact::Unasked,
             described: Described::No,
             state: Fact::Unasked,
             init_pid: Fact::Unasked,
@@ -312,24 +302,37 @@ impl Owner {
         }
     }
 
-    /// The best name there is.
+    /// The best name there is: the engine's, what the kernel shows, a container's in its pod.
     #[must_use]
     pub fn best_name(&self) -> Option<&BString> {
-        self.description().and_then(|d| d.name.as_ref()).or(self.name.as_ref())
+        let in_pod = || self.seen_pod.known().and_then(|seen| seen.pod.container.as_ref());
+        self.description().and_then(|d| d.name.as_ref()).or(self.name.as_ref()).or_else(in_pod)
     }
 
-    /// The pod: what the description says, its uid from the cgroup.
+    /// The pod: its uid from the cgroup, the rest by the runtime's state and then by the kubelet's
+    /// files. What either says of another pod does not count.
     #[must_use]
     pub fn pod(&self) -> Option<Pod> {
-        let mut pod = self.description().and_then(|d| d.pod.clone()).unwrap_or_default();
-        if self.pod_uid.is_some() {
-            pod.uid.clone_from(&self.pod_uid);
+        let uid = self.pod_uid.as_ref();
+        let told = self.description().and_then(|d| d.pod.clone()).filter(|p| p.is_of(uid));
+        let mut pod = told.unwrap_or_default();
+        if uid.is_some() {
+            pod.uid = uid.cloned();
+        }
+        if let Some(seen) = self.seen_pod.known().filter(|s| s.pod.is_of(pod.uid.as_ref())) {
+            pod = pod.or(&seen.pod);
         }
         (pod != Pod::default()).then_some(pod)
     }
 
-    /// The short form for a table's OWNER column: `web`, `nginx.service`, `-` for the host, `?` for
-    /// unknown; the first 12 digits of an id that has no readable name.
+    /// The quality of service class of its pod, by its cgroup.
+    #[must_use]
+    pub fn qos(&self) -> Option<&'static str> {
+        self.pod_uid.as_ref().and_then(|_| pod::qos(self.cgroup.as_ref()))
+    }
+
+    /// The short form for a table's OWNER column: `web`, `prod/web-7d9/app`, `nginx.service`, `-` for
+    /// the host, `?` for unknown; the first 12 digits of an id that has no readable name.
     #[must_use]
     pub fn label(&self) -> BString {
         if self.kind == OwnerKind::Host {
@@ -338,23 +341,20 @@ impl Owner {
         if self.kind == OwnerKind::Unknown {
             return "?".into();
         }
-        let Some(name) = self.best_name() else {
-            // Ids of 64 digits are known by their first 12; others were chosen by someone.
-            return if self.id.len() == 64 { self.id[..12].into() } else { self.id.clone() };
-        };
-        match self.pod() {
-            Some(Pod { name: Some(pod), namespace: Some(ns), container, .. }) => {
-                let mut label = [ns.as_slice(), b"/", &pod].concat();
-                if let Some(container) = container {
-                    label.extend_from_slice(b"/");
-                    label.extend_from_slice(&container);
-                }
-                label.into()
-            }
-            _ => match self.description().and_then(|d| d.user.as_ref()) {
-                Some(user) => [user.as_slice(), b"@", name].concat().into(),
-                None => name.clone(),
-            },
+        // Ids of 64 digits are known by their first 12; others were chosen by someone.
+        let short = || BString::from(if self.id.len() == 64 { &self.id[..12] } else { &self.id });
+        let pod = self.pod();
+        if let Some(full) = pod.as_ref().and_then(Pod::full_name) {
+            let container = match self.kind {
+                OwnerKind::Pod | OwnerKind::Sandbox => return full,
+                _ => pod.and_then(|p| p.container).unwrap_or_else(short),
+            };
+            return [full.as_slice(), b"/", &container].concat().into();
+        }
+        match (self.best_name(), self.description().and_then(|d| d.user.as_ref())) {
+            (Some(name), Some(user)) => [user.as_slice(), b"@", name].concat().into(),
+            (Some(name), None) => name.clone(),
+            (None, _) => short(),
         }
     }
 
@@ -385,7 +385,8 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
-    use super::{Described, Description, Engine, Owner, OwnerKind, Pod};
+    use super::{Described, Description, Engine, Owner, OwnerKind, Pod, SeenPod};
+    use crate::model::{Fact, Source};
 
     fn container(description: Description) -> Owner {
         let mut owner =
@@ -406,9 +407,35 @@ mod tests {
         let pod = Pod {
             name: Some("web-7d9".into()),
             namespace: Some("prod".into()),
-            uid: None,
             container: Some("app".into()),
+            ..Pod::default()
         };
-        assert_eq!(container(Description { pod: Some(pod), ..web }).label(), "prod/web-7d9/app");
+        let mut app = container(Description { pod: Some(pod.clone()), ..web });
+        assert_eq!(app.label(), "prod/web-7d9/app");
+        app.kind = OwnerKind::Sandbox;
+        assert_eq!(app.label(), "prod/web-7d9");
+        let nameless =
+            Description { pod: Some(Pod { container: None, ..pod }), ..Description::default() };
+        assert_eq!(container(nameless).label(), "prod/web-7d9/0123456789ab");
+    }
+
+    #[test]
+    fn a_pods_uid_is_the_kernels() {
+        let of = |uid: &str, name: &str| Pod {
+            name: Some(name.into()),
+            namespace: Some("prod".into()),
+            uid: Some(uid.into()),
+            ..Pod::default()
+        };
+        let seen = |pod| SeenPod { pod, source: Source::StateFile, path: "/".into() };
+        let mut owner =
+            container(Description { pod: Some(of("a", "web")), ..Description::default() });
+        assert_eq!(owner.pod().unwrap(), of("a", "web"));
+        owner.pod_uid = Some("b".into());
+        assert_eq!(owner.pod(), Some(Pod { uid: Some("b".into()), ..Pod::default() }));
+        owner.seen_pod = Fact::Known(seen(of("c", "db")));
+        assert_eq!(owner.pod().unwrap().name, None);
+        owner.seen_pod = Fact::Known(seen(of("b", "db")));
+        assert_eq!(owner.pod().unwrap(), of("b", "db"));
     }
 }

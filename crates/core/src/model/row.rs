@@ -75,7 +75,9 @@ impl Row {
             super::Described::Unread(gap) => Some(gap),
             _ => None,
         };
-        [described, owner.state.gap(), owner.init_pid.gap()].into_iter().flatten()
+        [described, owner.state.gap(), owner.init_pid.gap(), owner.seen_pod.gap()]
+            .into_iter()
+            .flatten()
     }
 
     fn owner_cell<'s>(&'s self, of: impl FnOnce(&'s Owner) -> Cell<'s>) -> Cell<'s> {
@@ -176,11 +178,15 @@ impl Record for Row {
             }
             FieldId::Service => self
                 .described(|d| d.compose.as_ref().and_then(|c| c.service.as_ref()).map(Cell::text)),
-            FieldId::PodUid => self.owner_cell(|o| {
-                o.pod()
-                    .and_then(|p| p.uid)
-                    .map_or(Cell::Absent, |u| Cell::Bytes(Cow::Owned(u.into())))
+            FieldId::Pod => self.pod_cell(|p| p.name),
+            FieldId::Namespace => self.pod_cell(|p| p.namespace),
+            FieldId::PodUid => self.pod_cell(|p| p.uid),
+            FieldId::PodContainer => self.pod_cell(|p| p.container),
+            FieldId::Restarts => self.owner_cell(|o| {
+                let restarts = o.pod().and_then(|p| p.restarts);
+                restarts.map_or(Cell::Absent, |n| Cell::Uint(n.into()))
             }),
+            FieldId::Qos => self.owner_cell(|o| o.qos().map_or(Cell::Absent, Cell::text)),
             field => self.process_cell(field),
         }
     }
@@ -191,6 +197,15 @@ fn borrow(label: &(BString, BString)) -> Pair<'_> {
 }
 
 impl Row {
+    /// A word of the pod: unread where the kubelet's files are, and nothing else tells it.
+    fn pod_cell(&self, of: impl FnOnce(super::Pod) -> Option<BString>) -> Cell<'_> {
+        self.owner_cell(|o| match (o.pod().and_then(of), &o.seen_pod) {
+            (Some(word), _) => Cell::Bytes(Cow::Owned(word.into())),
+            (None, Fact::Unread(gap)) => Cell::Unread(gap.class.name()),
+            (None, _) => Cell::Absent,
+        })
+    }
+
     fn described<'s>(
         &'s self,
         of: impl FnOnce(&'s super::Description) -> Option<Cell<'s>>,

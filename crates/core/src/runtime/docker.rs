@@ -12,7 +12,9 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::claim::{Claim, Mine, Proof, Serves, Subject, each_segment};
-use super::{FoundRoots, Hints, Inside, Matches, Query, Runtime, StateRoot, User, segment};
+use super::{
+    FoundRoots, Hints, Inside, Matches, PodQuery, Query, Runtime, StateRoot, User, segment,
+};
 use crate::model::gap::what;
 use crate::model::{
     Compose, ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod, Role,
@@ -40,6 +42,8 @@ const UNIT_PROCS: [&str; 3] = [
     "sys/fs/cgroup/unified/system.slice/docker.service/cgroup.procs",
     "sys/fs/cgroup/systemd/system.slice/docker.service/cgroup.procs",
 ];
+/// The kubelet's count of restarts, an annotation that cri-dockerd writes down as a label.
+const RESTARTS: &str = "annotation.io.kubernetes.container.restartCount";
 /// Containers an engine's directory may hold.
 const MOST: usize = 200_000;
 
@@ -128,6 +132,21 @@ impl Runtime for Docker {
             }
         }
         Ok(matches)
+    }
+
+    fn find_in_pods(
+        &self,
+        host: &Host,
+        root: &StateRoot,
+        query: PodQuery<'_>,
+    ) -> Result<Matches, ReadError> {
+        let Some(needle) = query.needle() else { return Ok(Matches::default()) };
+        self.matching(host, root, needle, |c| {
+            let labels = c.config.labels.iter().flatten();
+            let labels: Vec<_> =
+                labels.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
+            pod(&labels).is_some_and(|pod| query.fits(&pod))
+        })
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
@@ -450,6 +469,7 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         image: text(config.config.image),
         image_id: text(config.image),
         pod: pod(&labels),
+        is_sandbox: label(&labels, "io.kubernetes.docker.type").is_some_and(|t| t == "podsandbox"),
         compose: compose(&labels),
         labels,
         engine_state: Some(engine_state),
@@ -504,5 +524,6 @@ fn pod(labels: &[(BString, BString)]) -> Option<Pod> {
         namespace: get("pod.namespace"),
         uid: get("pod.uid"),
         container: get("container.name").filter(|c| c != "POD"),
+        restarts: label(labels, RESTARTS).and_then(|n| parse::decimal32(n)),
     })
 }

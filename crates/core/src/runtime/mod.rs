@@ -17,7 +17,7 @@ mod flatpak;
 mod garden;
 mod gvisor;
 mod kata;
-mod kubernetes;
+pub mod kubernetes;
 mod libvirt_lxc;
 mod lxc;
 mod mesos;
@@ -40,7 +40,7 @@ use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
-use crate::model::{Description, Engine, Gap};
+use crate::model::{Description, Engine, Gap, Pod};
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 
 /// Every runtime. Of two that claim the same place with equal proof, the earlier one has it.
@@ -152,6 +152,39 @@ pub enum Query<'q> {
     Address(&'q BStr),
 }
 
+/// What a pod, or a container in one, is looked up by: all that is given has to fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PodQuery<'q> {
+    /// The pod's uid.
+    pub uid: Option<&'q BStr>,
+    /// Its namespace.
+    pub namespace: Option<&'q BStr>,
+    /// Its name.
+    pub name: Option<&'q BStr>,
+    /// The container's name in it.
+    pub container: Option<&'q BStr>,
+}
+
+impl<'q> PodQuery<'q> {
+    /// Whether it asks for this pod or container.
+    #[must_use]
+    pub fn fits(&self, pod: &Pod) -> bool {
+        let same = |asked: Option<&BStr>, known: &Option<BString>| {
+            asked.is_none_or(|asked| known.as_ref().is_some_and(|known| known == asked))
+        };
+        same(self.uid, &pod.uid)
+            && same(self.namespace, &pod.namespace)
+            && same(self.name, &pod.name)
+            && same(self.container, &pod.container)
+    }
+
+    /// A text that the state of whatever fits must hold: the rarest that is given.
+    #[must_use]
+    pub fn needle(&self) -> Option<&'q BStr> {
+        self.uid.or(self.name).or(self.container).or(self.namespace)
+    }
+}
+
 /// Roots that were found, and those that may exist but could not be looked at.
 #[derive(Debug, Default)]
 pub struct FoundRoots {
@@ -243,6 +276,19 @@ pub trait Runtime: Sync {
         _host: &Host,
         _root: &StateRoot,
         _query: Query<'_>,
+    ) -> Result<Matches, ReadError> {
+        Ok(Matches::default())
+    }
+
+    /// The containers in pods that match, sandboxes too; for a runtime that knows of pods.
+    ///
+    /// # Errors
+    /// As [`Runtime::find`].
+    fn find_in_pods(
+        &self,
+        _host: &Host,
+        _root: &StateRoot,
+        _query: PodQuery<'_>,
     ) -> Result<Matches, ReadError> {
         Ok(Matches::default())
     }

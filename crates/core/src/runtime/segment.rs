@@ -4,6 +4,9 @@
 use bstr::{BString, ByteSlice};
 use whose_kernel::parse::cgroup::Line;
 
+use crate::state::kubelet;
+pub use crate::state::kubelet::is_uuid;
+
 /// Whether the text is 64 lower-case hexadecimal digits: the container ids of Docker, Podman,
 /// CRI-O and containerd's CRI.
 #[must_use]
@@ -35,16 +38,6 @@ pub fn is_dockers_namespace(namespace: &[u8]) -> bool {
 #[must_use]
 pub fn between<'s>(segment: &'s [u8], prefix: &str, suffix: &str) -> Option<&'s [u8]> {
     segment.strip_prefix(prefix.as_bytes())?.strip_suffix(suffix.as_bytes())
-}
-
-/// Whether the text is a UUID of lower-case digits with `dash` between its groups.
-#[must_use]
-pub fn is_uuid(text: &[u8], dash: u8) -> bool {
-    text.len() == 36
-        && text.iter().enumerate().all(|(i, b)| match i {
-            8 | 13 | 18 | 23 => *b == dash,
-            _ => b.is_ascii_digit() || (b'a'..=b'f').contains(b),
-        })
 }
 
 /// The 64 digits of `<prefix>-<id>.scope`, which runc-like drivers make of the cgroupsPath
@@ -102,7 +95,7 @@ pub fn unescape(text: &[u8]) -> Option<BString> {
 /// static pod (kubernetes pkg/kubelet/cm).
 #[must_use]
 pub fn pod_uid(text: &[u8]) -> Option<Vec<u8>> {
-    if is_uuid(text, b'-') || (text.len() == 32 && is_hex(text)) {
+    if kubelet::is_uid(text) {
         return Some(text.to_vec());
     }
     is_uuid(text, b'_').then(|| text.replace("_", "-"))

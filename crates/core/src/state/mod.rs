@@ -8,6 +8,7 @@ pub mod docker;
 pub mod docker_layers;
 pub mod facts;
 pub mod json;
+pub mod kubelet;
 pub mod manifest;
 pub mod redact;
 pub mod runsc;

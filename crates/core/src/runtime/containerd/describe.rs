@@ -127,6 +127,7 @@ fn of_bundle(root: &StateRoot, place: &Place, spec: &Spec) -> Description {
         namespace: of_cri(spec, "sandbox-namespace"),
         uid: of_cri(spec, "sandbox-uid"),
         container: of_cri(spec, "container-name"),
+        ..Pod::default()
     });
     // Only of a pod's containers is there a status.
     let status = of_cri(spec, "container-type").filter(|_| !is_sandbox);
