@@ -8,7 +8,7 @@ use whose_core::model::{Evidence, Owner, OwnerKind, Process, Row, Source};
 use whose_fields::{Cell, FieldId, Record};
 
 use crate::style::Style;
-use crate::text;
+use crate::{card_pod, text};
 
 /// Columns of the labels.
 const LABEL: usize = 11;
@@ -26,6 +26,9 @@ pub fn card(out: &mut dyn Write, answer: &Answer, style: Style, why: bool) -> io
     match (&answer.file, &answer.process) {
         (Some(file), None) => card.file(answer, file)?,
         (_, Some(row)) => card.process(answer, row)?,
+        (None, None) if answer.owner().is_some_and(|o| o.kind == OwnerKind::Pod) => {
+            card.pod(answer)?;
+        }
         (None, None) => card.container(answer)?,
     }
     if why { card.why(answer) } else { card.because(answer.evidence()) }
@@ -132,14 +135,11 @@ impl Card<'_> {
             }
         }
         if let Some(pod) = owner.pod() {
-            let part = |p: Option<bstr::BString>| {
-                p.map(|p| text::sanitise(&p)).unwrap_or_else(|| "?".into())
-            };
-            let value = format!("{}/{}   {}", part(pod.namespace), part(pod.name), part(pod.uid));
-            self.line("pod", &value)?;
+            self.line("pod", &card_pod::line(owner, &pod))?;
         }
         for outer in chain.iter().rev().skip(1) {
-            if outer.kind != OwnerKind::Pod || owner.pod().is_none() {
+            // What holds this pod is told; the pod itself is on a line of its own.
+            if outer.kind != OwnerKind::Pod || owner.pod_uid.as_ref() != Some(&outer.id) {
                 self.level("within", outer)?;
             }
         }
@@ -198,7 +198,7 @@ impl Card<'_> {
         self.served_by(answer)
     }
 
-    fn processes(&mut self, answer: &Answer, owner: &Owner) -> io::Result<()> {
+    pub(crate) fn processes(&mut self, answer: &Answer, owner: &Owner) -> io::Result<()> {
         let rows = &answer.processes;
         if rows.is_empty() {
             return self.line("processes", "none");

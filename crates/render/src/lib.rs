@@ -6,6 +6,7 @@ mod capture;
 mod card;
 mod card_binary;
 mod card_layer;
+mod card_pod;
 mod containers;
 mod csv;
 mod doctor;

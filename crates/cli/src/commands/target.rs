@@ -96,7 +96,12 @@ fn is_inside(answer: &Answer) -> bool {
 /// The container, or those that share a layer.
 fn insiders(answer: &Answer) -> impl Iterator<Item = &Owner> {
     let several = answer.owners.iter().flatten().filter(|_| answer.owner().is_none());
-    answer.owner().into_iter().chain(several).map(AsRef::as_ref).filter(|o| o.kind.contains())
+    answer.owner().into_iter().chain(several).map(AsRef::as_ref).filter(is_named)
+}
+
+/// Whether it is named by an id of its own: of a pod that is the uid.
+fn is_named(owner: &&Owner) -> bool {
+    owner.kind.contains() || owner.kind == OwnerKind::Pod
 }
 
 fn detail(ask: &Ask, printing: Printing, fields: &[&'static Field], columns: bool) -> Detail {

@@ -1,6 +1,6 @@
 //! Every documented command line runs.
 
-use whose_testkit::fixture::FixtureHost;
+use whose_testkit::fixture::{DockerContainer, FixtureHost};
 
 use crate::support::{host, whose};
 
@@ -66,6 +66,16 @@ fn the_readme_and_the_help() {
     for pid in [16297, 19534, 19583] {
         host.process(pid).cmdline(&[b"sleep", b"10001"]).write();
     }
+    let pod = DockerContainer::named("k8s_app_web-7d9_prod")
+        .running(5200)
+        .label("io.kubernetes.container.name", "app")
+        .label("io.kubernetes.pod.name", "web-7d9")
+        .label("io.kubernetes.pod.namespace", "prod")
+        .label("io.kubernetes.pod.uid", "3d4e5f60-4444-4555-8666-777788889999");
+    host.docker_container(&pod);
+    let cgroup = format!("kubepods/pod3d4e5f60-4444-4555-8666-777788889999/{}", pod.id());
+    host.cgroup_dir(&cgroup, &[5200]);
+    host.process(5200).in_docker(pod.id()).in_cgroup(&format!("/{cgroup}")).write();
     let layer = "var/lib/docker/overlay2/\
         be23faa629bf015f227700d09ad86b11fad14186ebda3225c8b75a2f9d0dc773/diff/bin/sh";
     host.file(layer, "").dir("var/lib/docker/image/overlay2/layerdb");

@@ -18,6 +18,7 @@ mod layers;
 mod ls;
 mod membership;
 mod output;
+mod pods;
 mod ps;
 mod sandboxes;
 mod saved;

@@ -7,7 +7,7 @@ use whose_kernel::{Class, Mode};
 use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Fact, File, FileRole, Gap, Row, Verified};
+use crate::model::{Fact, File, FileRole, Gap, OwnerKind, Row, Verified};
 use crate::storage::binary::{self, Extent, Subject};
 use crate::target::Typed;
 
@@ -49,6 +49,9 @@ fn look(
 ) -> Answer {
     let detail = Detail { needs, processes: true, served_by: false, binary: None };
     let mut answer = super::answer(index, typed, detail);
+    if answer.exit() == 0 && answer.owner().is_some_and(|o| o.kind == OwnerKind::Pod) {
+        answer = super::pod::only_container(index, typed, answer, detail);
+    }
     if answer.process.is_none() && answer.exit() == 0 {
         let first = answer.row();
         if first.process.pid == 0 {

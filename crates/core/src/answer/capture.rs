@@ -3,6 +3,8 @@
 //! The answers are given, and the host's recorder writes down what they read. So a capture needs to
 //! know no file and no runtime.
 
+use std::collections::BTreeSet;
+
 use bstr::{BStr, BString};
 use whose_fields::Needs;
 use whose_kernel::{Host, ReadError};
@@ -12,7 +14,7 @@ use crate::index::Index;
 use crate::index::plan::Plan;
 use crate::model::gap::{Class, what};
 use crate::model::{File, Gap, Listed, Row};
-use crate::target::{Target, Typed, container, layer, path, pid};
+use crate::target::{Target, Typed, container, layer, path, pid, pod};
 
 /// What was looked at.
 #[derive(Debug, Default)]
@@ -75,6 +77,7 @@ impl Captured {
         for listed in &containers.rows {
             self.container(index.host(), listed);
         }
+        self.pods(index.host(), &containers.rows);
         let hosts: Vec<BString> =
             self.binaries.iter().filter_map(|(_, f)| f.host.known().cloned()).collect();
         let (layers, gaps) = index.all_layers();
@@ -104,10 +107,23 @@ impl Captured {
         }
     }
 
+    /// Pods as they are asked for: by uid and by name.
+    fn pods(&mut self, host: &Host, containers: &[Listed]) {
+        let mut asked: BTreeSet<BString> = BTreeSet::new();
+        for pod in containers.iter().filter_map(|c| c.owner()).filter_map(|o| o.pod()) {
+            asked.extend(pod.full_name());
+            asked.extend(pod.uid);
+        }
+        for text in asked {
+            let Some(name) = pod::long(BStr::new(&text)) else { continue };
+            self.one(&mut Index::new(host), &Typed { text, target: Target::Pod(name) });
+        }
+    }
+
     /// Looks for what is not there: a name that nothing has is searched for to the end.
     fn absent(&mut self, index: &mut Index<'_>) {
         let text = BString::from("no such name");
-        let named = Target::Container(container::short(BStr::new(&text)));
+        let named = Target::Container(container::bare(BStr::new(&text)));
         let layer = Target::Layer(layer::Name::Directory(text.clone()));
         for target in [named, layer] {
             let answer = answer(index, &Typed { text: text.clone(), target }, WHOLE);
@@ -142,7 +158,7 @@ impl Captured {
             return None;
         }
         let answer = answer(index, typed, WHOLE);
-        if let Target::Container(_) = typed.target {
+        if let Target::Container(_) | Target::Pod(_) = typed.target {
             pids(index, typed, PidsOptions::default());
         }
         if let (Some(row), Some(file)) = (&answer.process, &answer.binary) {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use bstr::{BStr, BString};
 use whose_fields::Needs;
 
-use super::{Answer, Detail, Status, process};
+use super::{Answer, Detail, Status, pod, process};
 use crate::index::Index;
+use crate::index::describe::seen_pod;
 use crate::index::lookup::Container;
 use crate::index::sandboxes::Hidden;
 use crate::model::gap::{Class, what};
@@ -20,6 +21,8 @@ use crate::target::container::Name;
 pub(super) enum Resolved {
     /// One container.
     One(Box<Container>),
+    /// One pod, which a bare name may mean too.
+    Pod(Box<Container>),
     /// None, or several, or it could not be looked for: the answer says which.
     Not(Box<Answer>),
 }
@@ -29,22 +32,52 @@ pub(super) fn resolve(index: &mut Index<'_>, typed: &Typed, name: &Name, needs: 
     let found = index.containers_named(name.name.as_ref());
     let mut hits = found.containers;
     hits.retain(|(engine, _)| name.engine.is_none_or(|e| e == *engine));
+    let mut gaps = found.gaps;
+    let mut pods = Vec::new();
+    if let Some(pod) = crate::target::pod::bare(name.name.as_ref()).filter(|_| name.or_pod) {
+        let everywhere = hits.is_empty() && index.has_pods();
+        let found = index.pods_named(pod.query(), everywhere);
+        pods.extend(found.pods.iter().map(|pod| index.pod(pod)));
+        pod::running_first(&mut pods);
+        gaps.extend(found.gaps);
+        let inside = index.containers_in_pods(name.name.as_ref(), everywhere);
+        hits.extend(inside.containers);
+        gaps.extend(inside.gaps);
+        hits.sort();
+        hits.dedup();
+    }
     let needs = needs.and(Needs::DESCRIPTION).and(Needs::LIVENESS);
     let mut containers: Vec<Container> =
         hits.iter().map(|(engine, id)| index.container(*engine, id.as_ref(), needs)).collect();
     if let Some(user) = &name.user {
         containers.retain(|c| c.owner.description().and_then(|d| d.user.as_ref()) == Some(user));
     }
-    if containers.len() == 1 {
-        return Resolved::One(Box::new(containers.remove(0)));
+    drop_earlier_runs(&mut containers);
+    match (containers.len(), pods.len()) {
+        (1, 0) => return Resolved::One(Box::new(containers.remove(0))),
+        (0, 1) => return Resolved::Pod(Box::new(pods.remove(0))),
+        (0, 0) => return Resolved::Not(Box::new(none(typed, name, gaps))),
+        _ => {}
     }
-    if containers.is_empty() {
-        return Resolved::Not(Box::new(none(typed, name, found.gaps)));
-    }
-    let mut answer = Answer::new(typed, "container", Status::Ambiguous);
+    let kind = if containers.is_empty() { "pod" } else { "container" };
+    let mut answer = Answer::new(typed, kind, Status::Ambiguous);
     answer.candidates = containers.iter().map(|c| (exact(&c.owner), word(&c.owner))).collect();
-    answer.message = Some(format!("{} fits {} containers", typed.text, containers.len()));
+    answer.candidates.extend(pods.iter().map(pod::candidate_pod));
+    let counts = [(containers.len(), "containers"), (pods.len(), "pods")];
+    let counts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, of)| format!("{n} {of}"));
+    let counts: Vec<String> = counts.collect();
+    answer.message = Some(format!("{} fits {}", typed.text, counts.join(" and ")));
     Resolved::Not(Box::new(answer))
+}
+
+/// The kubelet starts a container again as another one of the same name; the earlier one may be
+/// there still.
+fn drop_earlier_runs(containers: &mut Vec<Container>) {
+    let name = |c: &Container| c.owner.pod().filter(|p| p.uid.is_some() && p.container.is_some());
+    let place = |c: &Container| name(c).map(|p| (p.uid, p.container));
+    let runs = |c: &Container| c.pids.as_ref().map_or(true, |pids| !pids.is_empty());
+    let running: Vec<_> = containers.iter().filter(|c| runs(c)).filter_map(place).collect();
+    containers.retain(|c| runs(c) || place(c).is_none_or(|p| !running.contains(&p)));
 }
 
 /// Not found, or not to be found out.
@@ -61,7 +94,7 @@ fn none(typed: &Typed, name: &Name, gaps: Vec<Gap>) -> Answer {
 }
 
 /// A target that is this container and no other.
-fn exact(owner: &Owner) -> BString {
+pub(super) fn exact(owner: &Owner) -> BString {
     format!("container:{}/{}", owner.runtime.0, owner.key()).into()
 }
 
@@ -74,8 +107,20 @@ pub(super) fn word(owner: &Owner) -> BString {
 }
 
 pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: Detail) -> Answer {
-    let container = match resolve(index, typed, name, detail.needs) {
+    let resolved = resolve(index, typed, name, detail.needs);
+    answer_of(index, typed, resolved, detail)
+}
+
+/// The answer for what a name came to.
+pub(super) fn answer_of(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    resolved: Resolved,
+    detail: Detail,
+) -> Answer {
+    let container = match resolved {
         Resolved::One(container) => container,
+        Resolved::Pod(pod) => return pod::of(index, typed, &pod, detail),
         Resolved::Not(answer) => return *answer,
     };
     let mut answer = Answer::new(typed, "container", Status::Found);
@@ -100,7 +145,7 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: 
     answer
 }
 
-fn rows(
+pub(super) fn rows(
     index: &mut Index<'_>,
     answer: &mut Answer,
     container: &Container,
@@ -140,9 +185,11 @@ fn rows(
 pub(super) fn chain(index: &mut Index<'_>, owner: &Rc<Owner>) -> Vec<Rc<Owner>> {
     let mut chain: Vec<Rc<Owner>> = Vec::new();
     for outer in index.levels_around(owner) {
-        let outer =
-            if outer.kind == OwnerKind::Container { index.outer(&outer) } else { Rc::new(outer) };
-        chain.push(outer);
+        chain.push(match outer.kind {
+            OwnerKind::Container => index.outer(&outer),
+            OwnerKind::Pod => index.named_pod(&outer, Some(owner)),
+            _ => Rc::new(outer),
+        });
     }
     chain.push(Rc::clone(owner));
     chain
@@ -154,6 +201,7 @@ fn evidence(container: &Container) -> Vec<Evidence> {
     if let Some(dir) = container.dirs.first() {
         evidence.push(Evidence::agreeing(Source::Cgroup, owner.cgroup.clone(), dir.clone()));
     }
+    evidence.extend(seen_pod(owner));
     if let Described::Yes(description) = &owner.described {
         let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_ref());
         let Engine(engine) = owner.runtime;

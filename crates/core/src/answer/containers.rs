@@ -7,7 +7,8 @@ use super::container::{Resolved, resolve};
 use super::{Answer, Detail, Status};
 use crate::index::Index;
 use crate::index::containers::Containers;
-use crate::model::{Engine, Owner};
+use crate::model::{Engine, Owner, OwnerKind};
+use crate::runtime::kubernetes;
 use crate::target::{Target, Typed};
 
 /// Lists containers. With targets, those that they name, whether they run or not; targets that lead
@@ -32,7 +33,14 @@ pub fn containers(
     }
     let mut listing = index.containers(all || !targets.is_empty(), needs)?;
     if !targets.is_empty() {
-        listing.rows.retain(|r| r.owner().is_some_and(|o| wanted.contains(&key(o))));
+        // A pod stands for all containers in it.
+        let of_pod = |o: &Owner| {
+            let uid = o.pod().and_then(|p| p.uid)?;
+            Some((kubernetes::ENGINE, uid.to_vec(), o.within.to_vec()))
+        };
+        let is_wanted =
+            |o: &Owner| wanted.contains(&key(o)) || of_pod(o).is_some_and(|p| wanted.contains(&p));
+        listing.rows.retain(|r| r.owner().is_some_and(|o| is_wanted(o)));
     }
     Ok((listing, problems))
 }
@@ -41,14 +49,15 @@ pub fn containers(
 fn named(index: &mut Index<'_>, typed: &Typed) -> Result<Owner, Box<Answer>> {
     if let Target::Container(name) = &typed.target {
         return match resolve(index, typed, name, Needs::NONE) {
-            Resolved::One(container) => Ok(Owner::clone(&container.owner)),
+            Resolved::One(found) | Resolved::Pod(found) => Ok(Owner::clone(&found.owner)),
             Resolved::Not(answer) => Err(answer),
         };
     }
     let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
     let detail = Detail { needs, processes: false, served_by: false, binary: None };
     let mut answer = super::answer(index, typed, detail);
-    let owner = answer.owner().filter(|o| o.kind.contains()).map(|o| Owner::clone(o));
+    let listed = |o: &&std::rc::Rc<Owner>| o.kind.contains() || o.kind == OwnerKind::Pod;
+    let owner = answer.owner().filter(listed).map(|o| Owner::clone(o));
     if answer.exit() == 0 && owner.is_none() {
         answer.status = Status::NotFound;
         answer.message = Some(format!("{} is in no container", typed.text));

@@ -8,6 +8,7 @@ pub mod doctor;
 mod listing;
 mod path;
 mod pids;
+mod pod;
 mod process;
 pub mod tree;
 
@@ -187,6 +188,8 @@ impl Answer {
         match self.owner().map(|o| o.kind) {
             _ if self.chain().iter().chain(several).any(inside) => 0,
             _ if self.chain().iter().any(|o| o.kind == OwnerKind::Unknown) => 3,
+            // All that a pod is are its containers.
+            Some(OwnerKind::Pod) => 0,
             Some(OwnerKind::Unit | OwnerKind::Session | OwnerKind::Host) => 5,
             _ => 3,
         }
@@ -251,6 +254,7 @@ pub fn answer(index: &mut Index<'_>, typed: &Typed, detail: Detail) -> Answer {
     match &typed.target {
         Target::Pid(pid) => process::answer(index, typed, *pid, detail),
         Target::Container(name) => container::answer(index, typed, name, detail),
+        Target::Pod(name) => pod::answer(index, typed, name, detail),
         Target::Path(path) => path::path(index, typed, path, detail),
         Target::Layer(name) => path::layer(index, typed, name, detail),
     }

@@ -4,11 +4,11 @@ use whose_fields::Needs;
 use whose_kernel::{Class, scan};
 
 use super::container::{Resolved, resolve};
-use super::{Answer, Status};
+use super::{Answer, Status, pod};
 use crate::index::Index;
 use crate::index::lookup::Container;
 use crate::model::gap::what;
-use crate::model::{ContainerState, Fact, Gap};
+use crate::model::{ContainerState, Fact, Gap, OwnerKind};
 use crate::target::{Target, Typed};
 
 /// Which PIDs of a container are wanted.
@@ -45,7 +45,15 @@ pub fn pids(index: &mut Index<'_>, typed: &Typed, options: PidsOptions) -> Pids 
         }
         Target::Container(name) => match resolve(index, typed, name, Needs::NONE) {
             Resolved::Not(answer) => Pids { pids: Vec::new(), answer: *answer },
-            Resolved::One(container) => of_container(index, typed, &container, options),
+            Resolved::One(found) | Resolved::Pod(found) => {
+                of_container(index, typed, &found, options)
+            }
+        },
+        Target::Pod(name) => match pod::resolve(index, typed, name, Needs::NONE) {
+            Resolved::Not(answer) => Pids { pids: Vec::new(), answer: *answer },
+            Resolved::One(found) | Resolved::Pod(found) => {
+                of_container(index, typed, &found, options)
+            }
         },
         Target::Path(_) | Target::Layer(_) => {
             let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
@@ -74,7 +82,9 @@ fn of_container(
     container: &Container,
     options: PidsOptions,
 ) -> Pids {
-    let mut answer = Answer::new(typed, "container", Status::Found);
+    let is_pod = container.owner.kind == OwnerKind::Pod;
+    let kind = if is_pod { "pod" } else { "container" };
+    let mut answer = Answer::new(typed, kind, Status::Found);
     let listed = if options.direct {
         let dirs = index.direct_dirs(container);
         index.members_of(&dirs).map_err(|e| Gap::from_read(what::PIDS, &e))
@@ -113,7 +123,11 @@ fn of_container(
         let state = container.owner.state.known().copied().unwrap_or(ContainerState::Unknown);
         answer.status = Status::NotFound;
         let name = container.owner.best_name().unwrap_or(&container.owner.id);
-        answer.message = Some(format!("{name} is {}", state.name()));
+        answer.message = Some(if is_pod {
+            format!("pod {} has no processes", container.owner.label())
+        } else {
+            format!("{name} is {}", state.name())
+        });
     }
     Pids { pids, answer }
 }

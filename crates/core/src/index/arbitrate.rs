@@ -156,6 +156,9 @@ fn chain_of(line: &Line, levels: &[Level]) -> Vec<Owner> {
         owner.hierarchy.clone_from(&line.controllers);
         if owner.kind == OwnerKind::Pod {
             pod_uid.clone_from(&owner.pod_uid);
+            if let Some(outer) = chain.iter().rfind(|o| o.kind.has_root()) {
+                owner.within.clone_from(&outer.id);
+            }
         } else if is_container(&owner) {
             // A service manager inside may repeat the path it found: that is no nesting.
             if chain

@@ -60,9 +60,13 @@ impl Index<'_> {
                 membership.chain[at] = Rc::clone(&described);
                 self.described.insert(place, (owner, described));
             }
+            self.name_pods(&mut membership.chain);
             let Some(owner) = membership.chain.last().cloned() else {
                 continue;
             };
+            if needs.has(Needs::EVIDENCE) {
+                membership.evidence.extend(seen_pod(&owner));
+            }
             if let Some(description) = owner.description().filter(|_| needs.has(Needs::EVIDENCE)) {
                 let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_bstr());
                 let detail = format!("{} calls it {name}", owner.runtime.0);
@@ -104,6 +108,7 @@ impl Index<'_> {
             };
         }
         owner.adopt();
+        owner.seen_pod = self.seen_pod(&owner, hint);
         if needs.has(Needs::LIVENESS) {
             owner.state = match self.unseen(&owner, members) {
                 Some(gap) => Fact::Unread(gap),
@@ -226,6 +231,15 @@ impl Index<'_> {
         let is_member = is_member || (owner.cgroup.is_empty() && self.is_watched(pid, owner));
         is_member.then_some(pid).into()
     }
+}
+
+/// What the kubelet's files say of an owner's pod, as evidence.
+pub fn seen_pod(owner: &Owner) -> Option<Evidence> {
+    let seen = owner.seen_pod.known()?;
+    let label = owner.label();
+    let known = owner.pod().and_then(|p| p.full_name()).map_or("its pod's uid".into(), |_| label);
+    let detail = format!("the kubelet calls it {known}");
+    Some(Evidence::agreeing(seen.source, detail, seen.path.clone()))
 }
 
 /// What only the engine's word for the init process settles: with `--pid=host` init has no PID of

@@ -341,6 +341,11 @@ fn path_below(hierarchy: &Hierarchy, dir: &[u8]) -> Option<BString> {
     Some([root, rest.as_bytes()].concat().into())
 }
 
+/// The line that a process in a directory of the cgroup tree has.
+pub(super) fn line_at(hierarchy: &Hierarchy, dir: &[u8]) -> Option<Line> {
+    path_below(hierarchy, dir).map(|path| line_of(hierarchy, &path))
+}
+
 /// Whether a line names a container within another.
 pub(super) fn is_nested(line: &Line) -> bool {
     chain_in(line).iter().any(|o| !o.within.is_empty())

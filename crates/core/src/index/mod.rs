@@ -5,7 +5,7 @@
 
 pub mod arbitrate;
 pub mod containers;
-mod describe;
+pub mod describe;
 pub mod engines;
 mod entry;
 mod facts;
@@ -15,6 +15,8 @@ mod membership;
 mod nested;
 pub mod paths;
 pub mod plan;
+pub mod pod_lookup;
+pub mod pods;
 mod roots;
 pub mod sandboxes;
 pub mod scan;
@@ -51,6 +53,7 @@ pub struct Index<'h> {
     host: &'h Host,
     roots: Roots,
     nested: nested::NestedRoots,
+    pods: pods::Pods,
     users_seen: HashSet<(u32, bool)>,
     watchers: HashMap<u32, Option<users::Watcher>>,
     /// The root of the state that each monitor of the host's own engines belongs to.
@@ -81,6 +84,7 @@ impl<'h> Index<'h> {
             host,
             roots: Roots::default(),
             nested: nested::NestedRoots::default(),
+            pods: pods::Pods::default(),
             users_seen: HashSet::new(),
             watchers: HashMap::new(),
             monitors: HashMap::new(),

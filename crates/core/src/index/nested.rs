@@ -9,7 +9,7 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, parse};
 
 use super::arbitrate::Confirmed;
-use super::roots::Search;
+use super::roots::{Find, Search};
 use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Described, Description, Engine, Gap, Owner};
@@ -213,11 +213,10 @@ impl Index<'_> {
     }
 
     /// Searches the engines inside containers, once the host's own know nothing.
-    pub(super) fn search_nested(&mut self, query: Query<'_>, search: &mut Search) {
-        let host = self.host;
+    pub(super) fn search_nested(&mut self, find: &mut Find<'_>, search: &mut Search) {
         for nested in &self.nested.known {
             let Some(runtime) = by_engine(nested.engine) else { continue };
-            match runtime.find(host, &nested.root, query) {
+            match find(runtime, &nested.root) {
                 Ok(matches) => {
                     for id in matches.ids {
                         let hit = (nested.engine, id);
@@ -229,6 +228,14 @@ impl Index<'_> {
                 Err(e) if e.class == Class::Gone => {}
                 Err(e) => search.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
             }
+        }
+    }
+
+    /// Remembers the container around one, as a search does.
+    pub(super) fn note_within(&mut self, owner: &Owner) {
+        if !owner.within.is_empty() {
+            let hit = (owner.runtime, owner.id.clone());
+            self.nested.hits.insert(hit, owner.within.clone());
         }
     }
 

@@ -17,8 +17,8 @@ use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind};
 use crate::runtime::claim::path_to;
 use crate::runtime::{
-    FoundRoots, Hints, Level, Matches, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot,
-    by_engine,
+    FoundRoots, Hints, Level, Matches, Monitor, PodQuery, Proof, Query, REGISTRY, Runtime,
+    StateRoot, by_engine,
 };
 
 /// Processes of a container by which engines in it are looked for: one is enough where all have the
@@ -455,6 +455,16 @@ impl Index<'_> {
     /// the cgroup tree is walked as a last resort, for engines whose roots nothing else names.
     pub(super) fn search(&mut self, query: Query<'_>, everywhere: bool) -> Search {
         let host = self.host;
+        self.search_by(everywhere, &mut |runtime, root| runtime.find(host, root, query))
+    }
+
+    /// As [`Index::search`], everywhere, for containers in pods.
+    pub(super) fn search_pods(&mut self, query: PodQuery<'_>) -> Search {
+        let host = self.host;
+        self.search_by(true, &mut |runtime, root| runtime.find_in_pods(host, root, query))
+    }
+
+    fn search_by(&mut self, everywhere: bool, find: &mut Find<'_>) -> Search {
         let mut search = Search::default();
         let mut tried = 0;
         loop {
@@ -462,7 +472,7 @@ impl Index<'_> {
                 let Some(runtime) = by_engine(*engine) else {
                     continue;
                 };
-                match runtime.find(host, root, query) {
+                match find(runtime, root) {
                     Ok(Matches { ids, gaps }) => {
                         search.found.extend(ids.into_iter().map(|id| (*engine, id)));
                         search.gaps.extend(gaps);
@@ -484,7 +494,7 @@ impl Index<'_> {
             self.roots_from_cgroups();
         }
         if search.found.is_empty() {
-            self.search_nested(query, &mut search);
+            self.search_nested(find, &mut search);
         }
         search.gaps.extend(self.roots.gaps.iter().map(|(_, gap)| gap.clone()));
         search.gaps.extend(self.uncaptured());
@@ -508,11 +518,15 @@ impl Index<'_> {
             };
             for dir in walk.dirs {
                 for (engine, id, proof) in super::lookup::named_by(&hierarchy, &dir) {
-                    if host.out_of_time() || !seen.insert((engine, id.clone())) {
+                    if !seen.insert((engine, id.clone())) {
                         continue;
                     }
+                    // Of a bare id below a pod another engine only thinks that it may know it.
                     if proof == Proof::Text {
                         self.roots.walked.get_or_insert_default().push((engine, id.clone()));
+                    }
+                    if host.out_of_time() {
+                        continue;
                     }
                     let Some(runtime) = by_engine(engine) else {
                         continue;
@@ -554,6 +568,8 @@ impl Index<'_> {
         }
         let mut ids = self.roots.walked.clone().unwrap_or_default();
         ids.retain(|(_, id)| id.starts_with(prefix));
+        ids.sort();
+        ids.dedup();
         ids
     }
 
@@ -589,6 +605,9 @@ fn is_same(one: &StateRoot, other: &StateRoot) -> bool {
         _ => identity(&one.root) == identity(&other.root),
     }
 }
+
+/// What is asked of each root of a runtime.
+pub(super) type Find<'f> = dyn FnMut(&dyn Runtime, &StateRoot) -> Result<Matches, ReadError> + 'f;
 
 /// What a search brought.
 #[derive(Debug, Default)]

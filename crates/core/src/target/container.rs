@@ -14,12 +14,20 @@ pub struct Name {
     pub user: Option<BString>,
     /// Full id, exact name or beginning of an id.
     pub name: BString,
+    /// Whether it may be a pod's name or uid as well, or that of a container in a pod.
+    pub or_pod: bool,
 }
 
-/// A bare name.
+/// A container's name.
 #[must_use]
 pub fn short(text: &BStr) -> Name {
-    Name { engine: None, user: None, name: text.into() }
+    Name { engine: None, user: None, name: text.into(), or_pod: false }
+}
+
+/// A bare name: a container's, or something else's that nothing marks.
+#[must_use]
+pub fn bare(text: &BStr) -> Name {
+    Name { or_pod: true, ..short(text) }
 }
 
 /// What follows `container:`. A text before the first slash that is no runtime's name belongs to
@@ -33,7 +41,7 @@ pub fn long(text: &BStr) -> Name {
             None => (head, None),
         };
         let engine = REGISTRY.iter().map(|r| r.engine()).find(|e| e.0.as_bytes() == engine)?;
-        (!name.is_empty()).then(|| Name { engine: Some(engine), user, name: name.into() })
+        (!name.is_empty()).then(|| Name { engine: Some(engine), user, ..short(BStr::new(name)) })
     });
     split.unwrap_or_else(|| short(text))
 }

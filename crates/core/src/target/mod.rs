@@ -4,6 +4,7 @@ pub mod container;
 pub mod layer;
 pub mod path;
 pub mod pid;
+pub mod pod;
 
 use bstr::{BStr, BString, ByteSlice};
 
@@ -36,6 +37,8 @@ pub enum Target {
     Pid(pid::Pid),
     /// A container by name or id.
     Container(container::Name),
+    /// A pod, or a container in it.
+    Pod(pod::Name),
     /// A file or directory of the host.
     Path(path::HostPath),
     /// A layer of an engine's store.
@@ -63,6 +66,9 @@ pub enum BadTarget {
     /// A path that is not absolute.
     #[error("{0}: no path of the host: it begins with a slash and has no NUL in it")]
     NotAPath(BString),
+    /// No name of a pod.
+    #[error("{0}: no pod: give pod:NAMESPACE/NAME, pod:NAMESPACE/NAME/CONTAINER or pod:UID")]
+    NotAPod(BString),
     /// No name and no digest.
     #[error(
         "{0}: no layer: give its directory's name or sha256:DIGITS, at least 12 characters of either"
@@ -70,7 +76,7 @@ pub enum BadTarget {
     NotALayer(BString),
     /// A kind that is well formed and that this version does not answer.
     #[error(
-        "{text}: names a {kind}; this version answers for PIDs, containers, paths and layers (a container may be forced with container:NAME)"
+        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths and layers (a container may be forced with container:NAME)"
     )]
     Unanswered {
         /// The target.
@@ -105,6 +111,11 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
         }
         Some(("container", value)) if value.is_empty() => return Err(BadTarget::Empty),
         Some(("container", value)) => return Ok(typed(Target::Container(container::long(value)))),
+        Some(("pod", value)) if value.is_empty() => return Err(BadTarget::Empty),
+        Some(("pod", value)) => {
+            let name = pod::long(value).ok_or_else(|| BadTarget::NotAPod(text.into()))?;
+            return Ok(typed(Target::Pod(name)));
+        }
         Some(("path", value)) => {
             let path = path::bare(value).ok_or_else(|| BadTarget::NotAPath(text.into()))?;
             return Ok(typed(Target::Path(path)));
@@ -124,7 +135,7 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
     if let Some(kind) = shape(text) {
         return Err(unanswered(kind));
     }
-    Ok(typed(Target::Container(container::short(text))))
+    Ok(typed(Target::Container(container::bare(text))))
 }
 
 /// Kinds that a text's shape alone gives away.
@@ -179,13 +190,16 @@ mod tests {
         for text in texts {
             assert!(matches!(parse(BStr::new(text)), Err(BadTarget::Unanswered { .. })), "{text}");
         }
-        for kind in KINDS.iter().filter(|k| !["pid", "tid", "container"].contains(k)) {
+        for kind in KINDS.iter().filter(|k| !["pid", "tid", "container", "pod"].contains(k)) {
             assert!(parse(BStr::new(&format!("{kind}:x"))).is_err(), "{kind}");
         }
         for text in ["/", "/var/lib/docker", "path:/a:b", "layer:733b57e47063"] {
             let target = parse(BStr::new(text)).unwrap().target;
             assert!(matches!(target, Target::Path(_) | Target::Layer(_)), "{text}");
         }
+        assert!(matches!(parse(BStr::new("pod:prod/web")).unwrap().target, Target::Pod(_)));
+        assert!(matches!(parse(BStr::new("pod:a/b/c/d")), Err(BadTarget::NotAPod(_))));
+        assert_eq!(parse(BStr::new("pod:")), Err(BadTarget::Empty));
         assert_eq!(parse(BStr::new("")), Err(BadTarget::Empty));
         assert!(matches!(parse(BStr::new("pid:x")), Err(BadTarget::NotAPid(_))));
     }
