@@ -10,10 +10,11 @@
 )]
 
 use std::process::Command;
-use whose_live_tests::trace::{only_examines, stays_in};
+use whose_live_tests::trace::{calls, only_examines, stays_in};
 use whose_testkit::cases::Cases;
-use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost};
+use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost, fake_id};
 use whose_testkit::require;
+use whose_testkit::trace::Call;
 
 #[test]
 fn a_live_host_is_only_read() {
@@ -119,6 +120,49 @@ fn a_saved_tree_is_never_left() {
         }
     }
     cases.finish();
+}
+
+/// Pods are named by what directories list, each once whatever is asked; no link is followed and no log
+/// opened.
+#[test]
+fn names_of_pods_cost_a_listing() {
+    if !require(&["strace"]) {
+        return;
+    }
+    let host = FixtureHost::new();
+    host.boot();
+    for n in 0..20_u32 {
+        let uid = format!("3d4e5f60-4444-4555-8666-7777888899{n:02}");
+        let (pid, id) = (4100 + n, fake_id(format!("app {n}")));
+        let cgroup = format!("kubepods/burstable/pod{uid}/{id}");
+        host.cgroup_dir(&cgroup, &[pid]);
+        host.process(pid).in_docker(&id).in_cgroup(&format!("/{cgroup}")).write();
+        let log = format!("/var/log/pods/prod_web-{n}_{uid}/app/0.log");
+        host.file(&log, "");
+        host.symlink(format!("var/log/containers/web-{n}_prod_app-{id}.log"), &log);
+    }
+    let root = host.path().to_str().unwrap();
+    for (args, links, dirs) in [
+        (&["4100"][..], 1, 0),
+        (&["ps"], 1, 0),
+        (&["ls"], 1, 0),
+        (&["pids", "pod:prod/web-7"], 0, 1),
+        (&["ps", "pod:prod/web-7"], 1, 1),
+        (&["pids", "web-7"], 1, 1),
+    ] {
+        let calls = calls(&[&["--root", root], args].concat(), 0);
+        let opened = |dir: &str| {
+            let dir = host.at(dir);
+            let lists = |c: &&Call| c.opened.as_ref() == Some(&dir) && !c.line.contains("O_PATH");
+            calls.iter().filter(lists).count()
+        };
+        assert_eq!(opened("var/log/containers"), links, "{args:?}");
+        assert_eq!(opened("var/log/pods"), dirs, "{args:?}");
+        let logs = host.at("var/log/pods");
+        let inside =
+            |c: &&Call| c.opened.as_ref().is_some_and(|o| *o != logs && o.starts_with(&logs));
+        assert_eq!(calls.iter().find(inside), None, "{args:?}");
+    }
 }
 
 /// The judge itself: a program that writes and leaves must be found out.

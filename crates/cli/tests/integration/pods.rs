@@ -364,6 +364,19 @@ fn moved_logs_are_found_by_the_configuration() {
     host.dir(format!("srv/logs/prod_web-7d9_{UID}"));
     assert_eq!(named(&answer(&host, "4100"))[1], "web-7d9");
     assert_eq!(ask(&host, &["pids", "pod:prod/web-7d9"]).expect_code(0).pids().len(), 3);
+    // Nor need the configuration be where it usually is.
+    host.remove("var/lib/kubelet");
+    assert_eq!(named(&answer(&host, "4100"))[1], &Value::Null);
+    host.file("etc/k8s.yaml", "podLogsDir: '/srv/logs'\n");
+    host.cgroup_dir("system.slice/kubelet.service", &[700]);
+    let args: [&[u8]; 3] = [b"kubelet", b"--config=/etc/k8s.yaml", b"--root-dir=/srv/kubelet"];
+    let process = host.process(700).comm("kubelet").cmdline(&args);
+    process.in_cgroup("/system.slice/kubelet.service").write();
+    assert_eq!(named(&answer(&host, "4100"))[1], "web-7d9");
+    let other = "11111111-2222-4333-8444-555555555555";
+    ask(&host, &[&format!("pod:{other}")]).expect_code(1);
+    host.dir(format!("srv/kubelet/pods/{other}"));
+    ask(&host, &[&format!("pod:{other}")]).expect_code(0);
 }
 
 /// A pod whose containers Docker runs for cri-dockerd; `root` is where the node's files are.
@@ -453,6 +466,8 @@ fn what_docker_says_of_another_pod_does_not_count() {
     host.process(5102).in_docker(&app).in_cgroup(&format!("/{cgroup}")).write();
     let found = answer(&host, "5102");
     assert_eq!(found["owner"]["pod"], json!({"uid": STATIC, "qos": "guaranteed"}), "{found:#}");
+    let against = found["evidence"].as_array().unwrap().iter().find(|e| e["agrees"] == false);
+    assert_eq!(against.unwrap()["detail"], format!("it says pod {UID}"));
 }
 
 #[test]
@@ -532,7 +547,7 @@ fn pods_of_a_node_that_is_a_container() {
 }
 
 #[test]
-fn lists_fit_a_terminal_and_read_each_directory_once() {
+fn lists_fit_a_terminal() {
     let host = FixtureHost::new();
     host.boot();
     pod(&host, UID, systemd);

@@ -7,7 +7,7 @@ use whose_fields::Needs;
 
 use super::{Answer, Detail, Status, pod, process};
 use crate::index::Index;
-use crate::index::describe::seen_pod;
+use crate::index::describe::pod_evidence;
 use crate::index::lookup::Container;
 use crate::index::sandboxes::Hidden;
 use crate::model::gap::{Class, what};
@@ -201,7 +201,7 @@ fn evidence(container: &Container) -> Vec<Evidence> {
     if let Some(dir) = container.dirs.first() {
         evidence.push(Evidence::agreeing(Source::Cgroup, owner.cgroup.clone(), dir.clone()));
     }
-    evidence.extend(seen_pod(owner));
+    evidence.extend(pod_evidence(owner));
     if let Described::Yes(description) = &owner.described {
         let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_ref());
         let Engine(engine) = owner.runtime;

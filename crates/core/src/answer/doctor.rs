@@ -299,6 +299,7 @@ impl Tally {
     }
 
     fn owner(&mut self, owner: &Owner) {
+        self.fact(what::PODS, &owner.seen_pod);
         match &owner.described {
             Described::No => {}
             Described::Yes(_) => self.count(what::DESCRIPTION, 1, 1),

@@ -8,7 +8,7 @@ use whose_fields::Needs;
 use super::container::{self, Resolved};
 use super::{Answer, Detail, Status};
 use crate::index::Index;
-use crate::index::describe::seen_pod;
+use crate::index::describe::pod_evidence;
 use crate::index::lookup::Container;
 use crate::index::pod_lookup::FoundPods;
 use crate::model::{Evidence, Fact, Gap, Membership, Owner, OwnerKind, Pod, Source};
@@ -134,7 +134,7 @@ pub(super) fn of(index: &mut Index<'_>, typed: &Typed, pod: &Container, detail: 
         let seen = if cgroup.is_empty() { dir } else { cgroup };
         evidence.push(Evidence::agreeing(Source::Cgroup, seen.clone(), dir.clone()));
     }
-    evidence.extend(seen_pod(&pod.owner));
+    evidence.extend(pod_evidence(&pod.owner));
     let chain = container::chain(index, &pod.owner);
     answer.membership = Fact::Known(Membership { chain, evidence });
     match &pod.pids {

@@ -65,7 +65,7 @@ impl Index<'_> {
                 continue;
             };
             if needs.has(Needs::EVIDENCE) {
-                membership.evidence.extend(seen_pod(&owner));
+                membership.evidence.extend(pod_evidence(&owner));
             }
             if let Some(description) = owner.description().filter(|_| needs.has(Needs::EVIDENCE)) {
                 let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_bstr());
@@ -233,13 +233,27 @@ impl Index<'_> {
     }
 }
 
-/// What the kubelet's files say of an owner's pod, as evidence.
-pub fn seen_pod(owner: &Owner) -> Option<Evidence> {
-    let seen = owner.seen_pod.known()?;
-    let label = owner.label();
-    let known = owner.pod().and_then(|p| p.full_name()).map_or("its pod's uid".into(), |_| label);
-    let detail = format!("the kubelet calls it {known}");
-    Some(Evidence::agreeing(seen.source, detail, seen.path.clone()))
+/// What is said of an owner's pod, as evidence: by the kubelet's files, and by an engine's state when
+/// the cgroup says otherwise.
+#[must_use]
+pub fn pod_evidence(owner: &Owner) -> Vec<Evidence> {
+    let mut evidence = Vec::new();
+    if let Some(seen) = owner.seen_pod.known() {
+        let detail = match owner.pod().and_then(|p| p.full_name()) {
+            Some(_) => format!("the kubelet calls it {}", owner.label()),
+            None => "the kubelet has its pod".into(),
+        };
+        evidence.push(Evidence::agreeing(seen.source, detail, seen.path.clone()));
+    }
+    let uid = owner.pod_uid.as_ref();
+    let told = owner.description().and_then(|d| Some((d, d.pod.as_ref()?)));
+    if let Some((description, pod)) = told.filter(|(_, pod)| !pod.is_of(uid)) {
+        let other = pod.uid.as_ref().map_or(BStr::new(b""), |u| u.as_bstr());
+        let detail = format!("it says pod {other}");
+        let path = description.path.clone();
+        evidence.push(Evidence::against(Source::StateFile, detail, path));
+    }
+    evidence
 }
 
 /// What only the engine's word for the init process settles: with `--pid=host` init has no PID of

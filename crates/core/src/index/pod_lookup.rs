@@ -11,7 +11,7 @@ use whose_kernel::{Class, ReadError};
 
 use super::Index;
 use super::lookup::{self, Container};
-use super::pods::pod_owner;
+use super::pods::{kubelet_roots, pod_owner};
 use super::users::manager_of;
 use crate::model::gap::what;
 use crate::model::{Engine, Fact, Gap, Owner, Pod, SeenPod, Source};
@@ -52,6 +52,9 @@ pub(super) struct Place {
     /// Whether it lies in the cgroups of some user's manager.
     is_users: bool,
 }
+
+/// A pod's cgroup with all below it, and the processes there.
+type Filled = (Place, Vec<BString>, Vec<u32>);
 
 /// The pods that the cgroup tree shows.
 #[derive(Debug, Default)]
@@ -205,25 +208,19 @@ impl Index<'_> {
         let places = self.places_of_pod(&found.uid, &found.within);
         let mut dirs = Vec::new();
         let mut all = BTreeSet::new();
-        let mut problem = None;
-        for place in places.iter().flatten() {
-            match self.members_below(&place.dir) {
-                Ok((below, pids)) => {
-                    dirs.extend(below);
-                    all.extend(pids);
-                }
-                Err(e) if e.class == Class::Gone => {}
-                Err(e) => problem = Some(e),
-            }
+        for (_, below, pids) in places.iter().flatten() {
+            dirs.extend(below.iter().cloned());
+            all.extend(pids.iter().copied());
         }
-        let hierarchy = places.as_ref().ok().and_then(|p| p.first()).map(|p| p.hierarchy.clone());
-        if let Some(place) = places.as_ref().ok().and_then(|p| p.first()).filter(|p| p.is_pods) {
+        let first = places.as_ref().ok().and_then(|p| p.first()).map(|(place, ..)| place);
+        let hierarchy = first.map(|p| p.hierarchy.clone());
+        if let Some(place) = first.filter(|p| p.is_pods) {
             lookup::place(&mut owner, &place.hierarchy, &place.dir);
             owner.within.clone_from(&found.within);
         }
-        let pids = match (places, problem) {
-            (Err(e), _) | (Ok(_), Some(e)) => Err(Gap::from_read(what::PIDS, &e)),
-            (Ok(_), None) => Ok(all.into_iter().collect()),
+        let pids = match &places {
+            Err(e) => Err(Gap::from_read(what::PIDS, e)),
+            Ok(_) => Ok(all.into_iter().collect()),
         };
         let owner = match &found.seen {
             Some(seen) => {
@@ -298,20 +295,20 @@ impl Index<'_> {
     /// Whether a pod's cgroup or a kubelet's directory for it is there.
     fn knows_uid(&mut self, uid: &BStr) -> bool {
         let host = self.host();
-        let has_dir = |root: &&str| {
-            let dir = format!("{root}/pods/{uid}");
-            host.guard(dir.as_bytes()).is_ok() && host.root().has_dir(dir.as_bytes())
+        let has_dir = |root: BString| {
+            let dir = [root.as_slice(), b"/pods/", uid.as_bytes()].concat();
+            host.guard(&dir).is_ok() && host.root().has_dir(&dir)
         };
         let none = BString::default();
-        kubelet::ROOTS.iter().any(has_dir)
-            || self.guessed_places(uid, &none).is_ok_and(|places| !places.is_empty())
+        kubelet_roots(host).any(has_dir)
+            || self.guessed_place(uid, &none).is_ok_and(|place| place.is_some())
             || self.walked_pods().places.iter().any(|p| p.uid == uid)
     }
 
     /// The node that a pod is on, by its cgroups.
     fn within_of(&self, uid: &BStr) -> BString {
         let none = BString::default();
-        if self.guessed_places(uid, &none).is_ok_and(|places| !places.is_empty()) {
+        if self.guessed_place(uid, &none).is_ok_and(|place| place.is_some()) {
             return none;
         }
         let place = self.walked_pods().places.iter().find(|p| p.uid == uid);
@@ -320,52 +317,53 @@ impl Index<'_> {
 
     /// The pod's cgroups on the first hierarchy that has processes of it: where a kubelet puts them, else
     /// by a walk of the tree, which finds them below any other root and where the drivers do not match.
-    fn places_of_pod(&self, uid: &BString, within: &BString) -> Result<Vec<Place>, ReadError> {
-        let guessed = self.guessed_places(uid.as_ref(), within)?;
-        if !guessed.is_empty() {
-            return Ok(guessed);
+    fn places_of_pod(&self, uid: &BString, within: &BString) -> Result<Vec<Filled>, ReadError> {
+        if let Some(guessed) = self.guessed_place(uid.as_ref(), within)? {
+            return Ok(vec![guessed]);
         }
         let walked = self.walked_pods();
-        let mut places: Vec<&Place> = Vec::new();
+        if let Some(problem) = &walked.problem {
+            return Err(problem.clone());
+        }
+        let mut places: Vec<Filled> = Vec::new();
         for place in walked.places.iter().filter(|p| p.uid == *uid && p.within == *within) {
-            if self.members_below(&place.dir).is_ok_and(|(_, pids)| !pids.is_empty()) {
-                places.push(place);
-            }
+            places.extend(self.filled(place.clone())?);
         }
         // What a user makes in his own cgroups stands behind what the host has.
-        if places.iter().any(|p| !p.is_users) {
-            places.retain(|p| !p.is_users);
+        if places.iter().any(|(p, ..)| !p.is_users) {
+            places.retain(|(p, ..)| !p.is_users);
         }
-        let first = places.first().map(|p| p.hierarchy.clone());
-        places.retain(|p| Some(&p.hierarchy) == first.as_ref());
-        match &walked.problem {
-            Some(problem) => Err(problem.clone()),
-            None => Ok(places.into_iter().cloned().collect()),
-        }
+        let first = places.first().map(|(p, ..)| p.hierarchy.clone());
+        places.retain(|(p, ..)| Some(&p.hierarchy) == first.as_ref());
+        Ok(places)
     }
 
-    fn guessed_places(&self, uid: &BStr, within: &BString) -> Result<Vec<Place>, ReadError> {
+    fn guessed_place(&self, uid: &BStr, within: &BString) -> Result<Option<Filled>, ReadError> {
         if !within.is_empty() || !kubelet::is_uid(uid) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let paths = kubernetes::cgroups_of(uid);
         for hierarchy in self.hierarchies()? {
             for dir in paths.iter().filter_map(|path| hierarchy.dir(path)) {
-                let has = match self.members_below(&dir) {
-                    Ok((_, pids)) => !pids.is_empty(),
-                    Err(e) if e.class == Class::Gone => false,
-                    Err(e) => return Err(e),
-                };
-                if has {
-                    let (uid, within) = (uid.into(), within.clone());
-                    let hierarchy = hierarchy.clone();
-                    let (outer, is_pods, is_users) = (None, true, false);
-                    let place = Place { uid, within, outer, hierarchy, dir, is_pods, is_users };
-                    return Ok(vec![place]);
+                let (uid, within, outer) = (uid.into(), within.clone(), None);
+                let (hierarchy, is_pods, is_users) = (hierarchy.clone(), true, false);
+                let place = Place { uid, within, outer, hierarchy, dir, is_pods, is_users };
+                if let Some(filled) = self.filled(place)? {
+                    return Ok(Some(filled));
                 }
             }
         }
-        Ok(Vec::new())
+        Ok(None)
+    }
+
+    /// A cgroup with all below it, if anyone is there.
+    fn filled(&self, place: Place) -> Result<Option<Filled>, ReadError> {
+        match self.members_below(&place.dir) {
+            Ok((_, pids)) if pids.is_empty() => Ok(None),
+            Ok((dirs, pids)) => Ok(Some((place, dirs, pids))),
+            Err(e) if e.class == Class::Gone => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Every pod of the cgroup tree: one directory read a cgroup, none a process; once a command.

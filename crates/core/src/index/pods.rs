@@ -8,21 +8,32 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::root::{Links, Root};
-use whose_kernel::{Class, Host, Mode, ReadError};
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::Index;
 use super::users::manager_of;
 use crate::model::gap::what;
 use crate::model::{Fact, Gap, Owner, OwnerKind, Pod, SeenPod, Source};
-use crate::runtime::kubernetes;
+use crate::runtime::{Subject, kubernetes};
 use crate::state::kubelet;
 
 /// Where a container's messages for the kubelet are mounted, unless its pod says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 /// Largest configuration of a kubelet, bytes.
 const CONFIG: usize = 1 << 20;
+
+/// The unit's own cgroup, on v2 and on v1 or hybrid hosts.
+const UNIT_PROCS: [&str; 3] = [
+    "sys/fs/cgroup/system.slice/kubelet.service/cgroup.procs",
+    "sys/fs/cgroup/unified/system.slice/kubelet.service/cgroup.procs",
+    "sys/fs/cgroup/systemd/system.slice/kubelet.service/cgroup.procs",
+];
+/// Largest list of its processes, bytes, and how many of them are looked at.
+const PROCS: usize = 64 * 1024;
+const MOST_IN_UNIT: usize = 64;
 
 /// Names in a directory, by what they name.
 type Names = HashMap<BString, (BString, Pod)>;
@@ -70,11 +81,21 @@ impl Files {
 
     /// Where the kubelet's configuration says that logs are.
     fn moved(&self, host: &Host) -> Option<BString> {
-        let config = |root: &&str| {
+        let usual = |root: &&str| {
             let root = self.open(host, BStr::new(root)).ok()?;
             root.read(b"config.yaml", CONFIG).ok()
         };
-        kubelet::ROOTS.iter().find_map(config).and_then(|bytes| kubelet::parse_config(&bytes))
+        let named = |args: Vec<BString>| {
+            let path = Subject::flag(&args, "config")?;
+            host.guard(&path).ok()?;
+            host.root().read(&path, CONFIG).ok()
+        };
+        let of_node = || kubelet::ROOTS.iter().find_map(usual);
+        let bytes = match self.node {
+            Some(_) => of_node(),
+            None => running(host).into_iter().find_map(named).or_else(of_node),
+        };
+        kubelet::parse_config(&bytes?)
     }
 
     fn list(
@@ -284,6 +305,27 @@ fn by_dirs(host: &Host, files: &Files, uid: &BString) -> Result<Option<SeenPod>,
         source: Source::StateFile,
         path: root.join(name),
     }))
+}
+
+/// The kubelet's own directories: where it runs with another one, and the usual ones.
+pub(super) fn kubelet_roots(host: &Host) -> impl Iterator<Item = BString> {
+    let named = running(host).into_iter().filter_map(|args| Subject::flag(&args, "root-dir"));
+    named.chain(kubelet::ROOTS.map(BString::from))
+}
+
+/// The arguments of a kubelet that runs as systemd's unit.
+fn running(host: &Host) -> Option<Vec<BString>> {
+    let procs = |path: &&str| host.root().read(path.as_bytes(), PROCS).ok();
+    let pids = UNIT_PROCS.iter().find_map(procs)?;
+    let pids = pids.lines().filter_map(parse::decimal32);
+    let is_it = |pid: u32| {
+        let stat = host.process(pid).and_then(|p| p.stat()).ok()?;
+        let ask = Ask { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
+        (stat.comm == "kubelet").then_some(ask)
+    };
+    let ask = pids.take(MOST_IN_UNIT).find_map(is_it)?;
+    let bytes = host.slow_reads(&[ask]).pop()?.ok()?;
+    Some(parse::cmdline::parse(&bytes))
 }
 
 /// The owner that a pod is.
