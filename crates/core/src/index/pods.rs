@@ -259,7 +259,9 @@ fn of_pod(inner: &Owner) -> Option<SeenPod> {
     let pod = inner.pod().filter(|p| p.name.is_some() && p.namespace.is_some())?;
     let pod = Pod { container: None, restarts: None, ..pod };
     let seen = inner.seen_pod.known().filter(|s| s.pod.name.is_some());
-    let (source, path) = match (inner.description().filter(|d| d.pod.is_some()), seen) {
+    let names = |told: &Pod| told.name.is_some() && told.is_of(inner.pod_uid.as_ref());
+    let told = inner.description().filter(|d| d.pod.as_ref().is_some_and(names));
+    let (source, path) = match (told, seen) {
         (Some(description), _) => (Source::StateFile, description.path.clone()),
         (None, Some(seen)) => (seen.source, seen.path.clone()),
         (None, None) => return None,
