@@ -161,7 +161,7 @@ impl Index<'_> {
         found.gaps.extend(search.gaps);
         for (engine, id) in search.found {
             let within = self.found_within(engine, id.as_ref());
-            let mut owner = Owner::new(crate::model::OwnerKind::Container, engine, id);
+            let mut owner = Owner::with_key(crate::model::OwnerKind::Container, engine, &id);
             owner.within.clone_from(&within);
             let Some(Ok(description)) = self.description_for(&owner, None) else { continue };
             let pod = description.pod.unwrap_or_default();
@@ -275,7 +275,7 @@ impl Index<'_> {
     /// One container by what is known of it.
     pub fn container_of(&mut self, owner: &Owner, needs: Needs) -> Container {
         self.note_within(owner);
-        self.container(owner.runtime, owner.id.as_ref(), needs)
+        self.container(owner.runtime, owner.key().as_ref(), needs)
     }
 
     /// Whether there is anything of a kubelet's here: logs of pods, or their cgroups.
