@@ -92,8 +92,10 @@ fn a_pod_under_every_driver_and_version() {
         assert_eq!(owner["kind"], "container", "{found:#}");
         assert_eq!((&owner["runtime"], &owner["name"]), (&json!("cri-o"), &json!("app")));
         assert_eq!(owner["id"], app.id());
+        let classes = ["burstable", "besteffort"];
+        let qos = classes.into_iter().find(|c| rig.pod.contains(c)).unwrap_or("guaranteed");
         let pod = json!({
-            "name": "web-7d9", "namespace": "prod", "uid": uid, "container": "app",
+            "name": "web-7d9", "namespace": "prod", "uid": uid, "container": "app", "qos": qos,
         });
         assert_eq!(owner["pod"], pod, "{found:#}");
         assert_eq!(owner["image"], "registry.example/app:1");
