@@ -20,6 +20,7 @@ pub mod pods;
 mod roots;
 pub mod sandboxes;
 pub mod scan;
+mod search;
 mod users;
 
 use std::cell::OnceCell;

@@ -9,7 +9,7 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, parse};
 
 use super::arbitrate::Confirmed;
-use super::roots::{Find, Search};
+use super::search::{Find, Search};
 use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Described, Description, Engine, Gap, Owner};

@@ -1,0 +1,158 @@
+//! Searching the state of all engines, and for engines that nothing else tells of.
+
+use std::collections::HashSet;
+
+use bstr::{BStr, BString};
+use whose_kernel::read::cgroup_tree;
+use whose_kernel::{Class, ReadError};
+
+use super::Index;
+use crate::model::gap::what;
+use crate::model::{Engine, Gap, Owner, OwnerKind};
+use crate::runtime::{Matches, PodQuery, Proof, Query, Runtime, StateRoot, by_engine};
+
+/// Processes of a container by which engines in it are looked for: one is enough where all have the
+/// same root.
+const MOST_MEMBERS: usize = 4;
+
+impl Index<'_> {
+    /// The container that has this address, if exactly one running one does.
+    pub(super) fn owner_of_address(&mut self, address: &BStr) -> Option<BString> {
+        let mut found = self.search(Query::Address(address), false).found;
+        (found.len() == 1).then(|| found.remove(0).1)
+    }
+
+    /// Searches the state of all engines, step by step until something is found. With `everywhere`
+    /// the cgroup tree is walked as a last resort, for engines whose roots nothing else names.
+    pub(super) fn search(&mut self, query: Query<'_>, everywhere: bool) -> Search {
+        let host = self.host;
+        self.search_by(everywhere, &mut |runtime, root| runtime.find(host, root, query))
+    }
+
+    /// As [`Index::search`], everywhere, for containers in pods.
+    pub(super) fn search_pods(&mut self, query: PodQuery<'_>) -> Search {
+        let host = self.host;
+        self.search_by(true, &mut |runtime, root| runtime.find_in_pods(host, root, query))
+    }
+
+    fn search_by(&mut self, everywhere: bool, find: &mut Find<'_>) -> Search {
+        let mut search = Search::default();
+        let mut tried = 0;
+        loop {
+            for (engine, root) in self.roots.known.iter().skip(tried) {
+                let Some(runtime) = by_engine(*engine) else {
+                    continue;
+                };
+                match find(runtime, root) {
+                    Ok(Matches { ids, gaps }) => {
+                        search.found.extend(ids.into_iter().map(|id| (*engine, id)));
+                        search.gaps.extend(gaps);
+                    }
+                    Err(e) if e.class == Class::Gone => {}
+                    Err(e) => search.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+                }
+            }
+            tried = self.roots.known.len();
+            if !search.found.is_empty() {
+                break;
+            }
+            if self.roots.advance(self.host) {
+                continue;
+            }
+            if !everywhere || self.roots.walked.is_some() || self.host.out_of_time() {
+                break;
+            }
+            self.roots_from_cgroups();
+        }
+        if search.found.is_empty() {
+            self.search_nested(find, &mut search);
+        }
+        search.gaps.extend(self.roots.gaps.iter().map(|(_, gap)| gap.clone()));
+        search.gaps.extend(self.uncaptured());
+        search.found.sort();
+        search.found.dedup();
+        search
+    }
+
+    /// Walks the cgroup tree for containers that no known root has, and learns their engines' roots
+    /// from the mounts of one process each. Costs one directory read a cgroup, none a process.
+    pub(super) fn roots_from_cgroups(&mut self) {
+        let host = self.host;
+        self.roots.walked = Some(Vec::new()); // once, whatever comes of it
+        let Ok(hierarchies) = self.hierarchies().map(<[_]>::to_vec) else {
+            return;
+        };
+        let mut seen: HashSet<(Engine, BString)> = HashSet::new();
+        for hierarchy in hierarchies {
+            let Ok(walk) = cgroup_tree::subtree(host, &hierarchy.point) else {
+                continue;
+            };
+            for dir in walk.dirs {
+                for (engine, id, proof) in super::lookup::named_by(&hierarchy, &dir) {
+                    if !seen.insert((engine, id.clone())) {
+                        continue;
+                    }
+                    // Of a bare id below a pod another engine only thinks that it may know it.
+                    if proof == Proof::Text {
+                        self.roots.walked.get_or_insert_default().push((engine, id.clone()));
+                    }
+                    if host.out_of_time() {
+                        continue;
+                    }
+                    let Some(runtime) = by_engine(engine) else {
+                        continue;
+                    };
+                    let members = cgroup_tree::members(host, &dir).unwrap_or_default();
+                    if proof == Proof::Guess {
+                        // Anything may be called so; a monitor above it is somebody's all the same.
+                        if let Some(pid) = members.first() {
+                            self.monitored(runtime, *pid);
+                        }
+                        continue;
+                    }
+                    for pid in members.iter().take(MOST_MEMBERS) {
+                        let mut outer = Owner::new(OwnerKind::Container, engine, id.clone());
+                        super::lookup::place(&mut outer, &hierarchy, &dir);
+                        self.roots_inside(&outer, *pid, Vec::new());
+                    }
+                    let knows = |root: &StateRoot| {
+                        runtime
+                            .find(host, root, Query::Id(id.as_ref()))
+                            .is_ok_and(|m| !m.ids.is_empty())
+                    };
+                    if self.roots.of(engine).any(knows) {
+                        continue;
+                    }
+                    if let Some(pid) = members.first() {
+                        self.roots_from_process(runtime, *pid);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Containers whose id begins with `prefix` by the text of the cgroup tree alone: what is left
+    /// when no state can be read.
+    pub(super) fn ids_in_cgroups(&mut self, prefix: &[u8]) -> Vec<(Engine, BString)> {
+        if self.roots.walked.is_none() {
+            self.roots_from_cgroups();
+        }
+        let mut ids = self.roots.walked.clone().unwrap_or_default();
+        ids.retain(|(_, id)| id.starts_with(prefix));
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+/// What is asked of each root of a runtime.
+pub(super) type Find<'f> = dyn FnMut(&dyn Runtime, &StateRoot) -> Result<Matches, ReadError> + 'f;
+
+/// What a search brought.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Engine and full id of each container found.
+    pub(super) found: Vec<(Engine, BString)>,
+    /// What could not be looked at: with these, an empty result proves nothing.
+    pub(super) gaps: Vec<Gap>,
+}
