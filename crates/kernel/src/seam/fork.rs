@@ -17,8 +17,9 @@ pub enum Memory {
     /// The memory itself, as a thread has it; but it is a process of its own, for which nobody has to
     /// wait. That costs a third of a fork, which copies tables, and pages when they are written to.
     ///
-    /// Whoever changes mappings holds a lock of theirs: such a child must neither map a file nor
-    /// touch one that is mapped, or it could hold this program up.
+    /// Whoever changes mappings holds a lock of theirs: such a child must neither map a file that may
+    /// not answer nor touch one that is mapped, or it could hold this program up. To open one and to
+    /// read it takes no such lock.
     Shared,
     /// A copy.
     Copied,

@@ -62,21 +62,6 @@ fn ask(fd: BorrowedFd<'_>, flags: libc::c_int) -> Result<Handle, Errno> {
 /// # Errors
 /// `ESTALE` when the file system has no such file, `EPERM` without the capability.
 pub fn open_here(kind: i32, bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    open_at(libc::AT_FDCWD, kind, bytes)
-}
-
-/// The same on the file system of a directory, which is opened for reading for that: the call takes
-/// no `O_PATH` descriptor.
-///
-/// # Errors
-/// As [`open_here`].
-pub fn open_on(dir: BorrowedFd<'_>, kind: i32, bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(dir, c".", flags, Mode::empty())?;
-    open_at(dir.as_raw_fd(), kind, bytes)
-}
-
-fn open_at(dir: i32, kind: i32, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     if bytes.len() > LONGEST {
         return Err(Errno::INVAL);
     }
@@ -85,12 +70,28 @@ fn open_at(dir: i32, kind: i32, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     raw.bytes[..bytes.len()].copy_from_slice(bytes);
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: `raw` has the layout of struct file_handle and as many bytes as it says.
-    let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, dir, &raw mut raw, flags) };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_open_by_handle_at, libc::AT_FDCWD, &raw mut raw, flags) };
     match i32::try_from(fd) {
         // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(last()),
     }
+}
+
+/// The same on the file system of a directory, which may be held as `O_PATH`: the call wants one that
+/// was opened for reading, and that can be held up by who watches opens; the working directory will
+/// do. It is this program's only for the time of the call.
+///
+/// # Errors
+/// As [`open_here`].
+pub fn open_on(dir: BorrowedFd<'_>, kind: i32, bytes: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let before = rustix::fs::open(c".", flags, Mode::empty())?;
+    rustix::process::fchdir(dir)?;
+    let opened = open_here(kind, bytes);
+    rustix::process::fchdir(before)?;
+    opened
 }
 
 fn last() -> Errno {

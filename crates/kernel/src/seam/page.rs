@@ -4,13 +4,10 @@
     reason = "mapping memory has no safe wrapper; nothing here reads the mapping"
 )]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
-
-/// `MADV_POPULATE_READ` (kernel 5.14): faults pages in and says so when it can't, where a plain
-/// access would end the process with SIGBUS.
-const POPULATE_READ: libc::c_int = 22;
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// One page of a file, mapped read-only; unmapped when dropped.
 #[derive(Debug)]
@@ -25,14 +22,11 @@ impl Page {
     /// # Errors
     /// The kernel's.
     pub fn map(file: BorrowedFd<'_>, offset: u64, size: usize) -> Result<Self, Errno> {
-        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
-        let (read, private) = (libc::PROT_READ, libc::MAP_PRIVATE);
+        let (read, private) = (ProtFlags::READ, MapFlags::PRIVATE);
         // SAFETY: the kernel chooses the address, so no memory in use is replaced. The mapping is
         // never read through, since its file may shrink at any moment.
-        let at = unsafe {
-            libc::mmap(std::ptr::null_mut(), size, read, private, file.as_raw_fd(), offset)
-        };
-        if at == libc::MAP_FAILED { Err(last()) } else { Ok(Self { at, size }) }
+        let at = unsafe { mmap(std::ptr::null_mut(), size, read, private, file, offset) }?;
+        Ok(Self { at, size })
     }
 
     /// Where it is mapped.
@@ -46,13 +40,12 @@ impl Page {
     /// # Errors
     /// `EFAULT` when the file has no such page (any more).
     pub fn populate(&self) -> Result<(), Errno> {
+        // `MADV_POPULATE_READ` (kernel 5.14) faults pages in and says so when it can't, where a plain
+        // access would end the process with SIGBUS.
         // SAFETY: the range is this value's own mapping, and populating changes no content.
-        if unsafe { libc::madvise(self.at, self.size, POPULATE_READ) } == 0 {
-            return Ok(());
-        }
-        match last() {
-            Errno::INVAL => self.copy_byte(),
-            other => Err(other),
+        match unsafe { madvise(self.at, self.size, Advice::LinuxPopulateRead) } {
+            Err(Errno::INVAL) => self.copy_byte(),
+            other => other,
         }
     }
 
@@ -73,7 +66,7 @@ impl Page {
 impl Drop for Page {
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and no reference into it was ever made.
-        unsafe { libc::munmap(self.at, self.size) };
+        let _ = unsafe { munmap(self.at, self.size) };
     }
 }
 

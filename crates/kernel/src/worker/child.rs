@@ -151,7 +151,7 @@ impl Child<'_> {
             Op::Io => return self.whole((pid, a), c"io"),
             Op::Hold => return self.hold((pid, a)),
             Op::FindPages => self.find_pages(a, payload).map(value),
-            Op::FrameOf => self.frame_of(sent, a).map(value),
+            Op::FrameOf | Op::NearFrameOf => self.frame_of(sent, a).map(value),
             Op::OpenHandle => open_handle(sent, a, payload),
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),

@@ -1,14 +1,14 @@
 //! Requests to the worker about one process's memory and about files that may not answer.
 
-use std::cell::{OnceCell, RefCell};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::pages::{self, Found};
+use super::pages::Found;
 use super::wire::{self, Op, PAYLOAD, Request};
 use super::{Reply, Verdict, Worker, reply};
 use crate::error::{Class, ReadError};
@@ -54,7 +54,7 @@ impl Worker {
         until: Instant,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<Reply, Errno> {
-        let slot = if request.op.is_of_process() { &mut self.reader } else { &mut self.aside };
+        let slot = if request.op.is_readers() { &mut self.reader } else { &mut self.aside };
         if slot.is_given_up() || until <= Instant::now() {
             return Err(Errno::TIMEDOUT);
         }
@@ -203,8 +203,8 @@ impl Host {
     /// `gone`, `forbidden` without ptrace read access, `timed-out`.
     pub fn exam(&self, pid: u32, start_ticks: u64) -> Result<Exam<'_>, ReadError> {
         self.before_read(pid, "maps");
-        let (pagemap, relied) = (OnceCell::new(), RefCell::default());
-        let mut exam = Exam { host: self, pid, bytes: Vec::new(), maps: 0, pagemap, relied };
+        let relied = RefCell::default();
+        let mut exam = Exam { host: self, pid, bytes: Vec::new(), maps: 0, relied };
         let mut bytes = Vec::new();
         let held =
             exam.request(Op::Hold, start_ticks, 0, None, &mut |part| bytes.extend_from_slice(part));
@@ -241,9 +241,7 @@ pub struct Exam<'h> {
     /// A length, `auxv`, and from `maps` on the other file.
     bytes: Vec<u8>,
     maps: usize,
-    /// This program's own `pagemap`.
-    pagemap: OnceCell<OwnedFd>,
-    /// Pages that something was compared with here: they have to be where they were at the end.
+    /// Pages that something was compared with: they have to be where they were at the end.
     relied: RefCell<Vec<PageAt>>,
 }
 
@@ -329,11 +327,7 @@ impl Exam<'_> {
     /// # Errors
     /// The kernel's: the file could not be opened or mapped; `ETIMEDOUT`.
     pub fn same_page(&self, file: &Object, page: PageAt, offset: u64) -> Result<Verdict, Errno> {
-        if self.host.is_near(file) {
-            return self.same_page_near(file, page, offset);
-        }
-        let reply = self.request(Op::FrameOf, offset, 0, Some(file), &mut |_| {})?;
-        Ok(self.compare(page, Found::of(reply.value)))
+        self.page_of(file, self.host.is_near(file), page, offset)
     }
 
     /// The same of a file that is known to lie on this machine's disks.
@@ -346,7 +340,19 @@ impl Exam<'_> {
         page: PageAt,
         offset: u64,
     ) -> Result<Verdict, Errno> {
-        self.near_frame(file, offset).map(|found| self.compare(page, found))
+        self.page_of(file, true, page, offset)
+    }
+
+    fn page_of(
+        &self,
+        file: &Object,
+        near: bool,
+        page: PageAt,
+        offset: u64,
+    ) -> Result<Verdict, Errno> {
+        let op = if near { Op::NearFrameOf } else { Op::FrameOf };
+        let reply = self.request(op, offset, 0, Some(file), &mut |_| {})?;
+        Ok(self.compare(page, Found::of(reply.value)))
     }
 
     fn compare(&self, page: PageAt, found: Found) -> Verdict {
@@ -361,18 +367,6 @@ impl Exam<'_> {
             relied.push(page);
         }
         if frame == page.frame { Verdict::Same } else { Verdict::Differs }
-    }
-
-    fn near_frame(&self, file: &Object, offset: u64) -> Result<Found, Errno> {
-        let own = match self.pagemap.get() {
-            Some(own) => own,
-            None => {
-                let opened = pages::own_pagemap()?;
-                self.pagemap.get_or_init(|| opened)
-            }
-        };
-        let file = pages::reopen(file.as_fd())?;
-        pages::frame_of(&file, offset, rustix::param::page_size() as u64, own)
     }
 
     /// Ends it. False when the process has run another program since, or a page that was compared is

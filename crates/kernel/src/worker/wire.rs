@@ -44,6 +44,8 @@ pub(super) enum Op {
     FindPages = 6,
     /// The frame of the page at offset `a` of the file sent along; see `Found`.
     FrameOf = 7,
+    /// The same of a file on this machine's disks, which holds up no mapping.
+    NearFrameOf = 4,
     /// Open the handle in the payload, of type `a`, on the file system of the directory sent along.
     OpenHandle = 8,
     /// Open the path in the payload beneath the directory sent along, by the rule `a`.
@@ -58,8 +60,9 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Whether it is about a process, and not about a file that was sent along.
-    pub(super) fn is_of_process(self) -> bool {
+    /// Whether it is for the worker that shares this program's memory: what is about a process, and
+    /// about files that are near.
+    pub(super) fn is_readers(self) -> bool {
         matches!(
             self,
             Self::Cmdline | Self::Environ | Self::Io | Self::Hold | Self::FindPages | Self::Release
@@ -74,6 +77,7 @@ impl Op {
             Self::Hold,
             Self::FindPages,
             Self::FrameOf,
+            Self::NearFrameOf,
             Self::OpenHandle,
             Self::Lookup,
             Self::Content,
