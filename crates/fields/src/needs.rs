@@ -2,7 +2,7 @@
 
 /// A set of reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Needs(u16);
+pub struct Needs(u32);
 
 impl Needs {
     /// Nothing.
@@ -40,8 +40,15 @@ impl Needs {
     /// Resident memory; part of `status`, but the task iterator has to sum it up.
     pub const RSS: Self = Self(1 << 15);
 
+    /// The owner's image: some engines have it only in their database.
+    pub const IMAGE: Self = Self(1 << 16);
+    /// What else of the owner some engines have only there: labels, the image's id, when it was made.
+    pub const RECORD: Self = Self(1 << 17);
+    /// All of a description.
+    pub const DESCRIBED: Self = Self::DESCRIPTION.and(Self::IMAGE).and(Self::RECORD);
+
     /// Everything.
-    pub const ALL: Self = Self(u16::MAX);
+    pub const ALL: Self = Self(u32::MAX);
 
     /// Both.
     #[must_use]
@@ -61,6 +68,12 @@ impl Needs {
         Self(self.0 & !other.0)
     }
 
+    /// Those that are in both sets.
+    #[must_use]
+    pub const fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether nothing is needed.
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -70,7 +83,7 @@ impl Needs {
     /// The last stage that loads any of these.
     #[must_use]
     pub const fn stage(self) -> Stage {
-        if !Self(self.0 & (Self::DESCRIPTION.0 | Self::LIVENESS.0)).is_empty() {
+        if !self.only(Self::DESCRIBED.and(Self::LIVENESS)).is_empty() {
             Stage::Description
         } else if self.has(Self::OWNER) {
             Stage::Owner
@@ -97,6 +110,7 @@ mod tests {
 
     #[test]
     fn sets_and_stages() {
+        assert!(Needs::DESCRIBED.has(Needs::IMAGE) && Needs::ALL.only(Needs::IO) == Needs::IO);
         let needs = Needs::STAT.and(Needs::STATUS);
         assert!(needs.has(Needs::STAT) && !needs.has(Needs::OWNER));
         assert_eq!(needs.stage(), Stage::Scan);

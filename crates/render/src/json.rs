@@ -311,8 +311,9 @@ pub(crate) fn owner(owner: &Owner, labels: bool) -> Value {
                 put_bytes(&mut inner, key, &value);
             }
         }
-        if let Some(restarts) = pod.restarts {
-            inner.insert("restarts".into(), restarts.into());
+        let unread = owner.description().is_some_and(|d| d.unread(FieldId::Restarts).is_some());
+        if pod.restarts.is_some() || unread {
+            inner.insert("restarts".into(), pod.restarts.into());
         }
         if let Some(qos) = owner.qos() {
             inner.insert("qos".into(), qos.into());
@@ -332,7 +333,7 @@ fn describe(object: &mut Map<String, Value>, d: &Description, labels: bool) {
     bytes("image_id", &d.image_id);
     bytes("log", &d.log);
     bytes("user", &d.user);
-    if labels {
+    if labels && d.unread(FieldId::Labels).is_none() {
         let pair =
             |(k, v): &(bstr::BString, bstr::BString)| (text::lossy(k).0, text::lossy(v).0.into());
         object.insert("labels".into(), Value::Object(d.labels.iter().map(pair).collect()));
@@ -343,6 +344,13 @@ fn describe(object: &mut Map<String, Value>, d: &Description, labels: bool) {
     for (key, time) in [("created", d.created), ("started", d.started)] {
         if let Some(ms) = time {
             object.insert(key.into(), text::time(ms).into());
+        }
+    }
+    for (field, _) in &d.unread {
+        let key = field.field().json.trim_start_matches("owner.");
+        let asked = labels || *field != FieldId::Labels;
+        if asked && !key.contains('.') {
+            object.entry(key).or_insert(Value::Null);
         }
     }
     if let Some(compose) = &d.compose {

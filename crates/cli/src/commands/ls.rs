@@ -51,7 +51,8 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
     let is_shown = |f: &&&Field| !args.quiet && (!json || totals.contains(&f.id));
     let shown = fields.iter().filter(is_shown).map(|f| f.needs);
     let needs = sort.iter().map(|k| k.field.field().needs).chain(shown);
-    let needs = needs.fold(Needs::NONE, Needs::and);
+    let whole = if json && !args.quiet { Needs::DESCRIBED } else { Needs::NONE };
+    let needs = needs.fold(whole, Needs::and);
     let listed = containers(&mut index, &targets, args.all, needs);
     progress.clear();
     let (mut listing, problems) = listed?;

@@ -35,7 +35,7 @@ const CARD: Needs = Needs::STAT
     .and(Needs::OWNER)
     .and(Needs::ROLE)
     .and(Needs::EVIDENCE)
-    .and(Needs::DESCRIPTION)
+    .and(Needs::DESCRIBED)
     .and(Needs::LIVENESS);
 
 /// What JSON tells.

@@ -33,7 +33,7 @@ pub(crate) fn run(common: &Common, args: &TreeArgs) -> Result<u8> {
     let sort = settings::sort_keys(&args.list.sort)?;
     let host = settings::host(common, listing::TIME)?;
     let mut plan = listing::plan(&host, &args.list, &fields, sort, !targets.is_empty())?;
-    plan.also = plan.also.and(FieldId::Owner.field().needs);
+    plan.also = plan.also.and(FieldId::Owner.field().needs).and(FieldId::Image.field().needs);
     let mut index = Index::new(&host);
     let (mut listed, tree, problems) = tree(&mut index, &targets, &plan)?;
     listed.gaps.extend(match printing.format {

@@ -1,7 +1,9 @@
 //! containerd's containers, by its files: ctr, nerdctl, CRI, moved directories, equal names.
 
 use serde_json::Value;
-use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost, TaskBundle, fake_id};
+use whose_testkit::fixture::{
+    CgroupLayout, DockerContainer, FixtureHost, Record, TaskBundle, fake_id,
+};
 
 use crate::support::{answer, ask};
 
@@ -112,6 +114,9 @@ fn nerdctl_gives_names() {
         assert_eq!(ask(&host, &["pids", &id[..12]]).expect_code(0).pids(), [pid]);
     }
     assert_eq!(answer(&host, "front")["owner"]["log"], "/var/log/front.log");
+    // The bundle names none, and there is no database to say so for sure.
+    assert_eq!(answer(&host, "back")["owner"].get("log"), Some(&Value::Null));
+    host.records(&[Record::new("default", &id), Record::new("lab", &other)]);
     assert!(answer(&host, "back")["owner"].get("log").is_none());
 }
 
@@ -406,6 +411,14 @@ fn annotations_are_made_safe_for_a_terminal() {
         assert!(!text.contains("\nb"), "{text:?}");
     }
     assert_eq!(answer(&host, "4761")["owner"]["name"], "a\u{1b}[31m\nb\u{202e}");
+    // A client may escape what need not be.
+    let text = bundle.annotation("nerdctl/name", "front").config().to_string();
+    let text = text.replace("front", "\\u0066ront");
+    host.file(
+        format!("run/containerd/io.containerd.runtime.v2.task/default/{id}/config.json"),
+        text,
+    );
+    assert_eq!(ask(&host, &["-q", "front"]).expect_code(0).stdout_str(), format!("{id}\n"));
 }
 
 /// What a fixture process of a container has, without the link in whose place its root is saved.
@@ -473,4 +486,17 @@ fn users_have_their_own() {
     let all = ask(&host, &["--json", "mine", "4761"]).json();
     assert_eq!(all["answers"][0]["owner"]["user"], "alice", "{all:#}");
     assert_eq!(all["answers"][1]["owner"]["kind"], "unknown", "{all:#}");
+}
+
+#[test]
+fn imports_may_be_patterns() {
+    let host = host(CgroupLayout::V2);
+    let bundle = TaskBundle::new("default", "far", 4761).trees("/lab/state", "/lab/root");
+    host.task_bundle(&bundle.without_pid());
+    ask(&host, &["far"]).expect_code(1);
+    host.file("etc/containerd/config.toml", "imports = [\"conf.d/*.toml\"]\nroot = \"/none\"\n");
+    host.file("etc/containerd/conf.d/a.toml", "root = \"/other\"\n");
+    host.file("etc/containerd/conf.d/b.toml", "root = \"/lab/root\"\nstate = \"/lab/state\"\n");
+    host.file("etc/containerd/conf.d/c.toml.old", "root = \"/none\"\nstate = \"/none\"\n");
+    assert_eq!(answer(&host, "far")["owner"]["id"], "far");
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod capture;
 mod captured;
 mod containerd;
+mod containerd_records;
 mod crio;
 mod doctor;
 mod documented;

@@ -69,7 +69,7 @@ impl Index<'_> {
             TOTALS.into_iter().filter(|f| needs.has(f.field().needs)).collect();
         let summed = totals.iter().fold(Needs::NONE, |n, f| n.and(f.field().needs));
         // What the scan does not need for itself is read of those in containers only.
-        let also = also.and(summed.without(DEAR));
+        let also = also.and(summed.without(DEAR)).and(needs.only(Needs::DESCRIBED));
         let listing = self.scan(&Plan { filters, also, ..Plan::default() })?;
         let mut gathered = Gathered {
             host: self.host,
@@ -90,7 +90,7 @@ impl Index<'_> {
         for row in &inside {
             gathered.add_process(row);
         }
-        self.add_known(&mut gathered);
+        self.add_known(&mut gathered, all, needs);
         gathered.rows.retain(|listed| is_shown(listed, all));
         self.complete(&mut gathered.rows, needs.without(also).without(DEAR));
         let mut seen = HashSet::new();
@@ -102,8 +102,8 @@ impl Index<'_> {
     }
 
     /// Adds what the state of all engines knows besides.
-    fn add_known(&mut self, gathered: &mut Gathered<'_>) {
-        for known in self.known_containers(gathered) {
+    fn add_known(&mut self, gathered: &mut Gathered<'_>, all: bool, needs: Needs) {
+        for known in self.known_containers(gathered, all, needs) {
             let is_it = |r: &Listed| r.owner().is_some_and(|o| known.is(gathered.host, o));
             let present = gathered.rows.iter().any(is_it);
             if present {
@@ -145,19 +145,25 @@ impl Index<'_> {
     }
 
     /// Every container in the state of every engine that can be found.
-    fn known_containers(&mut self, gathered: &mut Gathered<'_>) -> Vec<Known> {
+    fn known_containers(
+        &mut self,
+        gathered: &mut Gathered<'_>,
+        all: bool,
+        needs: Needs,
+    ) -> Vec<Known> {
         let host = self.host;
         let mut known = Vec::new();
         let (gaps, roots) = self.all_roots();
         gathered.gaps.extend(gaps);
         let none = BString::default();
+        let asked = (all, needs);
         let mut late = false;
         let hosts = roots.iter().map(|(engine, root)| (&none, *engine, root));
         for (within, engine, root) in hosts {
-            late |= list(within, engine, root, &mut known, gathered, || host.out_of_time());
+            late |= list(within, (engine, root), asked, &mut known, gathered);
         }
         for (within, engine, root) in self.nested_roots() {
-            late |= list(within, engine, root, &mut known, gathered, || host.out_of_time());
+            late |= list(within, (engine, root), asked, &mut known, gathered);
         }
         gathered.gaps.extend(self.nested_gaps().cloned());
         if late {
@@ -210,14 +216,13 @@ fn is_inside(row: &Row) -> bool {
 /// Lists one root; true when the time ran out.
 fn list(
     within: &BString,
-    engine: Engine,
-    root: &StateRoot,
+    (engine, root): (Engine, &StateRoot),
+    (all, needs): (bool, Needs),
     known: &mut Vec<Known>,
     gathered: &mut Gathered<'_>,
-    late: impl Fn() -> bool,
 ) -> bool {
     let Some(runtime) = by_engine(engine) else { return false };
-    let ids = match runtime.list(root) {
+    let mut ids = match runtime.list(root) {
         Ok(ids) => ids,
         Err(e) if e.class == Class::Gone => return false,
         Err(e) => {
@@ -225,11 +230,18 @@ fn list(
             return false;
         }
     };
+    if all {
+        match runtime.ended(root) {
+            Ok(ended) => ids.extend(ended),
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => gathered.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+        }
+    }
     for id in ids {
-        if late() {
+        if gathered.host.out_of_time() {
             return true;
         }
-        let described = match runtime.describe(root, BStr::new(&id)) {
+        let described = match runtime.describe(root, BStr::new(&id), needs) {
             Some(Ok(description)) => Ok(description),
             Some(Err(e)) if e.class == Class::Gone => continue, // removed meanwhile
             Some(Err(e)) => Err(Gap::from_read(what::DESCRIPTION, &e)),

@@ -16,6 +16,11 @@ use crate::model::{
     Source,
 };
 
+/// What a description may lack.
+const DETAILS: Needs = Needs::DESCRIBED.without(Needs::DESCRIPTION);
+/// How much of an owner is told.
+const DEPTH: Needs = DETAILS.and(Needs::LIVENESS);
+
 /// What was found about a container's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Members {
@@ -41,13 +46,13 @@ impl Index<'_> {
             let Fact::Known(membership) = &mut row.membership else {
                 continue;
             };
-            let live = needs.has(Needs::LIVENESS);
+            let depth = needs.only(DEPTH);
             for at in 0..membership.chain.len() {
                 let owner = Rc::clone(&membership.chain[at]);
                 if !matches!(owner.kind, OwnerKind::Container | OwnerKind::Sandbox) {
                     continue;
                 }
-                let place = (Rc::as_ptr(&owner), live);
+                let place = (Rc::as_ptr(&owner), depth);
                 if let Some((_, known)) = self.described.get(&place) {
                     membership.chain[at] = Rc::clone(known);
                     continue;
@@ -89,9 +94,9 @@ impl Index<'_> {
 
     /// The owner with its description, and its state when that is asked for.
     pub(super) fn described(&mut self, owner: &Owner, members: Members, needs: Needs) -> Rc<Owner> {
-        let live = needs.has(Needs::LIVENESS);
+        let depth = needs.only(DEPTH);
         let user = owner.description().and_then(|d| d.user.clone());
-        let key = (owner.runtime, owner.id.clone(), owner.cgroup.clone(), user, live);
+        let key = (owner.runtime, owner.id.clone(), owner.cgroup.clone(), user, depth);
         if let Some(known) = self.owners.get(&key) {
             return Rc::clone(known);
         }
@@ -100,12 +105,24 @@ impl Index<'_> {
             Members::Has(pid) => Some(pid),
             Members::None | Members::Unread => None,
         };
-        if owner.described == Described::No {
-            owner.described = match self.description_for(&owner, hint) {
-                None => Described::No,
-                Some(Ok(description)) => Described::Yes(Box::new(description)),
-                Some(Err(gap)) => Described::Unread(gap),
-            };
+        match &owner.described {
+            Described::No => {
+                owner.described = match self.description_for(&owner, hint, needs) {
+                    None => Described::No,
+                    Some(Ok(description)) => Described::Yes(Box::new(description)),
+                    Some(Err(gap)) => Described::Unread(gap),
+                };
+            }
+            // By whom it was found out, who needed no more of it than whose it is.
+            Described::Yes(known) if hint.is_some() && !needs.only(DETAILS).is_empty() => {
+                let told = self.description_for(&owner, hint, needs);
+                let whole = told.and_then(Result::ok);
+                let is_it = |d: &Description| d.path == known.path && d.user == known.user;
+                if let Some(whole) = whole.filter(is_it) {
+                    owner.described = Described::Yes(Box::new(whole));
+                }
+            }
+            Described::Yes(_) | Described::Unread(_) => {}
         }
         owner.adopt();
         owner.seen_pod = self.seen_pod(&owner, hint);
@@ -132,7 +149,7 @@ impl Index<'_> {
     /// A container around another one: it runs, since something in it does.
     pub fn outer(&mut self, owner: &Owner) -> Rc<Owner> {
         let member = self.outer_process(owner.id.as_ref());
-        self.described(owner, member.map_or(Members::Unread, Members::Has), Needs::DESCRIPTION)
+        self.described(owner, member.map_or(Members::Unread, Members::Has), Needs::DESCRIBED)
     }
 
     /// The state. The kernel's facts win: processes there are, or none, or frozen ones.

@@ -3,7 +3,7 @@
 use bstr::BString;
 
 use super::Index;
-use crate::model::gap::what;
+use crate::model::gap::{Class, what};
 use crate::model::{Engine, Gap};
 use crate::runtime::{StateRoot, by_engine};
 
@@ -55,7 +55,13 @@ impl Index<'_> {
         let host = self.host;
         let found = |engine: Engine, state: &StateRoot, within: &BString| {
             let shown = state.root.shown();
-            let listed = by_engine(engine).map(|runtime| runtime.list(state));
+            let listed = by_engine(engine).map(|runtime| {
+                let (running, ended) = (runtime.list(state)?, runtime.ended(state));
+                // A database that is not there yet has nothing in it.
+                let ended =
+                    ended.or_else(|e| if e.class == Class::Gone { Ok(vec![]) } else { Err(e) });
+                Ok(running.len() + ended?.len())
+            });
             FoundEngine {
                 engine,
                 root: host.unrooted(shown).unwrap_or(shown).into(),
@@ -63,7 +69,7 @@ impl Index<'_> {
                 within: within.clone(),
                 containers: match listed {
                     Some(Err(e)) => Err(Gap::from_read(what::CONTAINERS, &e)),
-                    Some(Ok(ids)) => Ok(ids.len()),
+                    Some(Ok(count)) => Ok(count),
                     None => Ok(0),
                 },
             }

@@ -252,7 +252,7 @@ impl Index<'_> {
             return Rc::new(Owner::new(OwnerKind::Container, Engine::UNKNOWN, id));
         };
         let engine = *engine;
-        let described = match by_engine(engine).and_then(|r| r.describe(state, id)) {
+        let described = match by_engine(engine).and_then(|r| r.describe(state, id, needs)) {
             None => Described::No,
             Some(Ok(description)) => Described::Yes(Box::new(description)),
             Some(Err(e)) => Described::Unread(Gap::from_read(what::DESCRIPTION, &e)),

@@ -86,14 +86,14 @@ impl Index<'_> {
         let mut found = self.search(Query::Id(id), false).found;
         let (engine, key) = found.pop().filter(|_| found.is_empty())?;
         let owner = Owner::with_key(OwnerKind::Container, engine, &key);
-        self.description_for(&owner, None)?.ok()?.name
+        self.description_for(&owner, None, Needs::DESCRIPTION)?.ok()?.name
     }
 
     /// One container with its processes. Nothing but its own cgroup and state is read.
     pub fn container(&mut self, engine: Engine, key: &BStr, needs: Needs) -> Container {
         let mut owner = Owner::with_key(OwnerKind::Container, engine, key);
         owner.within = self.found_within(engine, key);
-        let description = match self.description_for(&owner, None) {
+        let description = match self.description_for(&owner, None, Needs::NONE) {
             // Whose processes they would be can't be told.
             Some(Err(gap)) if owner.is_chosen() => return undecided(owner, gap),
             described => described.and_then(Result::ok),

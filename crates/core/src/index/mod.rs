@@ -42,7 +42,7 @@ use roots::Roots;
 
 /// What identifies an owner on this host: two engines may know the same id.
 /// The last parts: the user who says so, and whether its live state was asked for.
-type OwnerKey = (Engine, BString, BString, Option<BString>, bool);
+type OwnerKey = (Engine, BString, BString, Option<BString>, Needs);
 
 /// An owner that was described, and what came of it. Both are found again by where the first one is;
 /// that it is kept makes sure that no other comes to be there.
@@ -68,7 +68,7 @@ pub struct Index<'h> {
     host_owner: Rc<Owner>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
     sandboxes: HashMap<(Engine, BString), Option<sandboxes::Hidden>>,
-    described: HashMap<(*const Owner, bool), Described>,
+    described: HashMap<(*const Owner, Needs), Described>,
     reference: OnceCell<HostReference>,
     /// Mount namespaces whose root is the host's.
     hosts_namespaces: HashSet<u64>,

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, parse};
@@ -135,6 +136,7 @@ impl Index<'_> {
         &mut self,
         owner: &Owner,
         hint: Option<u32>,
+        needs: Needs,
     ) -> Option<Result<Description, Gap>> {
         let runtime = by_engine(owner.runtime)?;
         let outer = BStr::new(&owner.within);
@@ -146,7 +148,14 @@ impl Index<'_> {
         }
         let mut problem = None;
         for nested in self.nested.known.iter().filter(|n| knows(n)) {
-            match runtime.describe(&nested.root, owner.key().as_ref())? {
+            // As for the host's own: what has no task has no processes.
+            if owner.is_chosen() && !owner.cgroup.is_empty() {
+                let may = runtime.may_run(&nested.root, owner.key().as_ref());
+                if !may.unwrap_or(true) {
+                    continue;
+                }
+            }
+            match runtime.describe(&nested.root, owner.key().as_ref(), needs)? {
                 Ok(description) if owner.is_chosen() && !description.may_be_in(&owner.cgroup) => {}
                 Ok(mut description) => {
                     let believed = description.pid;

@@ -163,7 +163,10 @@ impl Index<'_> {
             let within = self.found_within(engine, id.as_ref());
             let mut owner = Owner::with_key(crate::model::OwnerKind::Container, engine, &id);
             owner.within.clone_from(&within);
-            let Some(Ok(description)) = self.description_for(&owner, None) else { continue };
+            let Some(Ok(description)) = self.description_for(&owner, None, Needs::DESCRIPTION)
+            else {
+                continue;
+            };
             let pod = description.pod.unwrap_or_default();
             let Some(uid) = pod.uid.clone() else { continue };
             let pod = Pod { container: None, restarts: None, ..pod };

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 
 use bstr::{BStr, BString};
+use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
@@ -158,7 +159,8 @@ impl Index<'_> {
         if level.proof == Proof::Guess {
             // Anything may be called so. Where the usual places know nothing of it, a monitor may still.
             let cgroup = path_to(&lines[level.line], level.depth);
-            let described = found.and_then(|()| self.chosen(runtime, id, &cgroup, Some(pid)));
+            let described =
+                found.and_then(|()| self.chosen(runtime, id, &cgroup, (Some(pid), Needs::NONE)));
             return match described {
                 Some(Ok(_)) => Confirmed::Yes,
                 Some(Err(gap)) => Confirmed::Unread(gap),
@@ -185,26 +187,30 @@ impl Index<'_> {
         &mut self,
         owner: &Owner,
         hint: Option<u32>,
+        needs: Needs,
     ) -> Option<Result<Description, Gap>> {
         let (engine, key) = (owner.runtime, owner.key());
         if !owner.within.is_empty() {
-            return self.nested_description(owner, hint);
+            return self.nested_description(owner, hint, needs);
         }
         match manager_of(&owner.cgroup) {
-            Some(uid) if uid != 0 => self.users_description(engine, key.as_ref(), uid, hint),
+            Some(uid) if uid != 0 => {
+                self.users_description(engine, key.as_ref(), uid, (hint, needs))
+            }
             // A sandbox is described by whoever asked for it.
             _ => match by_engine(engine).map(|r| r.engines()).unwrap_or_default() {
                 [] => {
                     let runtime = by_engine(engine)?;
                     if owner.is_chosen() {
-                        let described = self.chosen(runtime, key.as_ref(), &owner.cgroup, hint);
+                        let described =
+                            self.chosen(runtime, key.as_ref(), &owner.cgroup, (hint, needs));
                         return Some(described.unwrap_or_else(|| Err(self.unknown(engine))));
                     }
-                    self.description_of(engine, key.as_ref(), hint)
+                    self.description_of(engine, key.as_ref(), hint, needs)
                 }
                 engines => engines.iter().find_map(|name| {
                     let engine = REGISTRY.iter().map(|r| r.engine()).find(|e| e.0 == *name)?;
-                    self.description_of(engine, key.as_ref(), hint)?.ok().map(Ok)
+                    self.description_of(engine, key.as_ref(), hint, needs)?.ok().map(Ok)
                 }),
             },
         }
@@ -216,11 +222,12 @@ impl Index<'_> {
         engine: Engine,
         id: &BStr,
         hint: Option<u32>,
+        needs: Needs,
     ) -> Option<Result<Description, Gap>> {
         let runtime = by_engine(engine)?;
         let mut problem: Option<ReadError> = None;
         let stateless = Cell::new(false);
-        let mut ask = |root: &StateRoot| match runtime.describe(root, id) {
+        let mut ask = |root: &StateRoot| match runtime.describe(root, id, needs) {
             None => {
                 stateless.set(true);
                 None
@@ -281,7 +288,7 @@ impl Index<'_> {
         runtime: &dyn Runtime,
         key: &BStr,
         cgroup: &BString,
-        hint: Option<u32>,
+        (hint, needs): (Option<u32>, Needs),
     ) -> Option<Result<Description, Gap>> {
         let engine = runtime.engine();
         let monitored = hint.and_then(|pid| self.monitored(runtime, pid));
@@ -297,7 +304,12 @@ impl Index<'_> {
             if others || (root.user.is_some() && !cgroup.is_empty()) {
                 continue;
             }
-            match runtime.describe(root, key)? {
+            // Processes are of what has a task; of what a database alone knows they can't be.
+            let may = cgroup.is_empty() || runtime.may_run(root, key).unwrap_or(true);
+            if !may {
+                continue;
+            }
+            match runtime.describe(root, key, needs)? {
                 Ok(description) if description.may_be_in(cgroup) => found.push(description),
                 Ok(_) => {}
                 Err(e) if e.class == Class::Gone => {}

@@ -158,15 +158,15 @@ impl Index<'_> {
         engine: Engine,
         id: &BStr,
         uid: u32,
-        hint: Option<u32>,
+        (hint, needs): (Option<u32>, Needs),
     ) -> Option<Result<Description, Gap>> {
         let runtime = by_engine(engine)?;
         let name = self.name_of_user(uid);
         self.roots_of_user(uid, Vec::new());
-        let mut answer = self.ask_user(runtime, id, &name)?;
+        let mut answer = self.ask_user(runtime, id, &name, needs)?;
         if let (Err(_), Some(pid)) = (&answer, hint) {
             self.learn_from_mounts(runtime, pid);
-            answer = self.ask_user(runtime, id, &name)?;
+            answer = self.ask_user(runtime, id, &name, needs)?;
         }
         Some(answer)
     }
@@ -176,11 +176,12 @@ impl Index<'_> {
         runtime: &dyn Runtime,
         id: &BStr,
         user: &BString,
+        needs: Needs,
     ) -> Option<Result<Description, Gap>> {
         let mut problem = None;
         let is_his = |r: &&StateRoot| r.user.as_ref() == Some(user);
         for root in self.roots_of(runtime.engine()).filter(is_his) {
-            match runtime.describe(root, id)? {
+            match runtime.describe(root, id, needs)? {
                 Ok(description) => return Some(Ok(description)),
                 Err(e) if e.class == Class::Gone => {}
                 Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
@@ -205,7 +206,8 @@ impl Index<'_> {
         if uid == 0 {
             return self.watched_by_hosts(p, engine, &key, pid);
         }
-        let described = self.users_description(engine, key.as_ref(), uid, Some(p.pid))?;
+        let described =
+            self.users_description(engine, key.as_ref(), uid, (Some(p.pid), Needs::NONE))?;
         let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
         owner.described = Described::Yes(Box::new(described.ok()?));
         owner.adopt();
@@ -226,7 +228,9 @@ impl Index<'_> {
     ) -> Option<(Owner, Evidence)> {
         let runtime = by_engine(engine)?;
         let described = match self.monitored(runtime, p.pid) {
-            Some((number, _)) => runtime.describe(&self.roots.get(number)?.1, key.as_ref())?,
+            Some((number, _)) => {
+                runtime.describe(&self.roots.get(number)?.1, key.as_ref(), Needs::NONE)?
+            }
             // The monitor is root's, and says where it works to nobody else.
             None => Err(self.host.process(monitor).and_then(|m| m.link_text("cwd")).err()?),
         };

@@ -1,7 +1,7 @@
 //! Owners: containers, units, sessions, the host.
 
 use bstr::{BString, ByteSlice};
-use whose_fields::Cell;
+use whose_fields::{Cell, FieldId};
 
 use super::{Fact, Gap, Pod, SeenPod, pod};
 
@@ -155,6 +155,8 @@ pub struct Description {
     pub namespace: Option<BString>,
     /// The state file it was read from.
     pub path: BString,
+    /// What else it has and could not be read.
+    pub unread: Vec<(FieldId, Gap)>,
 }
 
 impl Description {
@@ -162,6 +164,12 @@ impl Description {
     #[must_use]
     pub fn is_init(&self, pid: u32, start_ticks: u64) -> bool {
         self.pid == Some(pid) && self.pid_start.is_none_or(|start| start == start_ticks)
+    }
+
+    /// Why this could not be read, if it could not.
+    #[must_use]
+    pub fn unread(&self, field: FieldId) -> Option<&Gap> {
+        self.unread.iter().find(|(id, _)| *id == field).map(|(_, gap)| gap)
     }
 
     /// Whether this cgroup can be its own, by what its state says; an empty one can be any.
@@ -372,7 +380,9 @@ impl Owner {
     pub fn name_cell(&self) -> Cell<'_> {
         match self.best_name() {
             Some(name) => Cell::text(name),
-            None => self.described_cell(|_| Cell::Absent),
+            None => self.described_cell(|d| {
+                d.unread(FieldId::Name).map_or(Cell::Absent, |gap| Cell::Unread(gap.class.name()))
+            }),
         }
     }
 

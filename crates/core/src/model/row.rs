@@ -7,7 +7,7 @@ use bstr::{BString, ByteSlice};
 use whose_fields::{Cell, FieldId, Pair, Record};
 use whose_kernel::parse::stat::Stat;
 
-use super::{Evidence, Fact, Gap, Owner, OwnerKind, Process};
+use super::{Described, Description, Evidence, Fact, Gap, Owner, OwnerKind, Process};
 
 /// Whose a process is: every level, outermost first, and why.
 #[derive(Clone, Debug, Default)]
@@ -72,12 +72,14 @@ impl Row {
     /// The gaps of one owner.
     pub fn gaps_of_owner(owner: &Owner) -> impl Iterator<Item = &Gap> {
         let described = match &owner.described {
-            super::Described::Unread(gap) => Some(gap),
+            Described::Unread(gap) => Some(gap),
             _ => None,
         };
+        let parts = owner.description().into_iter().flat_map(|d| d.unread.iter().map(|(_, g)| g));
         [described, owner.state.gap(), owner.init_pid.gap(), owner.seen_pod.gap()]
             .into_iter()
             .flatten()
+            .chain(parts)
     }
 
     fn owner_cell<'s>(&'s self, of: impl FnOnce(&'s Owner) -> Cell<'s>) -> Cell<'s> {
@@ -162,29 +164,30 @@ impl Record for Row {
                 self.owner_cell(|o| if o.id.is_empty() { Cell::Absent } else { Cell::text(&o.id) })
             }
             FieldId::Name => self.owner_cell(Owner::name_cell),
-            FieldId::Image => self.described(|d| d.image.as_ref().map(Cell::text)),
-            FieldId::ImageId => self.described(|d| d.image_id.as_ref().map(Cell::text)),
+            FieldId::Image => self.described(field, |d| d.image.as_ref().map(Cell::text)),
+            FieldId::ImageId => self.described(field, |d| d.image_id.as_ref().map(Cell::text)),
             FieldId::Labels => {
-                self.described(|d| Some(Cell::Map(d.labels.iter().map(borrow).collect())))
+                self.described(field, |d| Some(Cell::Map(d.labels.iter().map(borrow).collect())))
             }
             FieldId::Status => self.owner_cell(|o| o.state.cell(|s| text(s.name()))),
-            FieldId::EngineState => self.described(|d| d.engine_state.map(Cell::text)),
-            FieldId::Created => self.described(|d| d.created.map(Cell::Time)),
-            FieldId::Started => self.described(|d| d.started.map(Cell::Time)),
+            FieldId::EngineState => self.described(field, |d| d.engine_state.map(Cell::text)),
+            FieldId::Created => self.described(field, |d| d.created.map(Cell::Time)),
+            FieldId::Started => self.described(field, |d| d.started.map(Cell::Time)),
             FieldId::InitPid => self.owner_cell(|o| o.init_pid.cell(|p| Cell::Uint((*p).into()))),
-            FieldId::Log => self.described(|d| d.log.as_ref().map(Cell::text)),
+            FieldId::Log => self.described(field, |d| d.log.as_ref().map(Cell::text)),
             FieldId::Project => {
-                self.described(|d| d.compose.as_ref().map(|c| Cell::text(&c.project)))
+                self.described(field, |d| d.compose.as_ref().map(|c| Cell::text(&c.project)))
             }
-            FieldId::Service => self
-                .described(|d| d.compose.as_ref().and_then(|c| c.service.as_ref()).map(Cell::text)),
+            FieldId::Service => self.described(field, |d| {
+                d.compose.as_ref().and_then(|c| c.service.as_ref()).map(Cell::text)
+            }),
             FieldId::Pod => self.pod_cell(|p| p.name),
             FieldId::Namespace => self.pod_cell(|p| p.namespace),
             FieldId::PodUid => self.pod_cell(|p| p.uid),
             FieldId::PodContainer => self.pod_cell(|p| p.container),
-            FieldId::Restarts => self.owner_cell(|o| {
-                let restarts = o.pod().and_then(|p| p.restarts);
-                restarts.map_or(Cell::Absent, |n| Cell::Uint(n.into()))
+            FieldId::Restarts => self.owner_cell(|o| match o.pod().and_then(|p| p.restarts) {
+                Some(n) => Cell::Uint(n.into()),
+                None => o.described_cell(|d| unread(d, field)),
             }),
             FieldId::Qos => self.owner_cell(|o| o.qos().map_or(Cell::Absent, Cell::text)),
             field => self.process_cell(field),
@@ -208,10 +211,21 @@ impl Row {
 
     fn described<'s>(
         &'s self,
-        of: impl FnOnce(&'s super::Description) -> Option<Cell<'s>>,
+        field: FieldId,
+        of: impl FnOnce(&'s Description) -> Option<Cell<'s>>,
     ) -> Cell<'s> {
-        self.owner_cell(|o| o.described_cell(|d| of(d).unwrap_or(Cell::Absent)))
+        self.owner_cell(|o| {
+            o.described_cell(|d| match unread(d, field) {
+                Cell::Absent => of(d).unwrap_or(Cell::Absent),
+                unread => unread,
+            })
+        })
     }
+}
+
+/// The cell of what a description lacks: unread where it could not be read.
+fn unread(description: &Description, field: FieldId) -> Cell<'_> {
+    description.unread(field).map_or(Cell::Absent, |gap| Cell::Unread(gap.class.name()))
 }
 
 /// CPU time in percent of a process's age, to a tenth. Of one that has no age yet there is none.

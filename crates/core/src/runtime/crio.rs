@@ -134,7 +134,12 @@ impl Runtime for CriO {
         Ok(all.into_iter().map(|known| known.container.id.into()).collect())
     }
 
-    fn describe(&self, root: &StateRoot, id: &BStr) -> Option<Result<Description, ReadError>> {
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
         Some(describe(root, id))
     }
 
@@ -188,7 +193,7 @@ fn inner_roots(inside: &Inside<'_>) -> FoundRoots {
     let mut found = FoundRoots::default();
     match inside.process.directory(BStr::new(PLACES[0])) {
         Ok(root) if containers(&root).is_ok_and(|c| c.is_empty()) => {}
-        Ok(root) => found.roots.push(StateRoot { root, run: None, user: None }),
+        Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
         Err(e) if e.class == Class::Gone => {}
         Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
     }
@@ -357,6 +362,7 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         cgroups: Vec::new(),
         namespace: None,
         path,
+        unread: Vec::new(),
     })
 }
 

@@ -154,7 +154,12 @@ impl Runtime for Docker {
         Ok(entries.into_iter().map(|e| e.name).filter(|n| segment::is_hex64(n)).collect())
     }
 
-    fn describe(&self, root: &StateRoot, id: &BStr) -> Option<Result<Description, ReadError>> {
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
         Some(describe(root, id))
     }
 
@@ -323,11 +328,11 @@ fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
     if host.mode() == Mode::Saved {
         let owner = host.root().recorded_owner(path).filter(|uid| *uid != 0);
         let root = host.root().descend(path, Links::Never, None)?;
-        return Ok(StateRoot { root, run: None, user: owner.map(|uid| name_of(host, uid)) });
+        return Ok(StateRoot::new(root, None, owner.map(|uid| name_of(host, uid))));
     }
     let uid = host.root().look(path)?.uid;
     let root = host.root().descend(path, Links::Never, Some(uid))?;
-    Ok(StateRoot { root, run: None, user: (uid != 0).then(|| name_of(host, uid)) })
+    Ok(StateRoot::new(root, None, (uid != 0).then(|| name_of(host, uid))))
 }
 
 /// The data root of a user's own engine: where its arguments say, else in his home
@@ -340,9 +345,7 @@ fn of_user(host: &Host, user: &User) -> FoundRoots {
     };
     let mut found = FoundRoots::default();
     match open {
-        Ok(root) => {
-            found.roots.push(StateRoot { root, run: None, user: Some(name_of(host, user.uid)) })
-        }
+        Ok(root) => found.roots.push(StateRoot::new(root, None, Some(name_of(host, user.uid)))),
         Err(e) if e.class == Class::Gone => {}
         Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
     }
@@ -367,7 +370,7 @@ fn inner_roots(inside: &Inside<'_>) -> FoundRoots {
     for path in paths {
         match inside.process.directory(path.as_ref()) {
             Ok(root) => {
-                found.roots.push(StateRoot { root, run: None, user: None });
+                found.roots.push(StateRoot::new(root, None, None));
                 break;
             }
             Err(e) if e.class == Class::Gone => {}

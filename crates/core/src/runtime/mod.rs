@@ -34,13 +34,17 @@ mod sysbox;
 mod systemd;
 mod youki;
 
+use std::cell::OnceCell;
+
 use bstr::{BStr, BString};
+use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
 use crate::model::{Description, Engine, Gap, Pod};
+use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 
 /// Every runtime. Of two that claim the same place with equal proof, the earlier one has it.
@@ -137,6 +141,16 @@ pub struct StateRoot {
     pub run: Option<Root>,
     /// The user whose rootless engine it is; `None` for the system's.
     pub user: Option<BString>,
+    /// containerd's database, once it was opened.
+    pub metadata: OnceCell<Result<Metadata, ReadError>>,
+}
+
+impl StateRoot {
+    /// A state of which nothing was read yet.
+    #[must_use]
+    pub fn new(root: Root, run: Option<Root>, user: Option<BString>) -> Self {
+        Self { root, run, user, metadata: OnceCell::new() }
+    }
 }
 
 /// What a container is looked up by.
@@ -301,11 +315,33 @@ pub trait Runtime: Sync {
         Ok(Vec::new())
     }
 
-    /// What the state says of one container; `None` for a runtime that keeps none.
+    /// The full ids of those containers besides that have no task, which only a database knows.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    fn ended(&self, _root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether the container may have processes by what its state keeps of those that run.
+    ///
+    /// # Errors
+    /// When that can't be read.
+    fn may_run(&self, _root: &StateRoot, _id: &BStr) -> Result<bool, ReadError> {
+        Ok(true)
+    }
+
+    /// What the state says of one container; `None` for a runtime that keeps none. What is dear to
+    /// read is left out where it is not among the needs.
     ///
     /// # Errors
     /// `gone` when this root does not have it.
-    fn describe(&self, _root: &StateRoot, _id: &BStr) -> Option<Result<Description, ReadError>> {
+    fn describe(
+        &self,
+        _root: &StateRoot,
+        _id: &BStr,
+        _needs: Needs,
+    ) -> Option<Result<Description, ReadError>> {
         None
     }
 

@@ -2,12 +2,13 @@
 //!
 //! Annotations: containerd internal/cri/annotations/annotations.go, nerdctl pkg/labels/labels.go. What
 //! the bundle lacks is in the database alone: image and labels of what is not CRI's, all of what has
-//! no task.
+//! no task; see `record`.
 
 use bstr::{BStr, BString, ByteSlice};
+use whose_fields::{FieldId, Needs};
 use whose_kernel::{Class, ReadError};
 
-use super::CRI;
+use super::{CRI, record};
 use crate::model::{ContainerState, Description, Pod};
 use crate::runtime::{StateRoot, segment};
 use crate::state::containerd::bundle::{self, Spec};
@@ -23,6 +24,11 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn new(namespace: &[u8], id: &[u8]) -> Self {
         Self { namespace: namespace.into(), id: id.into() }
+    }
+
+    /// Namespace and id.
+    pub(super) fn parts(&self) -> (&BString, &BString) {
+        (&self.namespace, &self.id)
     }
 
     /// `NAMESPACE/ID`.
@@ -44,8 +50,15 @@ pub(super) fn namespaces(root: &StateRoot) -> Result<Vec<BString>, ReadError> {
     }
 }
 
-/// Where a key or a bare id is: in one namespace, in several, or nowhere.
+/// Where a key or a bare id is: in one namespace, in several, or nowhere. The database is asked last,
+/// since what has a task is in no other place.
 pub(super) fn place_of(root: &StateRoot, key: &[u8]) -> Result<Vec<Place>, ReadError> {
+    let places = place_in_files(root, key)?;
+    if places.is_empty() { record::places(root, key) } else { Ok(places) }
+}
+
+/// Where a key or a bare id is by the bundles and by CRI's files.
+pub(super) fn place_in_files(root: &StateRoot, key: &[u8]) -> Result<Vec<Place>, ReadError> {
     let mut places = Vec::new();
     let (namespaces, id) = match key.rsplit_once_str("/") {
         Some((namespace, _)) if segment::is_dockers_namespace(namespace) => return Ok(places),
@@ -76,7 +89,11 @@ pub(super) fn known_to_cri(root: &StateRoot) -> Result<Vec<BString>, ReadError> 
 }
 
 /// See `Runtime::describe`.
-pub(super) fn describe(root: &StateRoot, key: &BStr) -> Result<Description, ReadError> {
+pub(super) fn describe(
+    root: &StateRoot,
+    key: &BStr,
+    needs: Needs,
+) -> Result<Description, ReadError> {
     let mut places = place_of(root, key)?;
     let error = |class, why| {
         let tree = root.run.as_ref().unwrap_or(&root.root);
@@ -96,9 +113,13 @@ pub(super) fn describe(root: &StateRoot, key: &BStr) -> Result<Description, Read
         None => None,
     };
     let described = match &spec {
-        Some(spec) => of_bundle(root, &place, spec),
-        None if place.namespace == CRI => without_task(root, &place.id).ok_or_else(none)?,
-        None => return Err(none()), // removed between two reads
+        Some(spec) => {
+            let mut described = of_bundle(root, &place, spec);
+            record::complete(root, &place, needs, &mut described);
+            described
+        }
+        // It has none, or that was removed between two reads.
+        None => without_task(root, &place, needs)?.ok_or_else(none)?,
     };
     let user = root.user.clone();
     Ok(Description { user, namespace: Some(place.namespace), ..described })
@@ -116,22 +137,28 @@ fn of_cri(spec: &Spec, key: &str) -> Option<BString> {
 /// The name that a client gave it: its own within the pod, the pod's of a sandbox, nerdctl's.
 pub(super) fn name(spec: &Spec) -> Option<BString> {
     let pods = || of_cri(spec, "sandbox-name").filter(|_| is_sandbox(spec));
-    of_cri(spec, "container-name").or_else(pods).or_else(|| spec.annotation("nerdctl/name"))
+    of_cri(spec, "container-name").or_else(pods).or_else(|| spec.annotation(record::NERDCTL_NAME))
 }
 
-fn of_bundle(root: &StateRoot, place: &Place, spec: &Spec) -> Description {
-    let Place { namespace, id } = place;
-    let is_sandbox = is_sandbox(spec);
-    let pod = of_cri(spec, "sandbox-name").map(|name| Pod {
+/// The pod that it is in or holds.
+pub(super) fn pod(spec: &Spec) -> Option<Pod> {
+    of_cri(spec, "sandbox-name").map(|name| Pod {
         name: Some(name),
         namespace: of_cri(spec, "sandbox-namespace"),
         uid: of_cri(spec, "sandbox-uid"),
         container: of_cri(spec, "container-name"),
         ..Pod::default()
-    });
+    })
+}
+
+fn of_bundle(root: &StateRoot, place: &Place, spec: &Spec) -> Description {
+    let Place { namespace, id } = place;
+    let is_sandbox = is_sandbox(spec);
     // Only of a pod's containers is there a status.
     let status = of_cri(spec, "container-type").filter(|_| !is_sandbox);
-    let status = status.and_then(|_| cri::status(&root.root, id).ok());
+    let status = status.map(|_| cri::status(&root.root, id)).transpose();
+    let problem = status.as_ref().err().filter(|e| e.class != Class::Gone).cloned();
+    let status = status.ok().flatten();
     let run = root.run.as_ref().unwrap_or(&root.root);
     let pid = bundle::init_pid(run, namespace, id);
     let words = status.map(|s| s.words());
@@ -140,7 +167,7 @@ fn of_bundle(root: &StateRoot, place: &Place, spec: &Spec) -> Description {
     let log = spec.annotation("nerdctl/log-uri");
     let log = log.and_then(|uri| uri.strip_prefix(b"file://").map(BString::from));
     let image = of_cri(spec, "image-name").or_else(|| of_cri(spec, "podsandbox.image-name"));
-    Description {
+    let mut described = Description {
         // An id that someone chose is a name.
         name: name(spec).or_else(|| (!segment::is_hex64(id)).then(|| id.clone())),
         image,
@@ -149,27 +176,73 @@ fn of_bundle(root: &StateRoot, place: &Place, spec: &Spec) -> Description {
         created: status.and_then(|s| cri::time(s.created_at)),
         started: status.and_then(|s| cri::time(s.started_at)),
         pid: pid.or_else(|| status.map(|s| s.pid).filter(|pid| *pid > 0)),
-        pod,
+        pod: pod(spec),
         log,
         cgroups: segment::of_cgroups_path(spec.cgroups_path()),
         is_sandbox,
         path: run.join(&bundle::file(namespace, id, "config.json")),
         ..Description::default()
+    };
+    if let Some(e) = problem {
+        record::unread(&mut described, OF_STATUS, &e);
     }
+    described
 }
 
-/// A pod's container or sandbox whose task is gone.
-fn without_task(root: &StateRoot, id: &[u8]) -> Option<Description> {
-    if let Ok(status) = cri::status(&root.root, id) {
-        let (word, believed) = status.words();
-        return Some(Description {
-            engine_state: Some(word),
-            believed: Some(believed),
-            created: cri::time(status.created_at),
-            started: cri::time(status.started_at),
-            path: root.root.join(&cri::status_file(id)),
-            ..Description::default()
-        });
+/// What the status alone says of a pod's container.
+const OF_STATUS: [FieldId; 3] = [FieldId::EngineState, FieldId::Created, FieldId::Started];
+
+/// A container that has no task: by its record, and what CRI keeps of a pod's. `None` where neither is.
+fn without_task(
+    root: &StateRoot,
+    place: &Place,
+    needs: Needs,
+) -> Result<Option<Description>, ReadError> {
+    let by_files = by_cri(root, place);
+    let record =
+        match record::database(root).and_then(|all| all.container(&place.namespace, &place.id)) {
+            Ok(record) => record,
+            Err(e) => {
+                let Some(mut described) = by_files else {
+                    return if e.class == Class::Gone { Ok(None) } else { Err(e) };
+                };
+                record::unread_all(&mut described, needs, &e);
+                return Ok(Some(described));
+            }
+        };
+    let Some(record) = record else { return Ok(by_files) };
+    let Some(mut described) = by_files else {
+        return Ok(Some(record::without_task(root, place, &record, needs)));
+    };
+    record::fill(root, place, &record, needs, &mut described);
+    Ok(Some(described))
+}
+
+/// What CRI's own files say of a pod's container or sandbox.
+fn by_cri(root: &StateRoot, place: &Place) -> Option<Description> {
+    let id = &place.id;
+    if place.namespace != CRI || !segment::is_hex64(id) {
+        return None;
+    }
+    let path = root.root.join(&cri::status_file(id));
+    match cri::status(&root.root, id) {
+        Ok(status) => {
+            let (word, believed) = status.words();
+            return Some(Description {
+                engine_state: Some(word),
+                believed: Some(believed),
+                created: cri::time(status.created_at),
+                started: cri::time(status.started_at),
+                path,
+                ..Description::default()
+            });
+        }
+        Err(e) if e.class == Class::Gone => {}
+        Err(e) => {
+            let mut described = Description { path, ..Description::default() };
+            record::unread(&mut described, OF_STATUS, &e);
+            return Some(described);
+        }
     }
     cri::has_sandbox(&root.root, id).then(|| Description {
         believed: root.run.as_ref().map(|_| ContainerState::Exited),

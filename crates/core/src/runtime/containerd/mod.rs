@@ -1,27 +1,25 @@
 //! containerd: CRI's containers, nerdctl's, and those named after a namespace; its shims.
 //!
 //! What runs is told by the task bundles of its state directory, which need neither containerd nor its
-//! database. Containers are known by `NAMESPACE/ID`: two namespaces may have the same id.
+//! database; the rest, and what has no task, by the database. Containers are known by `NAMESPACE/ID`: two namespaces may have the same id.
 //!
 //! Sources: containerd internal/cri/server/podsandbox/helpers_linux.go (`cri-containerd`),
 //! pkg/oci/spec.go (`/<namespace>/<id>`), cmd/containerd-shim-runc-v2/manager/manager_linux.go
 //! (the shim's arguments); nerdctl pkg/cmd/container/run_cgroup_linux.go.
 
 mod describe;
+mod find;
+mod record;
 mod roots;
 
 use bstr::{BStr, BString, ByteSlice};
-use memchr::memmem;
 use whose_fields::Needs;
-use whose_kernel::{Class, Host, ReadError};
+use whose_kernel::{Host, ReadError};
 
 use super::claim::{Claim, Level, Mine, Proof, Serves, Subject, each_segment};
-use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
-use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role};
-use crate::state::containerd::bundle::{self, is_identifier};
-use crate::state::json;
-use describe::{Place, known_to_cri, namespaces, place_of};
+use super::{FoundRoots, Hints, Matches, PodQuery, Query, Runtime, StateRoot, segment};
+use crate::model::{Description, Engine, Owner, OwnerKind, Role};
+use crate::state::containerd::bundle::is_identifier;
 
 /// See the module.
 #[derive(Debug)]
@@ -81,59 +79,41 @@ impl Runtime for Containerd {
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
-        let mut matches = Matches::default();
-        match query {
-            Query::Id(key) => {
-                let places = place_of(root, key)?;
-                matches.ids = places.iter().map(Place::key).collect();
-            }
-            Query::IdPrefix(prefix) => {
-                let id = |key: &BString| key.rsplit_once_str("/").map_or(0, |(ns, _)| ns.len() + 1);
-                matches.ids = self.list(root)?;
-                matches.ids.retain(|key| key[id(key)..].starts_with(prefix));
-            }
-            // An id that was chosen is a name.
-            Query::Name(name) => {
-                let chosen = !segment::is_hex64(name) && name.split_str("/").all(is_identifier);
-                if chosen {
-                    matches.ids = place_of(root, name)?.iter().map(Place::key).collect();
-                }
-                if matches.ids.is_empty() {
-                    return named(host, root, name);
-                }
-            }
-            Query::Address(_) => {}
-        }
-        Ok(matches)
+        find::find(host, root, query)
+    }
+
+    fn find_in_pods(
+        &self,
+        host: &Host,
+        root: &StateRoot,
+        query: PodQuery<'_>,
+    ) -> Result<Matches, ReadError> {
+        Ok(find::in_pods(host, root, query))
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
-        let mut keys = Vec::new();
-        if let Some(run) = &root.run {
-            for namespace in namespaces(root)? {
-                let ids = match bundle::ids(run, &namespace) {
-                    Err(e) if e.class == Class::Gone => continue, // its last one went meanwhile
-                    ids => ids?,
-                };
-                // Steps of a build are BuildKit's, and no containers.
-                let is_step = |id: &BString| namespace == BUILDKIT && segment::is_buildkit_id(id);
-                let ids = ids.into_iter().filter(|id| !is_step(id));
-                keys.extend(ids.map(|id| Place::new(&namespace, &id).key()));
-            }
-        }
-        // A pod's container that has ended is known to CRI alone.
-        let ended = known_to_cri(root)?.into_iter().filter(|key| !keys.contains(key));
-        let ended: Vec<BString> = ended.collect();
-        keys.extend(ended);
-        Ok(keys)
+        find::running(root)
     }
 
-    fn describe(&self, root: &StateRoot, key: &BStr) -> Option<Result<Description, ReadError>> {
-        Some(describe::describe(root, key))
+    fn ended(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        find::ended(root)
+    }
+
+    fn may_run(&self, root: &StateRoot, key: &BStr) -> Result<bool, ReadError> {
+        describe::place_in_files(root, key).map(|places| !places.is_empty())
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        key: &BStr,
+        needs: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        Some(describe::describe(root, key, needs))
     }
 
     fn cgroups_of(&self, root: &StateRoot, key: &BStr) -> Vec<BString> {
-        describe::describe(root, key).map(|d| d.cgroups).unwrap_or_default()
+        describe::describe(root, key, Needs::NONE).map(|d| d.cgroups).unwrap_or_default()
     }
 }
 
@@ -168,43 +148,6 @@ fn container(previous: Option<&BStr>, text: &BStr) -> Option<(Owner, Proof)> {
     let step = parent.as_bytes() == BUILDKIT && segment::is_buildkit_id(text);
     let guess = names && !step && !segment::is_dockers_namespace(parent);
     guess.then(|| (Owner { namespace: parent.into(), ..owner() }, Proof::Guess))
-}
-
-/// Containers that a client gave this name: nerdctl, or the kubelet within a pod. A sandbox has its
-/// pod's name, which is the pod's and not its.
-fn named(host: &Host, root: &StateRoot, name: &BStr) -> Result<Matches, ReadError> {
-    let mut matches = Matches::default();
-    let Some(run) = &root.run else { return Ok(matches) };
-    // What JSON escapes can't be looked for in the bytes.
-    let plain = name.iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b));
-    let needle = memmem::Finder::new(if plain { name.as_bytes() } else { b"" });
-    for namespace in namespaces(root)? {
-        for id in bundle::ids(run, &namespace).unwrap_or_default() {
-            if host.out_of_time() {
-                let why = "not all containers were looked through in time";
-                let path = run.join(bundle::TASKS.as_bytes());
-                let late = ReadError::new(path, Class::TimedOut, why);
-                matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
-                return Ok(matches);
-            }
-            let rel = bundle::file(&namespace, &id, "config.json");
-            let read = run.read_of_admin(&rel, json::CAP).and_then(|bytes| {
-                if needle.find(&bytes).is_none() {
-                    return Ok(false);
-                }
-                let malformed = |why| ReadError::new(run.join(&rel), Class::Malformed, why);
-                let spec = bundle::parse_spec(&bytes).map_err(malformed)?;
-                Ok(!describe::is_sandbox(&spec) && describe::name(&spec).is_some_and(|n| n == name))
-            });
-            match read {
-                Ok(true) => matches.ids.push(Place::new(&namespace, &id).key()),
-                Ok(false) => {}
-                Err(e) if e.class == Class::Gone => {} // removed meanwhile
-                Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
-            }
-        }
-    }
-    Ok(matches)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Finder<'_> {
     }
 
     fn push(&mut self, root: Root, run: Option<Root>, user: Option<BString>) {
-        self.found.roots.push(StateRoot { root, run, user });
+        self.found.roots.push(StateRoot::new(root, run, user));
     }
 
     /// One tree and whose it is. Its files count only if they belong to whom the directory belongs to.
@@ -146,10 +146,8 @@ impl Finder<'_> {
 
     /// They were found where the administrator has them.
     fn are_admins(&mut self) {
-        let of_admin = |found: StateRoot| StateRoot {
-            root: found.root.of_admin(),
-            run: found.run.map(Root::of_admin),
-            user: found.user,
+        let of_admin = |found: StateRoot| {
+            StateRoot::new(found.root.of_admin(), found.run.map(Root::of_admin), found.user)
         };
         self.found.roots =
             std::mem::take(&mut self.found.roots).into_iter().map(of_admin).collect();

@@ -11,6 +11,8 @@ use whose_kernel::Host;
 const CAP: usize = 1 << 20;
 /// Files that others may import.
 const MOST: usize = 16;
+/// Entries that a directory of such files may have.
+const MOST_LISTED: usize = 4096;
 
 /// Where the two trees are, as far as it is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -33,16 +35,20 @@ pub fn parse(bytes: &[u8]) -> Result<Config, String> {
     toml::from_str(text).map_err(|e| e.message().lines().next().unwrap_or("not TOML").to_owned())
 }
 
-/// What the file says, with those that it imports by name. Patterns are not followed.
+/// What the file says, with those that it imports, by name or by a pattern of names in a directory.
 #[must_use]
 pub fn read(host: &Host, path: &BStr) -> Option<Config> {
     let mut config = parse(&host.root().read(path, CAP).ok()?).ok()?;
     let dir = path.rsplit_once_str("/").map_or(&b""[..], |(dir, _)| dir);
-    for import in config.imports.take().unwrap_or_default().into_iter().take(MOST) {
+    let mut files: Vec<BString> = Vec::new();
+    for import in config.imports.take().unwrap_or_default() {
         let file = match import.starts_with('/') {
             true => BString::from(import),
             false => [dir, b"/", import.as_bytes()].concat().into(),
         };
+        files.extend(matching(host, &file));
+    }
+    for file in files.into_iter().take(MOST) {
         let bytes = host.root().read(&file, CAP).ok();
         let Some(other) = bytes.and_then(|b| parse(&b).ok()) else { continue };
         config.root = other.root.or(config.root);
@@ -51,9 +57,58 @@ pub fn read(host: &Host, path: &BStr) -> Option<Config> {
     Some(config)
 }
 
+/// The files that an import stands for, in the order in which containerd takes them: `*` and `?` are
+/// any characters and any one of a name; in directories' names they are not followed.
+fn matching(host: &Host, import: &BString) -> Vec<BString> {
+    let (dir, name) = import.rsplit_once_str("/").unwrap_or((b"", import));
+    if !name.iter().any(|b| b"*?".contains(b)) {
+        return vec![import.clone()];
+    }
+    let mut entries = host.root().list(dir, MOST_LISTED).unwrap_or_default();
+    entries.retain(|entry| fits(name, &entry.name));
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.into_iter().map(|entry| [dir, b"/", &entry.name].concat().into()).collect()
+}
+
+/// Whether a name fits a pattern.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut from) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while from < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, from));
+                at += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == name[from] => {
+                (at, from) = (at + 1, from + 1);
+            }
+            _ => {
+                // The last `*` takes one more.
+                let Some((place, taken)) = star else { return false };
+                star = Some((place, taken + 1));
+                (at, from) = (place + 1, taken + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{fits, parse};
+
+    #[test]
+    fn patterns_are_of_one_name() {
+        for (pattern, name) in
+            [("*.toml", "a.toml"), ("*", ""), ("a?c*", "abcd"), ("*a*b", "aabab"), ("x", "x")]
+        {
+            assert!(fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+        }
+        for (pattern, name) in [("*.toml", "a.tom"), ("?", ""), ("a?c", "ac"), ("*a*b", "aba")] {
+            assert!(!fits(pattern.as_bytes(), name.as_bytes()), "{pattern} {name}");
+        }
+    }
 
     #[test]
     fn trees_are_top_level() {
