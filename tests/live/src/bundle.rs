@@ -1,14 +1,26 @@
 //! Answers about a containerd's containers, against `ctr` and `/proc`.
 
-use crate::compare;
+use crate::compare::{self, millis};
 use crate::replay::{Capture, keep};
-use crate::{answer, trace, whose};
+use crate::{answer, pid_of, trace, whose};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use whose_testkit::containerd::Containerd;
 use whose_testkit::facts::Facts;
 use whose_testkit::procfs;
+
+/// The contract's word for a task's status.
+#[must_use]
+pub fn state(status: &str) -> Option<&'static str> {
+    match status {
+        "CREATED" => Some("created"),
+        "RUNNING" => Some("running"),
+        "PAUSED" => Some("paused"),
+        "STOPPED" => Some("exited"),
+        _ => None,
+    }
+}
 
 /// Compares the answers for the processes of a task with `/proc`; its init is where the bundle and
 /// `ctr tasks` say, in this cgroup. The answer for the init.
@@ -26,6 +38,26 @@ pub fn kernel(
     facts.same("cgroup", told["process"]["cgroup"].as_str(), Some(cgroup));
     for pid in containerd.pids(namespace, id) {
         compare::kernel(facts, &answer(&pid.to_string()), pid);
+    }
+    told
+}
+
+/// Compares the answers for the init of a task and for all its processes with what the kernel and
+/// `ctr tasks` say: what holds of any container, whoever described it. The answer for the init.
+pub fn task(
+    facts: &mut Facts,
+    containerd: &Containerd,
+    (namespace, id): (&str, &str),
+    cgroup: &str,
+) -> Value {
+    let task = containerd.tasks(namespace)[id].clone();
+    let told = kernel(facts, containerd, (namespace, id), cgroup);
+    let owner = &told["owner"];
+    facts.same("runtime", owner["runtime"].as_str(), Some("containerd"));
+    facts.same("state", owner["state"].as_str(), state(&task.status));
+    facts.same("init_pid", pid_of(&owner["init_pid"]), Some(task.pid));
+    for pid in containerd.pids(namespace, id) {
+        compare::process(facts, &answer(&pid.to_string()), pid, id);
     }
     told
 }
@@ -48,6 +80,26 @@ pub fn exe(facts: &mut Facts, pid: u32, store: &Path) {
     let inode = |path: &Path| std::fs::metadata(path).map(|meta| meta.ino()).ok();
     let running = inode(Path::new(&format!("/proc/{pid}/exe")));
     facts.holds("exe is the file that runs", running.is_some() && inode(&path) == running, &path);
+}
+
+/// A time of Go's or of CRI's, in nanoseconds since 1970, as the contract writes it.
+#[must_use]
+pub fn time(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => millis(text),
+        Value::Number(nanos) => {
+            let nanos = nanos.as_i64().filter(|nanos| *nanos != 0)?;
+            let out = std::process::Command::new("date")
+                .args(["-u", "-d", &format!("@{}", nanos.div_euclid(1_000_000_000))])
+                .arg("+%Y-%m-%dT%H:%M:%S")
+                .output()
+                .ok()?;
+            let seconds = String::from_utf8(out.stdout).ok()?;
+            let millis = nanos.rem_euclid(1_000_000_000) / 1_000_000;
+            Some(format!("{}.{millis:03}Z", seconds.trim_end()))
+        }
+        _ => None,
+    }
 }
 
 /// No daemon is asked, and nothing but read.

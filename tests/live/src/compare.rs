@@ -55,7 +55,7 @@ pub fn owner(facts: &mut Facts, owner: &Value, inspect: &Value) {
 }
 
 /// No labels may be an empty object or an absent key; their order is nobody's business.
-fn labels(facts: &mut Facts, got: &Value, wanted: &Value) {
+pub fn labels(facts: &mut Facts, got: &Value, wanted: &Value) {
     let empty = serde_json::Map::new();
     let got = got.as_object().unwrap_or(&empty);
     let wanted = wanted.as_object().unwrap_or(&empty);

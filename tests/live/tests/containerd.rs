@@ -9,13 +9,14 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use whose_live_tests::{alone, answer, bundle, compare, pid_of, unique};
+use whose_live_tests::{alone, answer, bundle, compare, pid_of, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::containerd::{Containerd, IMAGE};
 use whose_testkit::docker::{View, busybox_rootfs};
@@ -113,6 +114,8 @@ struct Lab {
     containers: Vec<Container>,
     /// A second namespace.
     shop: String,
+    /// An id that is in both.
+    twin: String,
 }
 
 impl Lab {
@@ -121,12 +124,11 @@ impl Lab {
         let (shop, elsewhere) = (unique("shop"), unique("anything"));
         let options = Containerd::options().view(view).group(&shop).group(&elsewhere);
         let containerd = options.start().unwrap_or_else(|e| panic!("{e}"));
-        let mut lab = Lab { containerd, containers: Vec::new(), shop };
+        let mut lab = Lab { containerd, containers: Vec::new(), shop, twin: unique("twin") };
         lab.containerd.image(DEFAULT, "overlayfs");
         lab.containerd.image(DEFAULT, "native");
         lab.containerd.image(&lab.shop, "overlayfs");
-        // One id in both.
-        let (shop, twin) = (lab.shop.clone(), unique("twin"));
+        let (shop, twin) = (lab.shop.clone(), lab.twin.clone());
         let two = ["sh", "-c", "sleep 10001 & exec sleep 10000"];
         let labels = ["--label", "tier=front", "--label", "odd=\u{e9} =,\"x\"\\ y"];
         let web = unique("web");
@@ -225,6 +227,8 @@ fn suite(view: View) {
         cases.case(one.what, || described(&lab, one));
     }
     cases.case("exec", || exec(&lab));
+    cases.case("one id in two namespaces", || twins(&lab));
+    cases.case("stopped and created", || stopped(&lab));
     cases.case("daemon", || daemon(&lab));
     let pids: Vec<String> = lab.inits().map(|pid| pid.to_string()).collect();
     cases.case("strace", || bundle::only_examined(&pids));
@@ -240,13 +244,36 @@ fn suite(view: View) {
 fn described(lab: &Lab, one: &Container) {
     let containerd = &lab.containerd;
     let mut facts = Facts::about(one.what);
-    let told = bundle::kernel(&mut facts, containerd, (&one.namespace, &one.id), &one.cgroup);
-    facts.same("first of its namespace", pid_of(&told["process"]["inside_pid"]), Some(1));
+    let told = bundle::task(&mut facts, containerd, (&one.namespace, &one.id), &one.cgroup);
+    let owner = &told["owner"];
+    facts.same("kind", owner["kind"].as_str(), Some("container"));
+    facts.same("role", told["process"]["role"].as_str(), Some("init"));
+    by_ctr(&mut facts, containerd, one, owner);
     let init = lab.init(one.what);
     bundle::shim(&mut facts, init, &one.id);
+    let run = whose().args(["pids", &one.id]).run();
+    if one.id != lab.twin {
+        let wanted = containerd.pids(&one.namespace, &one.id);
+        facts.same("pids", BTreeSet::from_iter(run.expect_code(0).pids()), wanted);
+    }
     let bare = containerd.dir().join("bare");
     bundle::exe(&mut facts, init, if one.snapshot { containerd.root() } else { bare }.as_path());
-    facts.finish(15);
+    facts.finish(30);
+}
+
+/// What `ctr containers info` says of it.
+fn by_ctr(facts: &mut Facts, containerd: &Containerd, one: &Container, owner: &Value) {
+    let info = containerd.info(&one.namespace, &one.id);
+    facts.same("id", &owner["id"], &info["ID"]);
+    // An id that someone chose is a name.
+    let chosen = (one.what != "hex-id").then_some(one.id.as_str());
+    facts.same("name", owner["name"].as_str(), chosen);
+    compare::labels(facts, &owner["labels"], &info["Labels"]);
+    facts.same("created", owner["created"].as_str(), bundle::time(&info["CreatedAt"]).as_deref());
+    let image = info["Image"].as_str().filter(|image| !image.is_empty());
+    facts.same("image", owner["image"].as_str(), image);
+    let digest = image.map(|image| containerd.image_digest(&one.namespace, image));
+    facts.same("image_id", owner["image_id"].as_str(), digest.as_deref());
 }
 
 /// A process beside the init: a child of the shim, in the container.
@@ -256,10 +283,65 @@ fn exec(lab: &Lab) {
     let pid: u32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
     let told = answer(&pid.to_string());
     let mut facts = Facts::about("an exec'd process");
-    compare::kernel(&mut facts, &told, pid);
+    compare::process(&mut facts, &told, pid, &one.id);
+    facts.same("role", told["process"]["role"].as_str(), Some("exec"));
     facts.same("parent", pid_of(&told["process"]["ppid"]), procfs::ppid(init));
-    facts.same("cgroup", told["process"]["cgroup"].as_str(), Some(one.cgroup.as_str()));
+    facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(init));
+    facts.finish(12);
+}
+
+/// Each is told by its PID, both by the id.
+fn twins(lab: &Lab) {
+    let mut facts = Facts::about("one id in two namespaces");
+    for (what, side) in [("twin", "left"), ("twin-elsewhere", "right")] {
+        let told = answer(&lab.init(what).to_string());
+        facts.same(what, told["owner"]["id"].as_str(), Some(lab.twin.as_str()));
+        facts.same(what, told["owner"]["labels"]["side"].as_str(), Some(side));
+    }
+    let run = whose().args(["--json", &lab.twin]).run().expect_code(4);
+    let told = run.json()["answers"][0].clone();
+    facts.same("status", told["status"].as_str(), Some("ambiguous"));
+    let candidates = told["candidates"].as_array().cloned().unwrap_or_default();
+    let mut each = BTreeSet::new();
+    for candidate in candidates.iter().filter_map(Value::as_str) {
+        let told = answer(candidate);
+        let init = pid_of(&told["owner"]["init_pid"]).expect("a PID");
+        let pids = whose().args(["pids", candidate]).run().expect_code(0).pids();
+        facts.same(candidate, pids, vec![init]);
+        each.insert(init);
+    }
+    let wanted = ["twin", "twin-elsewhere"].map(|what| lab.init(what));
+    facts.same("candidates", each, BTreeSet::from(wanted));
+    let run = whose().args(["pids", &lab.twin]).run().expect_code(4);
+    facts.holds("no PIDs", run.stdout.is_empty(), run.story());
     facts.finish(9);
+}
+
+/// One whose task has ended, and one that never had a task.
+fn stopped(lab: &Lab) {
+    let (ended, fresh) = (unique("ended"), unique("fresh"));
+    lab.containerd.run(DEFAULT, &[], &[IMAGE, &ended, "sh", "-c", "exit 3"]);
+    procfs::wait_for("its end", Duration::from_secs(20), || {
+        (lab.containerd.tasks(DEFAULT)[&ended].status == "STOPPED").then_some(())
+    });
+    lab.containerd.cli(DEFAULT, &["containers", "create", IMAGE, &fresh, "sleep", "1"]);
+    for (id, state) in [(&ended, "exited"), (&fresh, "created")] {
+        let told = answer(id);
+        let mut facts = Facts::about(state);
+        let info = lab.containerd.info(DEFAULT, id);
+        let owner = &told["owner"];
+        facts.same("id", owner["id"].as_str(), Some(id.as_str()));
+        facts.same("runtime", owner["runtime"].as_str(), Some("containerd"));
+        facts.same("state", owner["state"].as_str(), Some(state));
+        facts.same("labels", &owner["labels"], &info["Labels"]);
+        facts.same("image", &owner["image"], &info["Image"]);
+        facts.holds("no processes", compare::pids(&told["processes"]).is_empty(), &told);
+        let run = whose().args(["pids", id]).run();
+        facts.same("pids: exit status", run.code, Some(1));
+        facts.finish(7);
+    }
+    lab.containerd.remove(DEFAULT, &ended);
+    lab.containerd.cli(DEFAULT, &["containers", "delete", &fresh]);
 }
 
 fn daemon(lab: &Lab) {

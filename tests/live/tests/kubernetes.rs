@@ -9,6 +9,7 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use serde_json::Value;
 use whose_live_tests::{alone, answer, bundle, compare, pid_of, unique, whose};
 use whose_testkit::cases::Cases;
-use whose_testkit::containerd::Containerd;
+use whose_testkit::containerd::{Containerd, IMAGE, PAUSE};
 use whose_testkit::cri::{Cri, Driver, Namespaces, Pod, Qos};
 use whose_testkit::facts::Facts;
 use whose_testkit::harness::Whose;
@@ -43,6 +44,8 @@ struct Lab {
     containerd: Containerd,
     pods: Vec<Pod>,
     containers: Vec<Container>,
+    /// The container that was there before the restarted one.
+    first_try: String,
 }
 
 /// A uid no other run has; the kubelet's of a static pod is 32 hex digits.
@@ -55,7 +58,8 @@ impl Lab {
         let containerd = Containerd::options().cri().start().unwrap_or_else(|e| panic!("{e}"));
         containerd.pause_image();
         containerd.image(NAMESPACE, "overlayfs");
-        let mut lab = Lab { containerd, pods: Vec::new(), containers: Vec::new() };
+        let mut lab =
+            Lab { containerd, pods: Vec::new(), containers: Vec::new(), first_try: String::new() };
         let demo = lab.pod("burstable", Pod::new(SHOP, &unique("demo"), &uid(1)));
         lab.run(
             demo,
@@ -69,6 +73,7 @@ impl Lab {
         // A restart is a new container in the same pod.
         let old = lab.containers.pop().expect("it was added");
         lab.cri().stop(&old.id);
+        lab.first_try = old.id;
         lab.run(demo, "restarted", "side", 1, 1, &["sleep", "10003"]);
         let mut pod = Pod::new("kube-system", &unique("agent"), &uid(2));
         pod.qos = Qos::Guaranteed;
@@ -161,6 +166,8 @@ fn pods_with_the_cgroupfs_driver() {
     }
     cases.case("the kubelet's cgroups", || cgroups(&lab));
     cases.case("exec", || exec(&lab));
+    cases.case("pods", || pods(&lab));
+    cases.case("the first try of a restarted container", || first_try(&lab));
     let pids: Vec<String> = lab.inits().map(|pid| pid.to_string()).collect();
     cases.case("strace", || bundle::only_examined(&pids));
     cases.case("captured", || bundle::captured(&pids, "debian-12-kubernetes-hybrid"));
@@ -174,32 +181,19 @@ fn described(lab: &Lab, one: &Container) {
     let pod = &lab.pods[one.pod];
     let cgroup = pod.cgroup_of(&one.id);
     let mut facts = Facts::about(one.what);
-    let told = bundle::kernel(&mut facts, &lab.containerd, (NAMESPACE, &one.id), &cgroup);
+    let told = bundle::task(&mut facts, &lab.containerd, (NAMESPACE, &one.id), &cgroup);
     let owner = &told["owner"];
-    facts.same("state", owner["state"].as_str(), Some("running"));
     match one.name {
-        Some(name) => {
-            let status = lab.cri().container(&one.id);
-            facts.same("CRI: running", status["state"].as_u64(), Some(1));
-            facts.same("CRI: name", status["metadata"]["name"].as_str(), Some(name));
-            facts.same("kind", owner["kind"].as_str(), Some("container"));
-            facts.same("id", &owner["id"], &status["id"]);
-            facts.same("CRI: pid", pid_of(&status["info"]["pid"]), Some(lab.init(one)));
-        }
-        None => {
-            let status = lab.cri().sandbox(&one.id);
-            facts.same("CRI: ready", status["state"].as_u64(), Some(0));
-            facts.same("id", &owner["id"], &status["id"]);
-            let wanted = &status["metadata"]["uid"];
-            facts.same("pod.uid", &owner["pod"]["uid"], wanted);
-            facts.same("CRI: pid", pid_of(&status["info"]["pid"]), Some(lab.init(one)));
-        }
+        Some(name) => by_container_status(&mut facts, lab, one, name, owner),
+        None => by_sandbox_status(&mut facts, lab, one, owner),
     }
-    for pid in lab.containerd.pids(NAMESPACE, &one.id) {
-        compare::process(&mut facts, &answer(&pid.to_string()), pid, &one.id);
-    }
-    in_its_pod(&mut facts, pod, &told);
+    in_its_pod(&mut facts, pod, one.name, &told);
+    let role = if one.name.is_some() { "init" } else { "sandbox" };
+    facts.same("role", told["process"]["role"].as_str(), Some(role));
     let init = lab.init(one);
+    let pids = whose().args(["pids", &one.id]).run().expect_code(0).pids();
+    let wanted = lab.containerd.pids(NAMESPACE, &one.id);
+    facts.same("pids", BTreeSet::from_iter(pids), wanted);
     // One shim a pod.
     bundle::shim(&mut facts, init, &lab.sandbox(one.pod).id);
     bundle::exe(&mut facts, init, &lab.containerd.root());
@@ -207,18 +201,74 @@ fn described(lab: &Lab, one: &Container) {
         let inside = pid_of(&told["process"]["inside_pid"]);
         facts.holds("not the first of the pod", inside.is_some_and(|pid| pid > 1), inside);
     }
-    facts.finish(30);
+    facts.finish(35);
+}
+
+/// What `ContainerStatus` says.
+fn by_container_status(facts: &mut Facts, lab: &Lab, one: &Container, name: &str, owner: &Value) {
+    let status = lab.cri().container(&one.id);
+    facts.same("CRI: running", status["state"].as_u64(), Some(1));
+    facts.same("kind", owner["kind"].as_str(), Some("container"));
+    facts.same("id", &owner["id"], &status["id"]);
+    facts.same("name", owner["name"].as_str(), Some(name));
+    facts.same("pod.container", &owner["pod"]["container"], &status["metadata"]["name"]);
+    facts.same("image", &owner["image"], &status["image"]["image"]);
+    facts.same("image_id", &owner["image_id"], &status["image_ref"]);
+    facts.same(
+        "created",
+        owner["created"].as_str(),
+        bundle::time(&status["created_at"]).as_deref(),
+    );
+    facts.same(
+        "started",
+        owner["started"].as_str(),
+        bundle::time(&status["started_at"]).as_deref(),
+    );
+    facts.same("init_pid", pid_of(&owner["init_pid"]), pid_of(&status["info"]["pid"]));
+    facts.same("log", &owner["log"], &status["log_path"]);
+    labels(facts, owner, &status["labels"]);
+}
+
+/// What `PodSandboxStatus` says.
+fn by_sandbox_status(facts: &mut Facts, lab: &Lab, one: &Container, owner: &Value) {
+    let status = lab.cri().sandbox(&one.id);
+    facts.same("CRI: ready", status["state"].as_u64(), Some(0));
+    facts.same("kind", owner["kind"].as_str(), Some("sandbox"));
+    facts.same("id", &owner["id"], &status["id"]);
+    facts.same("image", owner["image"].as_str(), Some(PAUSE));
+    facts.same(
+        "created",
+        owner["created"].as_str(),
+        bundle::time(&status["created_at"]).as_deref(),
+    );
+    facts.same("init_pid", pid_of(&owner["init_pid"]), pid_of(&status["info"]["pid"]));
+    facts.same("name", &owner["name"], &status["metadata"]["name"]);
+    facts.same("pod.name", &owner["pod"]["name"], &status["metadata"]["name"]);
+    facts.same("pod.container", &owner["pod"]["container"], &Value::Null);
+    labels(facts, owner, &status["labels"]);
+}
+
+/// CRI leaves out those of the image and its own; the others must be there.
+fn labels(facts: &mut Facts, owner: &Value, wanted: &Value) {
+    for (key, value) in wanted.as_object().expect("labels") {
+        facts.same(key, &owner["labels"][key], value);
+    }
 }
 
 /// The pod of an owner, and as its place in the chain.
-fn in_its_pod(facts: &mut Facts, pod: &Pod, told: &Value) {
+fn in_its_pod(facts: &mut Facts, pod: &Pod, container: Option<&str>, told: &Value) {
     let chain = told["chain"].as_array().cloned().unwrap_or_default();
     let above = chain.len().checked_sub(2).map(|at| chain[at].clone()).unwrap_or_default();
     facts.same("chain: pod", above["kind"].as_str(), Some("pod"));
     facts.same("chain: id", above["id"].as_str(), Some(pod.uid.as_str()));
-    for (what, owner) in [("pod.uid", &told["owner"]), ("chain: pod.uid", &above)] {
-        facts.same(what, owner["pod"]["uid"].as_str(), Some(pod.uid.as_str()));
+    for (what, owner) in [("pod", &told["owner"]), ("chain: pod", &above)] {
+        let told = &owner["pod"];
+        facts.same(&format!("{what}.uid"), told["uid"].as_str(), Some(pod.uid.as_str()));
+        facts.same(&format!("{what}.name"), told["name"].as_str(), Some(pod.name.as_str()));
+        let namespace = Some(pod.namespace.as_str());
+        facts.same(&format!("{what}.namespace"), told["namespace"].as_str(), namespace);
     }
+    facts.same("pod.container", told["owner"]["pod"]["container"].as_str(), container);
 }
 
 /// Where the kubelet wants them is where they are.
@@ -239,9 +289,60 @@ fn exec(lab: &Lab) {
     let told = answer(&pid.to_string());
     let mut facts = Facts::about("an exec'd process");
     compare::process(&mut facts, &told, pid, &one.id);
+    facts.same("role", told["process"]["role"].as_str(), Some("exec"));
     facts.same("parent", pid_of(&told["process"]["ppid"]), procfs::ppid(lab.init(one)));
-    in_its_pod(&mut facts, &lab.pods[one.pod], &told);
-    facts.finish(14);
+    facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(lab.init(one)));
+    in_its_pod(&mut facts, &lab.pods[one.pod], one.name, &told);
+    facts.finish(20);
+}
+
+/// Pods as targets: by name, by uid, with a container.
+fn pods(lab: &Lab) {
+    let mut facts = Facts::about("pods as targets");
+    for (number, pod) in lab.pods.iter().enumerate() {
+        let members = lab.containers.iter().filter(|one| one.pod == number);
+        let wanted: BTreeSet<u32> =
+            members.clone().flat_map(|one| lab.containerd.pids(NAMESPACE, &one.id)).collect();
+        let named = format!("pod:{}/{}", pod.namespace, pod.name);
+        for target in [named.as_str(), &format!("pod:{}", pod.uid)] {
+            let told = answer(target);
+            facts.same("kind", told["kind"].as_str(), Some("pod"));
+            facts.same(target, told["owner"]["pod"]["uid"].as_str(), Some(pod.uid.as_str()));
+            let pids = whose().args(["pids", target]).run().expect_code(0).pids();
+            facts.same(target, BTreeSet::from_iter(pids), wanted.clone());
+        }
+        for one in members.filter(|one| one.name.is_some()) {
+            let target = format!("{named}/{}", one.name.unwrap_or_default());
+            let told = answer(&target);
+            facts.same(&target, told["owner"]["id"].as_str(), Some(one.id.as_str()));
+            let pids = whose().args(["pids", &target]).run().expect_code(0).pids();
+            let wanted = lab.containerd.pids(NAMESPACE, &one.id);
+            facts.same(&target, BTreeSet::from_iter(pids), wanted);
+        }
+    }
+    facts.finish(4 * 6 + 5 * 2);
+}
+
+/// It has ended: its record is there, its bundle is gone.
+fn first_try(lab: &Lab) {
+    let pod = &lab.pods[lab.find("restarted").pod];
+    let told = answer(&lab.first_try);
+    let owner = &told["owner"];
+    let status = lab.cri().container(&lab.first_try);
+    let mut facts = Facts::about("the first try");
+    facts.same("CRI: exited", status["state"].as_u64(), Some(2));
+    facts.same("id", owner["id"].as_str(), Some(lab.first_try.as_str()));
+    facts.same("state", owner["state"].as_str(), Some("exited"));
+    facts.same("pod.name", owner["pod"]["name"].as_str(), Some(pod.name.as_str()));
+    facts.same("pod.container", owner["pod"]["container"].as_str(), Some("side"));
+    facts.same(
+        "created",
+        owner["created"].as_str(),
+        bundle::time(&status["created_at"]).as_deref(),
+    );
+    let run = whose().args(["pids", &lab.first_try]).run();
+    facts.same("pids: exit status", run.code, Some(1));
+    facts.finish(7);
 }
 
 /// Answers need no daemon.
@@ -303,11 +404,15 @@ fn a_pod_in_gvisor() {
     for pid in serving {
         let told = answer(&pid.to_string());
         compare::process(&mut facts, &told, pid, &sandbox);
-        facts.same("cgroup", told["process"]["cgroup"].as_str(), Some(cgroup.as_str()));
-        in_its_pod(&mut facts, &pod, &told);
+        let process = &told["process"];
+        facts.same("cgroup", process["cgroup"].as_str(), Some(cgroup.as_str()));
+        facts.same("kind", told["owner"]["kind"].as_str(), Some("sandbox"));
+        in_its_pod(&mut facts, &pod, None, &told);
+        let role = process["role"].as_str();
+        facts.holds("no workload", matches!(role, Some("sandbox" | "plumbing")), role);
     }
     bundle::shim(&mut facts, init, &sandbox);
-    facts.finish(40);
+    facts.finish(50);
     drop(containerd);
 }
 
@@ -344,13 +449,14 @@ fn pods_with_the_systemd_driver() {
                     (told["process"]["comm"] == comm).then_some(told)
                 });
                 let mut facts = Facts::about(comm);
-                in_a_slice(&mut facts, &pod, id, init, &told);
+                let container = (comm != "pause").then_some("web");
+                in_a_slice(&mut facts, (&pod, container), (id, init), &told);
                 let shim = told["process"]["ppid"].to_string();
                 let shim = inside(&["--json", &shim]).json()["answers"][0]["process"].clone();
                 facts.same("shim's role", shim["role"].as_str(), Some("plumbing"));
                 facts.same("shim serves", shim["serves"].as_str(), Some(sandbox.as_str()));
                 seen_from_outside(&mut facts, &pod, id, init);
-                facts.finish(19);
+                facts.finish(29);
             });
         }
     }
@@ -404,7 +510,12 @@ fn captured_inside(containerd: &Containerd, program: &Path) {
     assert!(copied.success());
 }
 
-fn in_a_slice(facts: &mut Facts, pod: &Pod, id: &str, init: u32, told: &Value) {
+fn in_a_slice(
+    facts: &mut Facts,
+    (pod, container): (&Pod, Option<&str>),
+    (id, init): (&str, u32),
+    told: &Value,
+) {
     let (process, owner) = (&told["process"], &told["owner"]);
     facts.same("status", told["status"].as_str(), Some("found"));
     facts.same("pid", pid_of(&process["pid"]), Some(init));
@@ -417,5 +528,14 @@ fn in_a_slice(facts: &mut Facts, pod: &Pod, id: &str, init: u32, told: &Value) {
     facts.same("chain.last", last, Some(owner));
     let count = told["chain"].as_array().map(Vec::len);
     facts.same("chain: pod and container", count, Some(2));
-    in_its_pod(facts, pod, told);
+    in_its_pod(facts, pod, container, told);
+    let (kind, role) =
+        if container.is_some() { ("container", "init") } else { ("sandbox", "sandbox") };
+    facts.same("kind", owner["kind"].as_str(), Some(kind));
+    facts.same("role", process["role"].as_str(), Some(role));
+    let image = if container.is_some() { IMAGE } else { PAUSE };
+    facts.same("image", owner["image"].as_str(), Some(image));
+    facts.same("init_pid", pid_of(&owner["init_pid"]), Some(init));
+    let name = container.unwrap_or(&pod.name);
+    facts.same("name", owner["name"].as_str(), Some(name));
 }
