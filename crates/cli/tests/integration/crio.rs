@@ -96,6 +96,7 @@ fn a_pod_under_every_driver_and_version() {
         let qos = classes.into_iter().find(|c| rig.pod.contains(c)).unwrap_or("guaranteed");
         let pod = json!({
             "name": "web-7d9", "namespace": "prod", "uid": uid, "container": "app", "qos": qos,
+            "restarts": 0,
         });
         assert_eq!(owner["pod"], pod, "{found:#}");
         assert_eq!(owner["image"], "registry.example/app:1");
@@ -145,6 +146,67 @@ fn a_pod_under_every_driver_and_version() {
         all.sort();
         assert_eq!(all, ["app", "job", "web-7d9"]);
     }
+}
+
+/// What the kubelet's files say elsewhere: here nothing but CRI-O's state names the pod.
+#[test]
+fn pods_and_their_containers_are_found_by_name() {
+    for rig in [SYSTEMD_CRUN, SYSTEMD_RUNC_V1, CGROUPFS] {
+        let (host, [pause, app, job]) = rig.host();
+        let other = CrioContainer::sandbox("test", "web-7d9");
+        let _ = rig.put(&host, &other, 3200);
+        let again = rig.put(&host, &other.container("app").attempt(2), 3210);
+        let uid = app.uid();
+        for target in ["pod:prod/web-7d9", &format!("pod:{uid}"), uid] {
+            let found = answer(&host, target);
+            assert_eq!((&found["kind"], &found["status"]), (&json!("pod"), &json!("found")));
+            assert_eq!(found["owner"]["name"], "web-7d9", "{target} {found:#}");
+            assert_eq!(found["owner"]["pod"]["namespace"], "prod");
+            assert_eq!(found["owner"]["id"], uid);
+            assert_eq!(pids(&host, target), "3000\n3010\n");
+        }
+        assert_eq!(pids(&host, "pod:prod/web-7d9/app"), "3010\n");
+        assert_eq!(pids(&host, "pod:test/web-7d9/app"), "3210\n");
+        let found = answer(&host, "pod:test/web-7d9/app");
+        assert_eq!(
+            (&found["owner"]["id"], &found["owner"]["pod"]["restarts"]),
+            (&json!(again.id()), &json!(2),)
+        );
+        // One that ended is found, and has no processes.
+        let ended = answer(&host, "pod:prod/web-7d9/job");
+        assert_eq!(
+            (&ended["owner"]["id"], &ended["owner"]["state"]),
+            (&json!(job.id()), &json!("exited"),)
+        );
+        ask(&host, &["pids", "pod:prod/web-7d9/nobody"]).expect_code(1);
+        ask(&host, &["pids", "pod:prod/web"]).expect_code(1);
+        let both = ask(&host, &["--json", "pod:web-7d9"]).expect_code(4).json();
+        let candidates = both["answers"][0]["candidates"].as_array().unwrap().len();
+        assert_eq!(candidates, 2, "{both:#}");
+        assert_eq!(answer(&host, pause.id())["owner"]["pod"].get("restarts"), None);
+    }
+}
+
+#[test]
+fn a_pod_is_found_by_the_table_and_by_labels() {
+    // Before its configuration is written, only the table knows a container.
+    let (host, [_, app, _]) = CGROUPFS.host();
+    host.remove(format!("{}/config.json", app.dir()));
+    assert_eq!(pids(&host, "pod:prod/web-7d9/app"), "3010\n");
+    assert_eq!(answer(&host, "3010")["owner"]["pod"]["restarts"], 0);
+    // Names that somebody chose otherwise than CRI-O does.
+    let host = FixtureHost::new();
+    host.boot().dir("etc/crio");
+    let odd = CrioContainer::sandbox("prod", "web").in_sandbox_called("web_of_prod");
+    let odd = odd.container("app");
+    let odd = SYSTEMD_CRUN.put(&host, &odd, 3010);
+    let found = answer(&host, "pod:prod/web/app");
+    assert_eq!((&found["owner"]["id"], &found["owner"]["name"]), (&json!(odd.id()), &json!("app")));
+    assert_eq!(found["owner"]["pod"]["restarts"], 0);
+    // A container whose files are broken may be the one: that is said.
+    host.file(format!("{}/config.json", odd.dir()), "{");
+    let unread = ask(&host, &["pids", "pod:prod/web/app"]).expect_code(3);
+    assert!(unread.stderr_str().contains("config.json"), "{}", unread.story());
 }
 
 #[test]

@@ -18,7 +18,7 @@ use whose_kernel::{Class, Host, ReadError, parse};
 use super::claim::{Claim, Subject};
 use super::docker::{of_admin, open_all};
 use super::place::{self, Plumbing};
-use super::{FoundRoots, Hints, Inside, Matches, Query, Runtime, StateRoot, segment};
+use super::{FoundRoots, Hints, Inside, Matches, PodQuery, Query, Runtime, StateRoot, segment};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod};
 use crate::state::containers_storage::{self as storage, Store};
@@ -49,6 +49,8 @@ const UNIT_PROCS: [&str; 3] = [
 ];
 /// Files that a directory of configuration may hold.
 const MOST_FILES: usize = 1_000;
+/// The kubelet's count of restarts, which CRI-O has among the annotations as all of the kubelet's.
+const RESTARTS: &str = "io.kubernetes.container.restartCount";
 
 impl Runtime for CriO {
     fn engine(&self) -> Engine {
@@ -124,6 +126,33 @@ impl Runtime for CriO {
                 };
                 let found = containers(&root.root)?.into_iter().filter(is_named);
                 matches.ids = found.map(|known| known.container.id.into()).collect();
+            }
+        }
+        Ok(matches)
+    }
+
+    fn find_in_pods(
+        &self,
+        host: &Host,
+        root: &StateRoot,
+        query: PodQuery<'_>,
+    ) -> Result<Matches, ReadError> {
+        let mut matches = Matches::default();
+        for known in containers(&root.root)? {
+            let pod = match known.pod() {
+                Some(pod) => Ok(Some(pod)),
+                None if host.out_of_time() => {
+                    let why = "not all containers were looked through in time";
+                    Err(ReadError::new(root.root.shown(), Class::TimedOut, why))
+                }
+                // Names that can't be taken apart: its own files have the labels.
+                None => describe(root, known.container.id.as_bytes().into()).map(|d| d.pod),
+            };
+            match pod {
+                Ok(Some(pod)) if query.fits(&pod) => matches.ids.push(known.container.id.into()),
+                Ok(_) => {}
+                Err(e) if e.class == Class::Gone => {} // removed meanwhile
+                Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
             }
         }
         Ok(matches)
@@ -281,6 +310,23 @@ struct Known {
     metadata: files::Metadata,
 }
 
+impl Known {
+    fn is_sandbox(&self) -> bool {
+        self.metadata.pod_id == self.container.id
+    }
+
+    /// The pod as the table alone has it.
+    fn pod(&self) -> Option<Pod> {
+        let pod = pod_of(&self.metadata.pod_name)?;
+        if self.is_sandbox() {
+            return Some(pod);
+        }
+        let container = Some(self.metadata.metadata_name.as_str()).filter(|n| !n.is_empty());
+        let container = container.map(BString::from);
+        Some(Pod { container, restarts: Some(self.metadata.attempt), ..pod })
+    }
+}
+
 /// CRI-O's containers in the tables of every driver.
 fn containers(root: &Root) -> Result<Vec<Known>, ReadError> {
     let mut known = Vec::new();
@@ -369,14 +415,12 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
 /// What the store's table says of a container whose configuration was not written yet, or is gone.
 fn by_table(root: &StateRoot, id: &BStr) -> Result<Option<Description>, ReadError> {
     let is_it = |k: &Known| k.container.id.as_bytes() == id.as_bytes();
-    let Some(Known { container, metadata }) = containers(&root.root)?.into_iter().find(is_it)
-    else {
+    let Some(known) = containers(&root.root)?.into_iter().find(is_it) else {
         return Ok(None);
     };
-    let sandbox = metadata.pod_id == container.id;
+    let (sandbox, pod) = (known.is_sandbox(), known.pod());
+    let Known { container, metadata } = known;
     let name: BString = metadata.metadata_name.into();
-    let pod = pod_of(&metadata.pod_name)
-        .map(|pod| Pod { container: (!sandbox).then(|| name.clone()), ..pod });
     Ok(Some(Description {
         name: Some(name).filter(|n| !n.is_empty()),
         image_id: Some(with_algorithm(&container.image)).filter(|_| !container.image.is_empty()),
@@ -431,8 +475,10 @@ fn pod(spec: &files::Spec, labels: &BTreeMap<String, String>, sandbox: bool) -> 
         Some(Pod { name: Some(name), namespace, uid, ..Pod::default() })
     })?;
     if !sandbox {
-        let name = || spec.own("Name").and_then(container_of);
-        pod.container = name().or_else(|| label("container.name"));
+        let (name, attempt) = spec.own("Name").and_then(container_of).unzip();
+        pod.container = name.or_else(|| label("container.name"));
+        let counted = spec.get(RESTARTS).and_then(|n| parse::decimal32(n.as_bytes()));
+        pod.restarts = counted.or(attempt.flatten());
     }
     Some(pod)
 }
@@ -445,11 +491,13 @@ fn pod_of(name: &str) -> Option<Pod> {
     Some(Pod { name: text(pod), namespace: text(namespace), uid: text(uid), ..Pod::default() })
 }
 
-/// The container in `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`.
-fn container_of(name: &str) -> Option<BString> {
+/// The container in `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, and how many came before it.
+fn container_of(name: &str) -> Option<(BString, Option<u32>)> {
     let parts: Vec<&str> = name.split('_').collect();
     match parts[..] {
-        ["k8s", container, _, _, _, _] if !container.is_empty() => Some(container.into()),
+        ["k8s", container, _, _, _, attempt] if !container.is_empty() => {
+            Some((container.into(), parse::decimal32(attempt.as_bytes())))
+        }
         _ => None,
     }
 }

@@ -77,6 +77,8 @@ pub struct Metadata {
     pub pod_id: String,
     /// The name by which the CRI knows the container, or the pod.
     pub metadata_name: String,
+    /// How many of this name were in the pod before; left out when 0.
+    pub attempt: u32,
 }
 
 /// `crio.conf`, as far as it is used.
@@ -169,7 +171,10 @@ mod tests {
         let podman = r#"{"image-name":"app:1","image-id":"cd","name":"web","created-at":1}"#;
         assert!(parse_metadata(podman).is_none() && parse_metadata("").is_none());
         let crio = r#"{"pod-name":"k8s_p_ns_u_0","pod-id":"ab","metadata-name":"app","pod":true}"#;
-        assert_eq!(parse_metadata(crio).unwrap().metadata_name, "app");
+        let first = parse_metadata(crio).unwrap();
+        assert_eq!((first.metadata_name.as_str(), first.attempt), ("app", 0));
+        let third = crio.replace("true", r#"false,"attempt":2"#);
+        assert_eq!(parse_metadata(&third).unwrap().attempt, 2);
     }
 
     #[test]
