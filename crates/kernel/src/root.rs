@@ -138,10 +138,12 @@ impl Root {
             }
             way.push(part);
             let here: BString = way.join(&b'/').into();
-            let Ok(text) = self.link_text(&here) else { continue };
-            if let Some(recorder) = place.recorder() {
-                recorder.link(&place.beneath(&here), &text);
-            }
+            let read = || self.link_text(&here).ok();
+            let text = match place.recorder() {
+                Some(recorder) => recorder.link_at(&place.beneath(&here), read),
+                None => read(),
+            };
+            let Some(text) = text else { continue };
             links += 1;
             if links > MOST_LINKS {
                 break; // the read itself says so

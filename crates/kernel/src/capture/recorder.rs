@@ -11,10 +11,14 @@ use super::{Entry, Failure};
 use crate::error::{Class, ReadError};
 use crate::host::Host;
 use crate::look::Look;
+use crate::worker::Ask;
 
 /// Gives a file's content without what is nobody's business; `None` when there is no such thing in
 /// it.
 pub type Redact = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Longest answer of a process that is kept in memory, bytes.
+const SHORT: usize = 16 * 1024;
 
 /// Writes what is read beneath the roots of a host to a directory of its own; see the module above.
 #[derive(Debug)]
@@ -49,6 +53,10 @@ struct State {
     /// Start ticks by PID, and whether it was dead when it was met: what is written is of that
     /// process and no successor.
     processes: HashMap<u32, (u64, bool)>,
+    /// What each place on the way to a file was: a link's text, or no link.
+    ways: HashMap<BString, Option<BString>>,
+    /// What was read of processes by the worker, unless it is long.
+    answers: HashMap<Ask, Result<Vec<u8>, ReadError>>,
     /// No further process is taken.
     is_closed: bool,
     /// The captured host's root, as its paths begin.
@@ -69,6 +77,8 @@ impl Recorder {
             kept: HashMap::new(),
             entries: BTreeMap::new(),
             processes: HashMap::new(),
+            ways: HashMap::new(),
+            answers: HashMap::new(),
             is_closed: false,
             top: BString::default(),
             totals: Totals::default(),
@@ -96,6 +106,43 @@ impl Recorder {
     pub(crate) fn admits(&self, pid: u32, start_ticks: u64) -> bool {
         let state = self.state.borrow();
         state.processes.get(&pid).is_some_and(|(start, _)| *start == start_ticks)
+    }
+
+    /// The text of the link at a place, which is looked at once: every answer goes the same ways.
+    pub(crate) fn link_at(
+        &self,
+        key: &BString,
+        read: impl FnOnce() -> Option<BString>,
+    ) -> Option<BString> {
+        if let Some(known) = self.state.borrow().ways.get(key) {
+            return known.clone();
+        }
+        let text = read();
+        if let Some(text) = &text {
+            self.link(key, text);
+        }
+        self.state.borrow_mut().ways.insert(key.clone(), text.clone());
+        text
+    }
+
+    /// What an earlier answer was given: a capture has the first, so that there is nothing to ask again.
+    pub(crate) fn answer(&self, ask: &Ask) -> Option<Result<Vec<u8>, ReadError>> {
+        self.state.borrow().answers.get(ask).cloned()
+    }
+
+    /// What was read of a process by the worker.
+    pub(crate) fn answered(&self, ask: &Ask, answer: &Result<Vec<u8>, ReadError>) {
+        if answer.as_ref().map_or(0, Vec::len) <= SHORT {
+            self.state.borrow_mut().answers.insert(*ask, answer.clone());
+        }
+        if !self.admits(ask.pid, ask.start_ticks) {
+            return;
+        }
+        let key = format!("proc/{}/{}", ask.pid, ask.file.name()).into();
+        match answer {
+            Ok(bytes) => self.content(&key, bytes, None),
+            Err(e) => self.failed(&key, e, false),
+        }
     }
 
     /// Takes no process that was not read yet: of one that starts only now not all would be there.

@@ -128,20 +128,17 @@ impl Host {
             let read = |ask: &Ask| self.process(ask.pid)?.slow_file(ask.file);
             return asks.iter().map(read).collect();
         }
-        let answers = self.worker().borrow_mut().read(asks, self.deadline());
-        if let Some(recorder) = self.recorder() {
-            for (ask, answer) in asks.iter().zip(&answers) {
-                if !recorder.admits(ask.pid, ask.start_ticks) {
-                    continue;
-                }
-                let key = format!("proc/{}/{}", ask.pid, ask.file.name()).into();
-                match answer {
-                    Ok(bytes) => recorder.content(&key, bytes, None),
-                    Err(e) => recorder.failed(&key, e, false),
-                }
-            }
+        let read = |asks: &[Ask]| self.worker().borrow_mut().read(asks, self.deadline());
+        let Some(recorder) = self.recorder() else { return read(asks) };
+        let known: Vec<_> = asks.iter().map(|ask| recorder.answer(ask)).collect();
+        let is_new = |(ask, known): (&Ask, &Option<_>)| known.is_none().then_some(*ask);
+        let new: Vec<Ask> = asks.iter().zip(&known).filter_map(is_new).collect();
+        let answers = read(&new);
+        for (ask, answer) in new.iter().zip(&answers) {
+            recorder.answered(ask, answer);
         }
-        answers
+        let mut answers = answers.into_iter();
+        known.into_iter().filter_map(|known| known.or_else(|| answers.next())).collect()
     }
 }
 

@@ -29,7 +29,7 @@ use slot::Slot;
 use wire::{Link, Op, Request};
 
 /// The files of a process whose reading can block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Slow {
     /// `cmdline`.
@@ -62,7 +62,7 @@ impl Slow {
 }
 
 /// One read to be done: a file of the process (PID, start ticks).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ask {
     /// Which file.
     pub file: Slow,
