@@ -455,8 +455,8 @@ fn pods_with_the_systemd_driver() {
                 let shim = inside(&["--json", &shim]).json()["answers"][0]["process"].clone();
                 facts.same("shim's role", shim["role"].as_str(), Some("plumbing"));
                 facts.same("shim serves", shim["serves"].as_str(), Some(sandbox.as_str()));
-                seen_from_outside(&mut facts, &pod, id, init);
-                facts.finish(29);
+                seen_from_outside(&mut facts, &containerd, &pod, (id, comm), init);
+                facts.finish(38);
             });
         }
     }
@@ -466,7 +466,13 @@ fn pods_with_the_systemd_driver() {
 }
 
 /// Of the machine's PIDs the host sees its own, and the same pod beneath the machine's cgroup.
-fn seen_from_outside(facts: &mut Facts, pod: &Pod, id: &str, init: u32) {
+fn seen_from_outside(
+    facts: &mut Facts,
+    machine: &Containerd,
+    pod: &Pod,
+    (id, comm): (&str, &str),
+    init: u32,
+) {
     let seen = procfs::pids().into_iter().find(|pid| {
         let inside = procfs::nspid(*pid).is_some_and(|pids| pids[1..] == [init, 1]);
         inside && procfs::cgroup(*pid).is_some_and(|text| text.contains(id))
@@ -483,6 +489,21 @@ fn seen_from_outside(facts: &mut Facts, pod: &Pod, id: &str, init: u32) {
     facts.same("outside: id", told["owner"]["id"].as_str(), Some(id));
     let uid = told["owner"]["pod"]["uid"].as_str();
     facts.same("outside: pod.uid", uid, Some(pod.uid.as_str()));
+    // The engine in the machine is asked, and the machine's supervisor.
+    let name = machine.dir().file_name().and_then(|name| name.to_str()).unwrap();
+    let outermost = &told["chain"][0];
+    facts.same("outside: machine", outermost["kind"].as_str(), Some("machine"));
+    facts.same("outside: machine's name", outermost["name"].as_str(), Some(name));
+    facts.same("outside: levels", told["chain"].as_array().map(Vec::len), Some(3));
+    let known = &told["owner"]["pod"];
+    facts.same("outside: pod.name", known["name"].as_str(), Some(pod.name.as_str()));
+    facts.same("outside: pod.namespace", known["namespace"].as_str(), Some(SHOP));
+    let container = (comm != "pause").then_some("web");
+    facts.same("outside: pod.container", known["container"].as_str(), container);
+    let owner = &told["owner"];
+    facts.same("outside: name", owner["name"].as_str(), container.or(Some(&pod.name)));
+    facts.same("outside: init_pid", pid_of(&owner["init_pid"]), seen);
+    facts.same("outside: gaps", &told["gaps"], &Value::Array(Vec::new()));
 }
 
 /// A capture made in the machine answers as whose does there.

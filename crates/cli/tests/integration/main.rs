@@ -17,6 +17,7 @@ mod documented;
 mod honesty;
 mod layers;
 mod ls;
+mod machines;
 mod membership;
 mod output;
 mod pods;

@@ -185,6 +185,7 @@ impl Index<'_> {
             deleted: false,
         };
         let mut chain = chain_in(&line);
+        self.name_machine(&mut chain);
         chain.retain(|o| o.id != owner.id && o.kind != OwnerKind::Unknown);
         chain
     }

@@ -15,9 +15,9 @@ use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::arbitrate::{Verdict, arbitrate};
 use super::entry::Entry;
-use super::{Index, facts};
+use super::{Index, facts, machines};
 use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
-use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject};
+use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject, nspawn};
 
 /// The lines of a cgroup file, as what they are shared by: whoever was given the same ones is judged
 /// once.
@@ -108,7 +108,15 @@ impl Index<'_> {
         let decision = self.decide(p.pid, &lines);
         p.cgroup_path = decision.path.clone().into();
         p.cgroup = Fact::Known(Rc::clone(&lines));
-        let contained = decision.verdict.is_contained();
+        let mut contained = decision.verdict.is_contained();
+        let mut chain = decision.chain.clone();
+        if let Some(outermost) = chain.first().filter(|o| nspawn::is_shared(o)) {
+            facts::load_status(self.host, entry, p, Needs::NONE)?;
+            if machines::is_outside(outermost, p) {
+                contained = false;
+                chain.clear();
+            }
+        }
         let mut part = None;
         if needs.has(Needs::ROLE) {
             facts::load_status(self.host, entry, p, Needs::NONE)?;
@@ -118,8 +126,8 @@ impl Index<'_> {
         if needs.has(Needs::EVIDENCE) {
             let file = path(self.host, p.pid, "cgroup");
             evidence = cgroup_evidence(&decision.verdict, &lines, &file);
+            evidence.extend(chain.first().and_then(|o| self.name_evidence(o)));
         }
-        let mut chain = decision.chain.clone();
         if contained {
             if needs.has(Needs::EVIDENCE) {
                 facts::load_status(self.host, entry, p, Needs::NONE)?;
@@ -190,6 +198,7 @@ impl Index<'_> {
         let claims: Vec<Mine> = REGISTRY.iter().filter_map(claim).collect();
         let confirm = &mut |level: &Level| self.confirm(level, pid, &distinct);
         let mut verdict = arbitrate(&distinct, &claims, confirm);
+        self.name_machine(&mut verdict.chain);
         verdict.line = verdict.line.map(|at| places[at]);
         verdict.against.iter_mut().for_each(|(at, _)| *at = places[*at]);
         let v2 = lines.iter().find(|l| l.is_v2()).or(lines.first());

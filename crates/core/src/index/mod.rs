@@ -11,6 +11,7 @@ mod entry;
 mod facts;
 pub mod layers;
 pub mod lookup;
+mod machines;
 mod membership;
 mod nested;
 pub mod paths;
@@ -74,6 +75,7 @@ pub struct Index<'h> {
     hosts_namespaces: HashSet<u64>,
     parents: HashMap<u32, Option<membership::Parent>>,
     hierarchies: OnceCell<Result<Vec<Hierarchy>, ReadError>>,
+    supervisor: OnceCell<Option<machines::Supervisor>>,
     binaries: OnceCell<Result<HashMap<facts_of_capture::Process, File>, ReadError>>,
 }
 
@@ -101,6 +103,7 @@ impl<'h> Index<'h> {
             hosts_namespaces: HashSet::new(),
             parents: HashMap::new(),
             hierarchies: OnceCell::new(),
+            supervisor: OnceCell::new(),
             binaries: OnceCell::new(),
         }
     }

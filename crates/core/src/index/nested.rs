@@ -90,7 +90,7 @@ impl Index<'_> {
     }
 
     /// Learns of them by a process of a container that `outer` runs: its monitor is in `outer`.
-    fn roots_above(&mut self, outer: &BStr, pid: u32) {
+    pub(super) fn roots_above(&mut self, outer: &BStr, pid: u32) {
         if !self.nested.climbed.insert((outer.into(), pid)) {
             return;
         }

@@ -104,15 +104,20 @@ impl Index<'_> {
     /// The containers that are nodes, by the pods in them, and a process of each. Engines in them are
     /// learnt of too.
     fn nodes(&mut self) -> Vec<(BString, u32)> {
-        let mut outers: Vec<(Owner, Hierarchy)> = Vec::new();
+        let mut outers: Vec<(Owner, Hierarchy, BString)> = Vec::new();
         for place in &self.walked_pods().places {
             let Some(outer) = &place.outer else { continue };
-            if !outers.iter().any(|(o, _)| o.id == outer.id) {
-                outers.push((outer.clone(), place.hierarchy.clone()));
+            if !outers.iter().any(|(o, ..)| o.id == outer.id) {
+                outers.push((outer.clone(), place.hierarchy.clone(), place.dir.clone()));
             }
         }
         let mut nodes = Vec::new();
-        for (outer, hierarchy) in outers {
+        for (outer, hierarchy, dir) in outers {
+            // An engine with moved directories is known by what serves a pod of its.
+            let first = self.members_below(&dir).ok().and_then(|(_, pids)| pids.first().copied());
+            if let Some(pid) = first {
+                self.roots_above(outer.id.as_ref(), pid);
+            }
             let Some(pid) = self.process_of_node(&outer, hierarchy) else { continue };
             self.roots_inside(&outer, pid, Vec::new());
             nodes.push((outer.id, pid));

@@ -22,7 +22,7 @@ mod libvirt_lxc;
 mod lxc;
 mod mesos;
 mod nomad;
-mod nspawn;
+pub mod nspawn;
 pub mod place;
 mod podman;
 mod rkt;

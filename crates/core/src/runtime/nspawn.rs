@@ -4,8 +4,11 @@
 //! `--register=no` `machine.slice/NAME.scope` (src/nspawn/nspawn-register.c); the machine is in
 //! `payload` below it, nspawn itself in `supervisor` (src/nspawn/nspawn-cgroup.c). On cgroup v1
 //! only the systemd hierarchy has these two, and releases before them had neither.
+//!
+//! With `--keep-unit` outside any unit, as where systemd is not PID 1, both lie at the top of the tree:
+//! all such machines share `/payload`, and only what started them has a name for them.
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
@@ -18,6 +21,13 @@ pub(super) struct Nspawn;
 
 const ENGINE: Engine = Engine("systemd-nspawn");
 
+/// What the kernel calls the supervisor.
+pub const SUPERVISOR: &str = "systemd-nspawn";
+/// The cgroup of machines, and its parent's other child, where the supervisor is.
+const PAYLOAD: &str = "payload";
+/// Short options that have a value (systemd src/nspawn/nspawn.c).
+const VALUED: &[u8] = b"DuLMSZipE";
+
 /// How names begin that other managers give to machined: libvirt's drivers, and rkt.
 const OTHERS: [&[u8]; 6] = [b"qemu-", b"lxc-", b"xen-", b"ch-", b"bhyve-", b"rkt-"];
 
@@ -28,10 +38,19 @@ impl Runtime for Nspawn {
 
     fn claim(&self, subject: &Subject<'_>) -> Claim {
         let supervisor = place::plumbing(subject.lines, |place| {
-            let name = (place.text() == b"supervisor").then(|| unit(place.parent())).flatten()?;
-            Some(Plumbing::of(&name))
+            if place.text() != b"supervisor" {
+                return None;
+            }
+            let alone = place.parent().is_empty() && subject.comm == SUPERVISOR;
+            if alone && subject.is_hosts_own() {
+                return Some(Plumbing::of(PAYLOAD.as_bytes()));
+            }
+            unit(place.parent()).map(|name| Plumbing::of(&name))
         });
         let levels = place::levels(subject.lines, |place| {
+            if place.text() == PAYLOAD.as_bytes() && place.parent().is_empty() {
+                return Some(Owner::new(OwnerKind::Machine, ENGINE, PAYLOAD));
+            }
             let name = if place.text() == b"payload" {
                 unit(place.parent()).or_else(|| unregistered(place.parent(), place.grandparent()))
             } else {
@@ -44,6 +63,43 @@ impl Runtime for Nspawn {
         });
         place::claim(levels, supervisor)
     }
+
+    fn watched(&self, args: &[BString]) -> Option<BString> {
+        let program = args.first()?.rsplit_str("/").next()?;
+        (program == SUPERVISOR.as_bytes()).then(|| name_in(&args[1..])).flatten()
+    }
+}
+
+/// Whether the owner is the machine, or are the machines, in the cgroup that those without a unit share.
+#[must_use]
+pub fn is_shared(owner: &Owner) -> bool {
+    owner.runtime == ENGINE && owner.kind == OwnerKind::Machine && owner.id == PAYLOAD
+}
+
+/// The name that the supervisor's options give to its machine; none once a word may be the machine's
+/// own.
+fn name_in(args: &[BString]) -> Option<BString> {
+    let mut name = None;
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        let Some(option) = word.strip_prefix(b"-") else { break };
+        if let Some(long) = option.strip_prefix(b"-") {
+            match long.strip_prefix(b"machine") {
+                Some(b"") => name = words.next().cloned(),
+                Some(value) if value.starts_with(b"=") => name = Some(value[1..].into()),
+                _ if long.is_empty() => break,
+                _ => {}
+            }
+        } else if let Some(at) = option.find_byteset(VALUED) {
+            // The rest of the word is its value, or the next word.
+            let rest = Some(&option[at + 1..]).filter(|rest| !rest.is_empty());
+            let value = rest.map(BString::from).or_else(|| words.next().cloned());
+            if option[at] == b'M' {
+                name = value;
+            }
+        }
+    }
+    name.filter(|name| segment::chosen(name).is_some())
 }
 
 /// The machine that a unit's name says it is of.
@@ -77,7 +133,7 @@ mod tests {
     use bstr::{BStr, BString};
     use whose_kernel::parse::cgroup::parse;
 
-    use super::Nspawn;
+    use super::{Nspawn, is_shared};
     use crate::runtime::{Claim, Mine, Runtime, Serves, Subject};
 
     fn mine(cgroup: &str) -> Mine {
@@ -118,6 +174,64 @@ mod tests {
         let mine = mine(v1);
         assert_eq!(mine.levels, []);
         assert_eq!(mine.serves, Some(Serves::Id("a".into())));
+    }
+
+    #[test]
+    fn machines_without_a_unit_share_a_cgroup() {
+        let machine = mine("9:name=systemd:/payload/init.scope\n8:pids:/\n0::/payload\n");
+        let at: Vec<(usize, usize)> = machine.levels.iter().map(|l| (l.line, l.depth)).collect();
+        assert_eq!(at, [(0, 1), (2, 1)]);
+        let owner = &machine.levels[0].owner;
+        assert!(is_shared(owner) && owner.name.is_none());
+        assert_eq!(names("0::/system.slice/x.service/payload"), [""; 0]);
+        assert_eq!(names("0::/payload.x"), [""; 0]);
+        assert!(!is_shared(&mine("0::/machine.slice/a.scope/payload").levels[0].owner));
+    }
+
+    #[test]
+    fn a_supervisor_without_a_unit_is_told_by_its_name_and_place() {
+        let role = |cgroup: &str, comm: &str, nspid: &[u32]| {
+            let lines = parse(cgroup.as_bytes()).unwrap();
+            let (comm, nspid) = (BStr::new(comm), Some(nspid));
+            let subject = Subject { lines: &lines, comm, args: None, uid: Some(0), nspid };
+            match Nspawn.claim(&subject) {
+                Claim::Mine(mine) => mine.serves,
+                _ => None,
+            }
+        };
+        let serves = Some(Serves::Id("payload".into()));
+        assert_eq!(role("0::/supervisor\n", "systemd-nspawn", &[7]), serves);
+        assert_eq!(role("0::/supervisor\n", "systemd-nspawn", &[7, 1]), None);
+        assert_eq!(role("0::/supervisor\n", "x", &[7]), None);
+        assert_eq!(role("0::/x/supervisor\n", "systemd-nspawn", &[7]), None);
+    }
+
+    #[test]
+    fn a_machine_has_the_name_that_its_supervisors_options_say() {
+        let name = |words: &str| {
+            let args: Vec<BString> = words.split(' ').map(BString::from).collect();
+            Nspawn.watched(&args)
+        };
+        for named in [
+            "systemd-nspawn -M lab -D /m /bin/x",
+            "/usr/bin/systemd-nspawn --register=no -qMlab -D /m -- -M x",
+            "systemd-nspawn -M x -bM lab",
+            "systemd-nspawn -D /m --machine=lab",
+            "systemd-nspawn -D/m --quiet --machine lab x -M y",
+        ] {
+            assert_eq!(name(named).unwrap(), "lab", "{named}");
+        }
+        for none in [
+            "systemd-nspawn -D /m /bin/x -M lab",
+            "systemd-nspawn -D /m -- -M lab",
+            "systemd-nspawn -D -M",
+            "systemd-nspawn -M",
+            "systemd-nspawn -M a/b",
+            "systemd-nspawn --machinex=lab",
+            "x -M lab",
+        ] {
+            assert_eq!(name(none), None, "{none}");
+        }
     }
 
     #[test]
