@@ -15,6 +15,7 @@ mod crio;
 mod doctor;
 mod documented;
 mod honesty;
+mod kind;
 mod layers;
 mod ls;
 mod machines;
