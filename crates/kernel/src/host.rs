@@ -183,7 +183,8 @@ impl Host {
         self.recorded.is_some()
     }
 
-    /// Whether it is a captured tree that holds what some targets lead to, and not the whole host.
+    /// Whether it is a captured tree that holds what some targets lead to, or what there was time for,
+    /// and not the whole host.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.recorded.as_ref().is_some_and(|r| !r.is_whole)

@@ -57,6 +57,7 @@ pub(crate) fn run(common: &Common, args: &CaptureArgs) -> Result<u8> {
         captured: text::time(i64::try_from(now / 1_000_000).unwrap_or(0)),
         kernel,
         targets: targets.iter().map(|t| t.text.clone()).collect(),
+        is_cut: captured.is_cut,
     };
     let binaries: Vec<_> = captured
         .binaries

@@ -45,6 +45,20 @@ fn what_was_not_asked_for_is_not_denied() {
     assert_eq!(run.json()["answers"][0]["binary"]["sha256"], Value::Null);
 }
 
+/// A capture stops when its time is over, says so, and does not deny what it has not.
+#[test]
+fn a_capture_that_was_cut_short_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    let run = whose().arg("capture").arg(&tree).args(["--timeout", "0.000001"]).run();
+    assert!(run.expect_code(3).stderr_str().contains("timed-out"));
+    let listed = whose().root(&tree).args(["ps", "--json"]).run().json();
+    let told = |gap: &Value| gap["what"] == "what was not captured";
+    assert!(listed["gaps"].as_array().unwrap().iter().any(told), "{listed:#}");
+    whose().root(&tree).args(["ps", "--strict"]).run().expect_code(3);
+    whose().root(&tree).arg("4194303").run().expect_code(3);
+}
+
 #[test]
 fn only_a_new_directory_is_written_to() {
     let dir = tempfile::tempdir().unwrap();

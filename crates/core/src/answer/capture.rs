@@ -27,6 +27,8 @@ pub struct Captured {
     pub problems: Vec<Answer>,
     /// What could not be read.
     pub gaps: Vec<Gap>,
+    /// The time was over before all was looked at.
+    pub is_cut: bool,
 }
 
 const WHOLE: Detail =
@@ -45,7 +47,8 @@ pub fn capture(index: &mut Index<'_>, targets: &[Typed]) -> Result<Captured, Rea
         // What was found out for one target would spare the next one reads that it needs alone.
         captured.target(&mut Index::new(index.host()), typed);
     }
-    if index.host().out_of_time() {
+    captured.is_cut = index.host().out_of_time();
+    if captured.is_cut {
         let remedy = Some("try again with a longer --timeout");
         let why = "not everything was captured in time";
         let path = index.host().shown(b"");

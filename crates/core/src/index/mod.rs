@@ -141,7 +141,8 @@ impl<'h> Index<'h> {
     #[must_use]
     pub fn uncaptured(&self) -> Option<Gap> {
         self.host.is_partial().then(|| {
-            let why = "only some targets were captured, not the whole host";
+            let why =
+                "the whole host was not captured: only some targets, or what there was time for";
             let path = self.host.shown(crate::state::manifest::PATH.as_bytes());
             Gap::new(what::OUTSIDE_CAPTURE, Class::Unsupported, path, why, None)
         })

@@ -25,12 +25,16 @@ pub struct About {
     pub kernel: String,
     /// What was asked for; empty for the whole host.
     pub targets: Vec<BString>,
+    /// The time was over before everything was captured.
+    pub is_cut: bool,
 }
 
 #[derive(Deserialize)]
 struct Document {
     schema: String,
     targets: Option<Vec<String>>,
+    #[serde(default)]
+    cut: bool,
     entries: Vec<Line>,
 }
 
@@ -87,6 +91,9 @@ pub fn document(about: &About, entries: &[(BString, Entry)]) -> Value {
     if !targets.is_empty() {
         document["targets"] = json!(targets);
     }
+    if about.is_cut {
+        document["cut"] = json!(true);
+    }
     document["entries"] = entries.iter().map(|(path, entry)| json!(line(path, entry))).collect();
     document
 }
@@ -118,7 +125,7 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
         return Err(format!("of schema {}, not whose/1", document.schema));
     }
     let entries = document.entries.into_iter().map(entry).collect::<Result<_, _>>()?;
-    Ok((entries, document.targets.is_none()))
+    Ok((entries, document.targets.is_none() && !document.cut))
 }
 
 fn line(path: &BString, entry: &Entry) -> Line {
@@ -237,6 +244,8 @@ mod tests {
         }
         let about = About { targets: vec!["web".into()], ..About::default() };
         assert!(!parse(&bytes(&about)).unwrap().1);
+        let late = About { is_cut: true, ..About::default() };
+        assert!(!parse(&bytes(&late)).unwrap().1);
     }
 
     #[test]
