@@ -64,7 +64,7 @@ pub(crate) fn store_path(bytes: &[u8]) {
         if let Some(inside) = &place.inside {
             assert!(inside.starts_with(b"/") && bytes.ends_with(&inside[1..]));
         }
-        let entry = storage::entry(driver, place.name.as_ref());
+        let entry = storage::entry(place.store, place.name.as_ref());
         assert_eq!(driver.place(entry.as_ref()).map(|p| p.name), Some(place.name));
     }
 }

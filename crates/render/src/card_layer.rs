@@ -113,7 +113,7 @@ impl Card<'_> {
             let names: Vec<String> = image.names.iter().map(|n| text::sanitise(n)).collect();
             let names = if names.is_empty() { "no name".into() } else { names.join("  ") };
             let label = if at == 0 { "image" } else { "" };
-            self.line(label, &format!("{names}   sha256:{}", text::sanitise(&image.id)))?;
+            self.line(label, &format!("{names}   {}", text::sanitise(&image.id)))?;
         }
         let more = images.len().saturating_sub(SOME);
         if more > 0 {

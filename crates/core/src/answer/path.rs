@@ -2,19 +2,19 @@
 
 use std::rc::Rc;
 
-use bstr::{BStr, BString};
+use bstr::BString;
 use whose_fields::Needs;
 
 use super::{Answer, Detail, Status, container};
 use crate::index::Index;
-use crate::index::layers::{Found, LayerId, LayerInfo};
+use crate::index::layers::{Found, LayerId, LayerInfo, User};
 use crate::model::gap::{Class, what};
 use crate::model::{
     Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
     Source,
 };
 use crate::storage::Part;
-use crate::storage::docker_layerdb::Image;
+use crate::storage::table::Image;
 use crate::target::Typed;
 use crate::target::layer::Name;
 use crate::target::path::HostPath;
@@ -73,7 +73,8 @@ pub(super) fn path(
         Ok(Some((root, id))) => {
             let seen = Evidence::agreeing(Source::StateFile, format!("kept for {id}"), host);
             answer.place = place(index, root);
-            one_owner(index, &mut answer, root, id.as_ref(), vec![seen], detail);
+            let user = User { engine: Engine("docker"), key: id };
+            one_owner(index, &mut answer, root, &user, vec![seen], detail);
         }
         Ok(None) => match index.volume_of(host.as_ref()) {
             Some(_) => {
@@ -165,7 +166,7 @@ fn place(index: &Index<'_>, root: usize) -> Option<Place> {
 
 fn in_layer(index: &mut Index<'_>, answer: &mut Answer, found: &Found, detail: Detail) {
     let info = index.layer_info(found, None);
-    let LayerInfo { layer, images, is_step, is_changing, evidence, gaps } = info;
+    let LayerInfo { layer, users, images, is_step, is_changing, evidence, gaps } = info;
     answer.place = place(index, found.root);
     if let Some(place) = &mut answer.place {
         place.part = Some(found.part);
@@ -173,7 +174,6 @@ fn in_layer(index: &mut Index<'_>, answer: &mut Answer, found: &Found, detail: D
         place.is_step = is_step;
         place.is_changing = is_changing;
     }
-    let owners = layer.owners.clone();
     let kind = layer.kind;
     if let Some(file) = &mut answer.file {
         file.role = role(found, kind);
@@ -182,15 +182,14 @@ fn in_layer(index: &mut Index<'_>, answer: &mut Answer, found: &Found, detail: D
         }
         file.layer = Some(layer);
     }
-    match (kind, owners.as_slice()) {
-        (Some(LayerKind::Upper | LayerKind::Init), [id]) => {
-            one_owner(index, answer, found.root, id.as_ref(), evidence, detail);
+    match (kind, users.as_slice()) {
+        (Some(LayerKind::Upper | LayerKind::Init), [user]) => {
+            one_owner(index, answer, found.root, user, evidence, detail);
         }
         _ => {
             answer.seen = evidence;
-            answer.owners = Some(
-                owners.iter().map(|id| owner(index, found.root, id.as_ref(), detail)).collect(),
-            );
+            answer.owners =
+                Some(users.iter().map(|user| owner(index, found.root, user, detail)).collect());
         }
     }
     if let Some(gap) = gaps.first() {
@@ -220,19 +219,19 @@ fn role(found: &Found, kind: Option<LayerKind>) -> Option<FileRole> {
     }
 }
 
-fn owner(index: &mut Index<'_>, root: usize, id: &BStr, detail: Detail) -> Rc<Owner> {
-    index.container_of_root(root, id, detail.needs.and(Needs::DESCRIPTION))
+fn owner(index: &mut Index<'_>, root: usize, user: &User, detail: Detail) -> Rc<Owner> {
+    index.container_of_root(root, user, detail.needs.and(Needs::DESCRIPTION))
 }
 
 fn one_owner(
     index: &mut Index<'_>,
     answer: &mut Answer,
     root: usize,
-    id: &BStr,
+    user: &User,
     evidence: Vec<Evidence>,
     detail: Detail,
 ) {
-    let owner = owner(index, root, id, detail);
+    let owner = owner(index, root, user, detail);
     let chain = container::chain(index, &owner);
     answer.owners = Some(vec![owner]);
     answer.membership = Fact::Known(Membership { chain, evidence });

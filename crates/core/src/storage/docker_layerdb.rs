@@ -12,6 +12,7 @@ use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
 use super::Driver;
+use super::table::Image;
 use crate::state::docker_layers as files;
 
 /// Containers or layers that a table may have.
@@ -30,15 +31,6 @@ pub struct Chain {
     pub diff: BString,
     /// The chain below, 64 digits.
     pub parent: Option<BString>,
-}
-
-/// An image that holds a layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Its id, 64 digits.
-    pub id: BString,
-    /// Its names; none when its tag has moved, or a build left it.
-    pub names: Vec<BString>,
 }
 
 /// What a layer's directory is by the table.

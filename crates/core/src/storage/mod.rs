@@ -2,11 +2,13 @@
 //!
 //! A driver is one file in `drivers/` and one line in [`DRIVERS`]. It knows names and no content:
 //! what a directory below an engine's data root is. Whose a layer is says the engine's own join
-//! table, [`docker_layerdb`].
+//! table, through [`table`].
 
 pub mod binary;
+mod docker;
 pub mod docker_layerdb;
 mod drivers;
+pub mod table;
 
 use bstr::{BStr, BString};
 
@@ -40,6 +42,8 @@ pub enum Part {
 /// A path, as a driver reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
+    /// The directory of the driver, below the data root, that the layer lies in.
+    pub store: &'static str,
     /// The layer's name.
     pub name: BString,
     /// What part of the layer it is.
@@ -50,7 +54,7 @@ pub struct Place {
 
 /// A storage driver; see the module.
 pub trait Driver: Sync {
-    /// Its name, also that of its directory below `image/`.
+    /// The engine's name for it.
     fn name(&self) -> &'static str;
 
     /// The engine that has it.
@@ -58,15 +62,25 @@ pub trait Driver: Sync {
         Engine("docker")
     }
 
+    /// What has the engine's word on its layers.
+    fn table(&self) -> table::Kind {
+        table::Kind::Layerdb
+    }
+
     /// The directories below the data root that hold one entry a layer.
     fn stores(&self) -> &'static [&'static str];
+
+    /// Those of them that layers are told apart by: each has an entry in one.
+    fn layers(&self) -> &'static [&'static str] {
+        self.stores().get(..1).unwrap_or_default()
+    }
 
     /// Whether layers are put on top of one another when a container starts. Others hold in each
     /// directory all files of the layers below.
     fn stacks(&self) -> bool;
 
-    /// The directory of a layer's files, below the data root.
-    fn files(&self, name: &BStr) -> BString;
+    /// The directory of a layer's files, below the data root; `store` is one of [`Driver::layers`].
+    fn files(&self, store: &str, name: &BStr) -> BString;
 
     /// What `rest`, below a layer's entry in `store` and without a leading slash, is; with the
     /// path from the root of the files where it is one.
@@ -81,7 +95,7 @@ pub trait Driver: Sync {
             if is_layer(name) {
                 let (part, inside) = self.part(store, rest);
                 let inside = inside.map(|i| [&b"/"[..], i].concat().into());
-                return Some(Place { name: name.into(), part, inside });
+                return Some(Place { store, name: name.into(), part, inside });
             }
         }
         None
@@ -121,10 +135,9 @@ pub fn readings(path: &BStr) -> Vec<(&BStr, &'static dyn Driver, Place)> {
     found
 }
 
-/// The layer's directory in a place: the path up to its name.
+/// A layer's directory, below the data root.
 #[must_use]
-pub fn entry(driver: &dyn Driver, name: &BStr) -> BString {
-    let store = driver.stores().first().copied().unwrap_or_default();
+pub fn entry(store: &str, name: &BStr) -> BString {
     [store.as_bytes(), b"/", name].concat().into()
 }
 
@@ -191,10 +204,12 @@ mod tests {
     #[test]
     fn a_layers_files_are_where_its_paths_say() {
         for driver in DRIVERS {
-            let files = driver.files(BStr::new("x"));
-            let place = driver.place(files.as_ref()).unwrap();
-            assert!(matches!(place.part, Part::Files | Part::Whole), "{}", driver.name());
-            assert_eq!(place.name, "x");
+            for store in driver.layers() {
+                let files = driver.files(store, BStr::new("x"));
+                let place = driver.place(files.as_ref()).unwrap();
+                assert!(matches!(place.part, Part::Files | Part::Whole), "{}", driver.name());
+                assert_eq!(place.name, "x");
+            }
         }
     }
 }

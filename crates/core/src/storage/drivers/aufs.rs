@@ -21,7 +21,7 @@ impl Driver for Aufs {
         true
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"aufs/diff/"[..], name].concat().into()
     }
 

@@ -21,7 +21,7 @@ impl Driver for Btrfs {
         false
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"btrfs/subvolumes/"[..], name].concat().into()
     }
 

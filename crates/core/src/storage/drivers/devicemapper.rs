@@ -21,7 +21,7 @@ impl Driver for DeviceMapper {
         false
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"devicemapper/mnt/"[..], name, b"/rootfs"].concat().into()
     }
 

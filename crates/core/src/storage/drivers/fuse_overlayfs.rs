@@ -22,7 +22,7 @@ impl Driver for FuseOverlayfs {
         true
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"fuse-overlayfs/"[..], name, b"/diff"].concat().into()
     }
 

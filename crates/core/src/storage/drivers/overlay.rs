@@ -21,7 +21,7 @@ impl Driver for Overlay {
         true
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"overlay/"[..], name, b"/root"].concat().into()
     }
 

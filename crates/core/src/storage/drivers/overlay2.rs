@@ -22,7 +22,7 @@ impl Driver for Overlay2 {
         true
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"overlay2/"[..], name, b"/diff"].concat().into()
     }
 

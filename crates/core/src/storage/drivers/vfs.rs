@@ -21,7 +21,7 @@ impl Driver for Vfs {
         false
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"vfs/dir/"[..], name].concat().into()
     }
 

@@ -22,7 +22,7 @@ impl Driver for Zfs {
         false
     }
 
-    fn files(&self, name: &BStr) -> BString {
+    fn files(&self, _store: &str, name: &BStr) -> BString {
         [&b"zfs/graph/"[..], name].concat().into()
     }
 

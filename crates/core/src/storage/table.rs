@@ -1,0 +1,206 @@
+//! The tables by which an engine knows whose a layer is: one shape of question and answer for all.
+
+use bstr::{BStr, BString};
+use whose_kernel::root::Root;
+use whose_kernel::{Class, ReadError};
+
+use super::{Driver, docker, entry};
+use crate::model::gap::what;
+use crate::model::{Engine, Evidence, Gap, Layer, Source};
+
+/// Layers that a store may have.
+const MOST: usize = 400_000;
+
+/// What has an engine's word on layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Docker's `image/<driver>/layerdb`.
+    Layerdb,
+}
+
+impl Kind {
+    /// What a data root has, where it is one with this table.
+    #[must_use]
+    pub fn mark(self, driver: &dyn Driver) -> BString {
+        match self {
+            Self::Layerdb => format!("image/{}/layerdb", driver.name()).into(),
+        }
+    }
+}
+
+/// An image that holds a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its digest with the algorithm, as its engine has it: of the configuration, or of the manifest.
+    pub id: BString,
+    /// Its names; none when its tag has moved, or a build left it.
+    pub names: Vec<BString>,
+}
+
+/// What `layer:` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerId<'i> {
+    /// A directory's name, or its beginning.
+    Name(&'i BStr),
+    /// The digits of a chain or diff id, or their beginning.
+    Digest(&'i BStr),
+}
+
+/// A container that uses a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its engine.
+    pub engine: Engine,
+    /// Its key in that engine's state.
+    pub key: BString,
+}
+
+/// What a layer is, and whose.
+#[derive(Clone, Debug, Default)]
+pub struct LayerInfo {
+    /// The layer; its owners are full ids.
+    pub layer: Layer,
+    /// The same containers, with their engines.
+    pub users: Vec<User>,
+    /// The images that hold it, with names first.
+    pub images: Vec<Image>,
+    /// Whether it is a step of builds, and in no image that has a name.
+    pub is_step: bool,
+    /// Whether layers were being added while it was looked up.
+    pub is_changing: bool,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+    /// What could not be read: then kind, owners or images are not complete.
+    pub gaps: Vec<Gap>,
+}
+
+impl LayerInfo {
+    pub(super) fn problem(&mut self, problem: &ReadError) {
+        let gap = Gap::from_read(what::LAYERS, problem);
+        if !self.gaps.contains(&gap) {
+            self.gaps.push(gap);
+        }
+    }
+
+    pub(super) fn seen(&mut self, detail: impl Into<BString>, path: BString) {
+        self.evidence.push(Evidence::agreeing(Source::StateFile, detail, path));
+    }
+
+    /// Names those who use it.
+    pub(super) fn used_by(&mut self, users: Vec<User>) {
+        let id = |user: &User| match user.key.rsplit(|b| *b == b'/').next() {
+            Some(id) => BString::from(id),
+            None => user.key.clone(),
+        };
+        self.layer.owners = users.iter().map(id).collect();
+        self.users = users;
+    }
+
+    /// Names the images that hold it.
+    pub(super) fn held_by(&mut self, images: Vec<Image>) {
+        let names = |image: &Image| match image.names.as_slice() {
+            [] => vec![image.id.clone()],
+            names => names.to_vec(),
+        };
+        self.layer.images = images.iter().flat_map(names).collect();
+        self.images = images;
+    }
+
+    /// Says the place among the lowers, if all stacks that it is in agree.
+    pub(super) fn placed(&mut self, places: &[(usize, usize)]) {
+        if let [(at, of)] = places {
+            self.layer.index = u32::try_from(*at).ok();
+            self.layer.of = u32::try_from(*of).ok();
+        }
+    }
+}
+
+/// A layer that is asked about.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The engine's root.
+    pub root: &'a Root,
+    /// The driver.
+    pub driver: &'static dyn Driver,
+    /// The directory of the driver that it lies in.
+    pub store: &'static str,
+    /// Its name.
+    pub name: &'a BStr,
+    /// The key of the container in whose stack its place counts.
+    pub container: Option<&'a BStr>,
+    /// Whether all that use it are asked for. Without it that container is the only one looked at, if the
+    /// layer is one of its own.
+    pub users: bool,
+}
+
+/// One driver's table in one data root.
+pub trait Table {
+    /// Fills in what a layer is, and whose.
+    fn tell(&mut self, asked: &Asked<'_>, info: &mut LayerInfo);
+
+    /// Stores and names of the layers that an id fits. An exact name leaves those out that only begin so.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    fn named(
+        &mut self,
+        root: &Root,
+        driver: &'static dyn Driver,
+        id: &LayerId<'_>,
+    ) -> Result<Vec<(&'static str, BString)>, ReadError>;
+}
+
+/// The table of a driver, if the data root has it.
+///
+/// # Errors
+/// When it can't be told whether it has.
+pub fn open(root: &Root, driver: &dyn Driver) -> Result<Option<Box<dyn Table>>, ReadError> {
+    match root.look(&driver.table().mark(driver)) {
+        Ok(_) => {}
+        Err(e) if e.class == Class::Gone => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    match driver.table() {
+        Kind::Layerdb => docker::open(root, driver),
+    }
+}
+
+/// Stores and names of all layers of a driver that has a table here.
+///
+/// # Errors
+/// When they can't be listed.
+pub fn all(
+    root: &Root,
+    driver: &'static dyn Driver,
+) -> Result<Vec<(&'static str, BString)>, ReadError> {
+    let mut all = Vec::new();
+    for store in driver.layers() {
+        let entries = match root.list(store.as_bytes(), MOST) {
+            Ok(entries) => entries,
+            Err(e) if e.class == Class::Gone => continue,
+            Err(e) => return Err(e),
+        };
+        let is_layer =
+            |name: &BString| driver.place(entry(store, name.as_ref()).as_ref()).is_some();
+        let names = entries.into_iter().map(|e| e.name).filter(is_layer);
+        all.extend(names.map(|name| (*store, name)));
+    }
+    Ok(all)
+}
+
+/// The layers on disk of this very name, else those whose names begin so.
+pub(super) fn on_disk(
+    root: &Root,
+    driver: &'static dyn Driver,
+    name: &BStr,
+) -> Result<Vec<(&'static str, BString)>, ReadError> {
+    for store in driver.layers() {
+        let exact = entry(store, name);
+        if driver.place(exact.as_ref()).is_some_and(|p| p.name == *name) && root.has_dir(&exact) {
+            return Ok(vec![(*store, name.into())]);
+        }
+    }
+    let mut found = all(root, driver)?;
+    found.retain(|(_, n)| n.starts_with(name));
+    Ok(found)
+}
