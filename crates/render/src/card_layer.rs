@@ -95,9 +95,10 @@ impl Card<'_> {
             Some(LayerKind::Upper) => format!("the writable layer of {}", whose()),
             Some(LayerKind::Init) => format!("the init layer of {}{at}", whose()),
             Some(LayerKind::Image) => format!("an image layer{at}"),
+            Some(LayerKind::View) => format!("a read-only view of {}", whose()),
             Some(LayerKind::BuildCache) => "build cache".into(),
             Some(LayerKind::Unused) => {
-                format!("an image layer that no image and no container has{unless}")
+                format!("a layer that no image and no container has{unless}")
             }
             Some(LayerKind::Removing) => "being removed".into(),
             Some(LayerKind::Orphan) => {

@@ -25,6 +25,7 @@ mod pods;
 mod ps;
 mod sandboxes;
 mod saved;
+mod snapshots;
 mod states;
 mod support;
 mod tree;

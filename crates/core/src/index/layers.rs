@@ -11,9 +11,13 @@ use super::Index;
 use crate::model::gap::what;
 use crate::model::{Described, Engine, Gap, Layer, LayerKind, Owner, OwnerKind};
 use crate::runtime::by_engine;
+use crate::runtime::segment::is_dockers_namespace;
 use crate::storage::table::{self, Asked};
 pub use crate::storage::table::{LayerId, LayerInfo, User};
 use crate::storage::{self, DRIVERS, Driver, Part};
+
+const DOCKER: Engine = Engine("docker");
+const CONTAINERD: Engine = Engine("containerd");
 
 /// A layer's directory in an engine's store.
 #[derive(Clone)]
@@ -190,7 +194,7 @@ impl Index<'_> {
     #[must_use]
     pub fn has_layer_dir(&self, found: &Found) -> bool {
         let rel = storage::entry(found.store, found.name.as_ref());
-        self.roots.get(found.root).is_some_and(|(_, state)| state.root.has_dir(&rel))
+        self.roots.get(found.root).is_some_and(|(_, state)| state.root.look(&rel).is_ok())
     }
 
     /// The container in whose own directory, `<data root>/containers/<id>`, a path lies; with the
@@ -206,7 +210,7 @@ impl Index<'_> {
             if !crate::runtime::segment::is_hex64(id) {
                 continue;
             }
-            let Some(number) = self.root_at(Engine("docker"), base)? else { continue };
+            let Some(number) = self.root_at(DOCKER, base)? else { continue };
             let Some((_, state)) = self.roots.get(number) else { continue };
             let config = crate::state::docker::container_file(id, "config.v2.json");
             match state.root.look(&config) {
@@ -236,15 +240,25 @@ impl Index<'_> {
     /// another's container wrote.
     pub fn container_of_root(&mut self, root: usize, user: &User, needs: Needs) -> Rc<Owner> {
         let (engine, key) = (user.engine, BStr::new(&user.key));
-        let Some((_, state)) = self.roots.get(root) else {
-            return Rc::new(Owner::with_key(OwnerKind::Container, Engine::UNKNOWN, key));
-        };
+        let of = self.roots.get(root).map_or(Engine::UNKNOWN, |(of, _)| *of);
+        if of != engine {
+            // Docker's containers in the containerd that it uses; else it is not known whose they are.
+            let is_dockers = engine == DOCKER && self.is_hosts(root);
+            return match is_dockers {
+                true => self.container(engine, key, needs).owner,
+                false => Rc::new(Owner::with_key(OwnerKind::Container, engine, key)),
+            };
+        }
+        if of == CONTAINERD {
+            self.find_run_of(root);
+        }
+        let owner = self.container(engine, key, needs).owner;
+        let Some((_, state)) = self.roots.get(root) else { return owner };
         let described = match by_engine(engine).and_then(|r| r.describe(state, key, needs)) {
             None => Described::No,
             Some(Ok(description)) => Described::Yes(Box::new(description)),
             Some(Err(e)) => Described::Unread(Gap::from_read(what::DESCRIPTION, &e)),
         };
-        let owner = self.container(engine, key, needs).owner;
         if owner.described == described {
             return owner;
         }
@@ -280,7 +294,18 @@ impl Index<'_> {
             }
             Err(e) => info.gaps.push(Gap::from_read(what::LAYERS, &e)),
         }
+        info.users.iter_mut().for_each(of_docker);
         info
+    }
+}
+
+/// In the namespaces that are Docker's the containers are Docker's.
+fn of_docker(user: &mut User) {
+    if let Some((namespace, id)) = user.key.rsplit_once_str("/")
+        && user.engine == CONTAINERD
+        && is_dockers_namespace(namespace)
+    {
+        *user = User { engine: DOCKER, key: id.into() };
     }
 }
 

@@ -20,6 +20,8 @@ use crate::runtime::{
     FoundRoots, Hints, Level, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
 };
 
+mod typed;
+
 /// The steps that need no hint from a process, cheapest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
@@ -52,6 +54,8 @@ pub(super) struct Roots {
     step: Step,
     /// Processes whose mounts and monitors were asked for an engine.
     asked: HashSet<(Engine, u32)>,
+    /// Those that a path led to, and nothing of the host's own.
+    typed: HashSet<usize>,
     /// Containers that the cgroup tree's text names, once it was walked.
     pub(super) walked: Option<Vec<(Engine, BString)>>,
 }
@@ -86,11 +90,15 @@ impl Roots {
         self.gaps.extend(found.gaps.into_iter().map(|g| (engine, g)));
         for root in found.roots {
             let same = |(e, r): &&mut (Engine, StateRoot)| *e == engine && is_same(r, &root);
-            match self.known.iter_mut().find(same) {
+            match self.known.iter_mut().position(|known| same(&known)) {
                 None => self.known.push((engine, root)),
-                // Now both of its trees are known.
-                Some((_, known)) if known.run.is_none() => *known = root,
-                Some(_) => {}
+                Some(number) => {
+                    self.typed.remove(&number);
+                    // Now both of its trees are known.
+                    if self.known[number].1.run.is_none() {
+                        self.known[number].1 = root;
+                    }
+                }
             }
         }
         self.known.len() > before
@@ -345,8 +353,14 @@ impl Index<'_> {
         let mut found = runtime.roots(self.host, Hints::Monitor(monitor));
         let root = found.roots.pop()?;
         let engine = runtime.engine();
-        if let Some(known) = self.roots.position(engine, &root) {
-            return Some(known);
+        if let Some(number) = self.roots.position(engine, &root) {
+            // Of one that was found by its other tree both are known now.
+            let known = self.roots.known.get_mut(number).map(|(_, known)| known);
+            if let Some(known) = known.filter(|known| known.run.is_none() && root.run.is_some()) {
+                *known = root;
+            }
+            self.roots.typed.remove(&number);
+            return Some(number);
         }
         self.roots.known.push((engine, root));
         Some(self.roots.known.len() - 1)
@@ -366,23 +380,6 @@ impl Index<'_> {
         let Ok(mounts) = dir.mountinfo() else { return false };
         let found = runtime.roots(self.host, Hints::Mounts(&mounts));
         self.roots.add(runtime, found)
-    }
-
-    /// The number of an engine's root at this path, opened if it was not known yet.
-    ///
-    /// # Errors
-    /// When it can't be looked at.
-    pub(super) fn root_at(&mut self, engine: Engine, path: &BStr) -> Result<Option<usize>, Gap> {
-        let Some(runtime) = by_engine(engine) else { return Ok(None) };
-        let found = runtime.roots(self.host, Hints::At(path));
-        if let Some(gap) = found.gaps.first() {
-            return Err(gap.clone());
-        }
-        self.roots.add(runtime, found);
-        let identity = |root: &Root, rel: &[u8]| root.look(rel).map(|l| (l.device, l.ino)).ok();
-        let wanted = identity(self.host.root(), path);
-        let is_it = |(e, r): &(Engine, StateRoot)| *e == engine && identity(&r.root, b"") == wanted;
-        Ok(wanted.and_then(|_| self.roots.known.iter().position(is_it)))
     }
 
     /// Tries `ask` on every root, step by step as [`Index::search`] finds them, until it answers;

@@ -168,6 +168,8 @@ words! {
         Init = "init",
         /// A layer of images.
         Image = "image",
+        /// A snapshot that is mounted to be read only.
+        View = "view",
         /// A step of a build, kept for the next.
         BuildCache = "build-cache",
         /// The engine's table has it, but no image and no container does.

@@ -142,6 +142,28 @@ impl Store<'_> {
         Ok(all)
     }
 
+    /// Every layer, those of the volatile table too.
+    ///
+    /// # Errors
+    /// When a table is there and can't be read.
+    pub fn layers(&self) -> Result<Vec<Layer>, ReadError> {
+        let mut all = self.table(&self.layers_file(), parse_layers)?;
+        all.extend(self.table(&self.path("layers", "volatile-layers.json"), parse_layers)?);
+        Ok(all)
+    }
+
+    /// The path of the table of layers, below the root.
+    #[must_use]
+    pub fn layers_file(&self) -> Vec<u8> {
+        self.path("layers", "layers.json")
+    }
+
+    /// The path of the table of containers, below the root.
+    #[must_use]
+    pub fn containers_file(&self) -> Vec<u8> {
+        self.path("containers", "containers.json")
+    }
+
     /// Every image.
     ///
     /// # Errors

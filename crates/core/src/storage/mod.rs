@@ -5,6 +5,8 @@
 //! table, through [`table`].
 
 pub mod binary;
+mod containerd_snapshots;
+mod containers_storage;
 mod docker;
 pub mod docker_layerdb;
 mod drivers;
@@ -24,6 +26,19 @@ pub const DRIVERS: &[&dyn Driver] = &[
     &drivers::overlay::Overlay,
     &drivers::aufs::Aufs,
     &drivers::devicemapper::DeviceMapper,
+    &drivers::containerd_overlayfs::OVERLAYFS,
+    &drivers::containerd_native::NATIVE,
+    &drivers::containerd_btrfs::BTRFS,
+    &drivers::containerd_fuse_overlayfs::FUSE_OVERLAYFS,
+    &drivers::containerd_erofs::EROFS,
+    &drivers::containerd_blockfile::Blockfile,
+    &drivers::containerd_nydus::NYDUS,
+    &drivers::containerd_stargz::STARGZ,
+    &drivers::containerd_stargz_service::STARGZ_SERVICE,
+    &drivers::graph_overlay::OVERLAY,
+    &drivers::graph_vfs::VFS,
+    &drivers::graph_btrfs::BTRFS,
+    &drivers::graph_zfs::ZFS,
 ];
 
 /// What a path in a layer's directory belongs to.
@@ -176,6 +191,48 @@ mod tests {
         assert_eq!(read("/d/overlay2/x/diff"), of("overlay2", Part::Files, Some("/")));
         assert_eq!(read("/d/overlay2/x/work/work"), of("overlay2", Part::Own, None));
         assert_eq!(read("/d/aufs/layers/x"), of("aufs", Part::Own, None));
+    }
+
+    #[test]
+    fn every_snapshotters_paths() {
+        let base = "/d/io.containerd.snapshotter.v1.";
+        let of = |name: &'static str, part, inside: Option<&str>| {
+            Some(("/d".to_owned(), name, "12".to_owned(), part, inside.map(str::to_owned)))
+        };
+        for name in ["overlayfs", "fuse-overlayfs", "erofs", "nydus"] {
+            let read = |rest: &str| read(&format!("{base}{name}/snapshots/12{rest}"));
+            assert_eq!(read("/fs/bin/a"), of(name, Part::Files, Some("/bin/a")));
+            assert_eq!(read("/fs"), of(name, Part::Files, Some("/")));
+            assert_eq!(read("/work"), of(name, Part::Own, None));
+            assert_eq!(read(""), of(name, Part::Whole, None));
+        }
+        let native = format!("{base}native/snapshots/12/bin/a");
+        assert_eq!(read(&native), of("native", Part::Files, Some("/bin/a")));
+        for dir in ["active", "view", "snapshots"] {
+            let path = format!("{base}btrfs/{dir}/12/bin/a");
+            assert_eq!(read(&path), of("btrfs", Part::Files, Some("/bin/a")));
+        }
+        let file = format!("{base}blockfile/snapshots/12");
+        assert_eq!(read(&file), of("blockfile", Part::Whole, None));
+        let lazy = format!("{base}stargz/snapshotter/snapshots/12/fs/a");
+        assert_eq!(read(&lazy), of("stargz", Part::Files, Some("/a")));
+        let lazy = "/d/snapshotter/snapshots/12/fs/a";
+        assert_eq!(read(lazy), of("stargz", Part::Files, Some("/a")));
+        for none in ["overlayfs", "overlayfs/snapshots", "overlayfs/metadata.db", "btrfs/x/12"] {
+            assert_eq!(read(&format!("{base}{none}")), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn one_path_may_be_of_two_engines_stores() {
+        let engines = |path: &str| -> Vec<&str> {
+            readings(BStr::new(path)).iter().map(|(_, driver, _)| driver.engine().0).collect()
+        };
+        assert_eq!(engines("/d/overlay/x/diff/a"), ["docker", "cri-o"]);
+        for path in ["/d/vfs/dir/x/a", "/d/btrfs/subvolumes/x/a", "/d/zfs/graph/x/a"] {
+            assert_eq!(engines(path), ["docker", "cri-o"], "{path}");
+        }
+        assert_eq!(engines("/d/overlay2/x/diff/a"), ["docker"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bstr::{BStr, BString};
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
-use super::{Driver, docker, entry};
+use super::{Driver, containerd_snapshots, containers_storage, docker, entry};
 use crate::model::gap::what;
 use crate::model::{Engine, Evidence, Gap, Layer, Source};
 
@@ -16,6 +16,15 @@ const MOST: usize = 400_000;
 pub enum Kind {
     /// Docker's `image/<driver>/layerdb`.
     Layerdb,
+    /// A snapshotter's `metadata.db` and containerd's `meta.db`.
+    Snapshots {
+        /// The snapshotter's directory, below the data root.
+        dir: &'static str,
+        /// Its name in containerd's configuration.
+        snapshotter: &'static str,
+    },
+    /// The tables of containers/storage.
+    ContainersStorage,
 }
 
 impl Kind {
@@ -24,6 +33,8 @@ impl Kind {
     pub fn mark(self, driver: &dyn Driver) -> BString {
         match self {
             Self::Layerdb => format!("image/{}/layerdb", driver.name()).into(),
+            Self::Snapshots { dir, .. } => format!("{dir}/metadata.db").into(),
+            Self::ContainersStorage => format!("{}-layers", driver.name()).into(),
         }
     }
 }
@@ -162,6 +173,8 @@ pub fn open(root: &Root, driver: &dyn Driver) -> Result<Option<Box<dyn Table>>, 
     }
     match driver.table() {
         Kind::Layerdb => docker::open(root, driver),
+        Kind::Snapshots { .. } => containerd_snapshots::open(root, driver).map(Some),
+        Kind::ContainersStorage => containers_storage::open(root, driver).map(Some),
     }
 }
 

@@ -28,6 +28,8 @@ const MOST_BLOBS: usize = 4096;
 const REFERS_CONTENT: &[u8] = b"containerd.io/gc.ref.content";
 const REFERS_SNAPSHOT: &[u8] = b"containerd.io/gc.ref.snapshot.";
 
+pub use snapshots::{Holder, User};
+
 /// The database of one containerd.
 #[derive(Debug)]
 pub struct Metadata {
@@ -93,6 +95,12 @@ impl Metadata {
     /// The read's.
     pub fn open(root: &Root) -> Result<Self, ReadError> {
         Ok(Self { database: Database::open(root, FILE)? })
+    }
+
+    /// The path to show people.
+    #[must_use]
+    pub fn shown(&self) -> BString {
+        self.database.shown()
     }
 
     /// All namespaces.
@@ -364,5 +372,6 @@ fn is_topped(
     Ok(false)
 }
 
+mod snapshots;
 #[cfg(test)]
 mod tests;

@@ -86,7 +86,29 @@ impl Snapshotter {
     /// # Errors
     /// The read's.
     pub fn open(root: &Root) -> Result<Self, ReadError> {
-        Ok(Self { database: Database::open(root, FILE)? })
+        Self::at(root, FILE)
+    }
+
+    /// Opens the database at this path beneath containerd's own root.
+    ///
+    /// # Errors
+    /// The read's.
+    pub fn at(root: &Root, rel: &[u8]) -> Result<Self, ReadError> {
+        Ok(Self { database: Database::open(root, rel)? })
+    }
+
+    /// The path to show people.
+    #[must_use]
+    pub fn shown(&self) -> BString {
+        self.database.shown()
+    }
+
+    /// The highest number that a snapshot was ever given.
+    ///
+    /// # Errors
+    /// The read's, or `malformed`.
+    pub fn last(&self) -> Result<u64, ReadError> {
+        self.database.view(|top| Ok(snapshots(top)?.map_or(0, |all| all.sequence())))
     }
 
     /// The snapshot of this backend's name.

@@ -2,10 +2,25 @@
 
 pub(super) mod aufs;
 pub(super) mod btrfs;
+pub(super) mod containerd_blockfile;
+pub(super) mod containerd_btrfs;
+pub(super) mod containerd_erofs;
+pub(super) mod containerd_fuse_overlayfs;
+pub(super) mod containerd_native;
+pub(super) mod containerd_nydus;
+pub(super) mod containerd_overlayfs;
+pub(super) mod containerd_stargz;
+pub(super) mod containerd_stargz_service;
 pub(super) mod devicemapper;
 pub(super) mod fuse_overlayfs;
+mod graph;
+pub(super) mod graph_btrfs;
+pub(super) mod graph_overlay;
+pub(super) mod graph_vfs;
+pub(super) mod graph_zfs;
 pub(super) mod overlay;
 pub(super) mod overlay2;
+mod snapshotter;
 pub(super) mod vfs;
 pub(super) mod zfs;
 

@@ -203,6 +203,57 @@ fn containers_are_found_by_label_and_snapshot() {
 }
 
 #[test]
+fn a_backends_snapshot_has_holders_in_every_namespace() {
+    let (_dir, metadata) = database(|root| {
+        // Another namespace has the same, by a key of its own, and a container on it.
+        let other = root.path(&["v1", "other", "snapshots", "overlayfs"]);
+        other.path(&["theirs"]).put("name", "shop/2/top");
+        other.path(&["theirs", "children"]).put("x", "");
+        other.path(&["x"]).put("name", "other/9/x").put("parent", "theirs");
+        let one = root.path(&["v1", "other", "containers", "x"]);
+        one.put("snapshotter", "overlayfs").put("snapshotKey", "x");
+        // k8s.io has containers on a snapshot that is none of its own.
+        root.path(&["v1", "k8s.io", "snapshots", "overlayfs", "top"]).put("name", "k8s.io/2/top");
+    });
+    let holders = |name: &str| metadata.holders(b"overlayfs", name.as_bytes(), true).unwrap();
+    let text = |holders: Vec<super::Holder>| -> Vec<String> {
+        let of = |h: super::Holder| {
+            let users = h.containers.iter().map(|u| format!("{}={}", u.id, u.snapshot));
+            let images = h.images.iter().map(|(name, digest)| format!("{name}={digest}"));
+            let all: Vec<String> = users.chain(images).collect();
+            format!("{}/{}: {}", h.namespace, h.key, all.join(" "))
+        };
+        holders.into_iter().map(of).collect()
+    };
+    let mine = "shop/top: c1=shop/7/c1 c2=shop/7/c2 app:1=index-top";
+    assert_eq!(text(holders("shop/2/top")), ["other/theirs: x=other/9/x", mine]);
+    let lone = metadata.holders(b"overlayfs", b"shop/3/lone", false).unwrap();
+    assert_eq!(text(lone), ["shop/lone: other:1=index-lone"]);
+    assert!(holders("shop/99/top").is_empty() && holders("").is_empty());
+    assert!(metadata.holders(b"native", b"shop/2/top", true).unwrap().is_empty());
+    let own = |ns: &[u8], id: &[u8], of: &[u8]| metadata.own_snapshot(ns, id, of).unwrap();
+    assert_eq!(own(b"shop", b"c1", b"overlayfs").unwrap(), "shop/7/c1");
+    for (ns, id, of) in [("shop", "none", "overlayfs"), ("shop", "c1", "native"), ("x", "c1", "x")]
+    {
+        assert_eq!(own(ns.as_bytes(), id.as_bytes(), of.as_bytes()), None);
+    }
+    assert!(metadata.chains(b"overlayfs", b"ab").unwrap().is_empty());
+    let (_dir, metadata) = database(|root| {
+        let all = root.path(&["v1", "shop", "snapshots", "overlayfs"]);
+        all.path(&["sha256:abc"]).put("name", "shop/4/sha256:abc");
+        all.path(&["sha256:abd"]).put("name", "shop/5/sha256:abd");
+    });
+    assert_eq!(metadata.chains(b"overlayfs", b"abd").unwrap(), ["shop/5/sha256:abd"]);
+    assert_eq!(metadata.chains(b"overlayfs", b"ab").unwrap().len(), 2);
+    // One that nobody can tell apart by name spoils the whole.
+    let (_dir, metadata) = database(|root| {
+        root.path(&["v1", "shop", "snapshots", "overlayfs", "nameless"]).put("parent", "");
+    });
+    let error = metadata.holders(b"overlayfs", b"shop/2/top", true).unwrap_err();
+    assert_eq!(error.class, Class::Malformed);
+}
+
+#[test]
 fn a_record_that_is_damaged_is_a_gap_of_its_own() {
     let (_dir, metadata) = database(|root| {
         root.path(&["v1", "shop", "containers", "c1"]).put("createdat", "x");

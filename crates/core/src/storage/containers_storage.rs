@@ -1,0 +1,163 @@
+//! The word of containers/storage on a layer: its tables of layers, images and containers.
+//!
+//! One store may serve several engines: CRI-O's containers are told by what it keeps with them in the
+//! table; of others the engine is not known here.
+
+use std::collections::HashMap;
+
+use bstr::{BStr, BString};
+use whose_kernel::root::Root;
+use whose_kernel::{Class, ReadError};
+
+use super::Driver;
+use super::table::{Asked, Image, LayerId, LayerInfo, Table, User, on_disk};
+use crate::model::{Engine, LayerKind};
+use crate::state::containers_storage::{self as files, Store};
+use crate::state::crio;
+
+const CRIO: Engine = Engine("cri-o");
+/// Layers in one stack: the library allows 500.
+const DEEPEST: usize = 1000;
+
+/// The tables of a driver. Each is read as a whole, before anything is told.
+pub(super) fn open(root: &Root, driver: &dyn Driver) -> Result<Box<dyn Table>, ReadError> {
+    let store = Store { root, driver: driver.name().as_bytes() };
+    let mut layers = HashMap::new();
+    for layer in store.layers()? {
+        layers.insert(BString::from(layer.id.as_str()), layer);
+    }
+    let (containers, images) = (store.containers()?, store.images()?);
+    let directories = store.directories()?;
+    Ok(Box::new(Tables { layers, containers, images, directories }))
+}
+
+struct Tables {
+    layers: HashMap<BString, files::Layer>,
+    containers: Vec<files::Container>,
+    images: Vec<files::Image>,
+    /// Ids of the containers that have a directory.
+    directories: Vec<BString>,
+}
+
+impl Table for Tables {
+    fn tell(&mut self, asked: &Asked<'_>, info: &mut LayerInfo) {
+        if let Err(e) = self.look_up(asked, info) {
+            info.problem(&e);
+        }
+    }
+
+    fn named(
+        &mut self,
+        root: &Root,
+        driver: &'static dyn Driver,
+        id: &LayerId<'_>,
+    ) -> Result<Vec<(&'static str, BString)>, ReadError> {
+        let store = driver.layers().first().copied().unwrap_or_default();
+        let mut found = match id {
+            LayerId::Name(name) => on_disk(root, driver, name)?,
+            LayerId::Digest(digits) => {
+                let wanted = [&b"sha256:"[..], digits].concat();
+                let fits = |(_, layer): &(&BString, &files::Layer)| {
+                    layer.diff_digest.as_bytes().starts_with(&wanted)
+                };
+                self.layers.iter().filter(fits).map(|(id, _)| (store, id.clone())).collect()
+            }
+        };
+        found.sort();
+        Ok(found)
+    }
+}
+
+impl Tables {
+    fn look_up(&self, asked: &Asked<'_>, info: &mut LayerInfo) -> Result<(), ReadError> {
+        let root = asked.root;
+        let store = Store { root, driver: asked.driver.name().as_bytes() };
+        let table = store.layers_file();
+        let Some(layer) = self.layers.get(asked.name) else {
+            // A transient store has the containers' layers in a table of its run root.
+            let untold =
+                |id: &&BString| self.containers.iter().all(|c| c.id.as_bytes() != id.as_slice());
+            if let Some(id) = self.directories.iter().find(untold) {
+                let why = "its tables do not have a container that has a directory in it";
+                let path = root.join(&store.userdata(id, ""));
+                return Err(ReadError::new(path, Class::Unsupported, why));
+            }
+            root.look(&table)?;
+            info.seen("no layer of this id", root.join(&table));
+            info.layer.kind = Some(LayerKind::Orphan);
+            return Ok(());
+        };
+        let digest = BString::from(layer.diff_digest.as_str());
+        info.layer.diff_id = Some(digest).filter(|d| !d.is_empty());
+        let mut users = Vec::new();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        let mut is_own = false;
+        for container in &self.containers {
+            let is_it =
+                asked.container.is_some_and(|of| container.id.as_bytes() == of.as_ref() as &[u8]);
+            let stack = self.stack(root, &table, &container.layer)?;
+            let Some(at) = stack.iter().position(|id| *id == asked.name) else { continue };
+            is_own |= at == 0;
+            let is_crios = crio::parse_metadata(&container.metadata).is_some();
+            let engine = if is_crios { CRIO } else { Engine::UNKNOWN };
+            users.push(User { engine, key: container.id.as_str().into() });
+            let place = (at.wrapping_sub(1), stack.len() - 1);
+            let counts = at > 0 && (asked.container.is_none() || is_it);
+            if counts && !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        let only = |user: &User| asked.container.is_some_and(|of| user.key == of);
+        if !asked.users && users.iter().any(only) {
+            users.retain(|user| only(user));
+        }
+        users.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut images = Vec::new();
+        for image in &self.images {
+            let tops = std::iter::once(&image.layer).chain(image.mapped_layers.iter().flatten());
+            let mut has = false;
+            for top in tops {
+                has = has || self.stack(root, &table, top)?.contains(&asked.name.into());
+            }
+            if has {
+                let names = image.names.iter().flatten().map(|n| n.as_str().into()).collect();
+                images.push(Image { id: format!("sha256:{}", image.id).into(), names });
+            }
+        }
+        images.sort_by(|a, b| {
+            (a.names.is_empty(), &a.names, &a.id).cmp(&(b.names.is_empty(), &b.names, &b.id))
+        });
+        info.held_by(images);
+        if is_own {
+            info.seen("a container's own layer", root.join(&store.containers_file()));
+        } else {
+            info.seen("a layer of the table", root.join(&table));
+        }
+        info.layer.kind = Some(match (is_own, users.is_empty() && info.images.is_empty()) {
+            (true, _) => LayerKind::Upper,
+            (_, true) => LayerKind::Unused,
+            _ => LayerKind::Image,
+        });
+        if asked.driver.stacks() && !is_own {
+            info.placed(&places);
+        }
+        info.used_by(users);
+        Ok(())
+    }
+
+    /// A layer and what it lies on, itself first.
+    fn stack(&self, root: &Root, table: &[u8], top: &str) -> Result<Vec<BString>, ReadError> {
+        let mut stack: Vec<BString> = Vec::new();
+        let mut next = top;
+        while !next.is_empty() {
+            if stack.len() == DEEPEST || stack.iter().any(|seen| seen == next) {
+                let why = "layers lead in a circle";
+                return Err(ReadError::new(root.join(table), Class::Malformed, why));
+            }
+            stack.push(next.into());
+            // A layer of a further image store is in that store's table.
+            next = self.layers.get(BStr::new(next)).map_or("", |l| l.parent.as_str());
+        }
+        Ok(stack)
+    }
+}
