@@ -20,8 +20,10 @@ use crate::seam;
 #[derive(Debug)]
 pub struct Object {
     fd: OwnedFd,
-    /// The id of its mount, once it was looked at. A descriptor keeps its mount.
-    mount: OnceCell<Option<u64>>,
+    /// The id of its mount and its device, once it was looked at. A descriptor keeps its mount.
+    place: OnceCell<Option<(u64, (u32, u32))>>,
+    /// Whether it is near, once that was asked.
+    pub(crate) near: OnceCell<bool>,
 }
 
 /// `STATX_MNT_ID_UNIQUE` of include/uapi/linux/stat.h (kernel 6.8).
@@ -31,7 +33,7 @@ impl Object {
     /// Takes a descriptor.
     #[must_use]
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, mount: OnceCell::new() }
+        Self { fd, place: OnceCell::new(), near: OnceCell::new() }
     }
 
     /// The descriptor.
@@ -56,9 +58,10 @@ impl Object {
         let x = self.statx(mask)?;
         let given = StatxFlags::from_bits_retain(x.stx_mask);
         let mount = given.contains(StatxFlags::MNT_ID).then_some(x.stx_mnt_id);
-        self.mount.get_or_init(|| mount);
+        let device = (x.stx_dev_major, x.stx_dev_minor);
+        self.place.get_or_init(|| mount.map(|mount| (mount, device)));
         Ok(Look {
-            device: (x.stx_dev_major, x.stx_dev_minor),
+            device,
             ino: x.stx_ino,
             mode: x.stx_mode.into(),
             nlink: x.stx_nlink,
@@ -71,12 +74,12 @@ impl Object {
         })
     }
 
-    /// The id of its mount, as in mountinfo (kernel 5.8).
-    pub(crate) fn mount(&self) -> Option<u64> {
-        if self.mount.get().is_none() {
+    /// The id of its mount, as in mountinfo (kernel 5.8), and its device.
+    pub(crate) fn place(&self) -> Option<(u64, (u32, u32))> {
+        if self.place.get().is_none() {
             self.look().ok()?;
         }
-        self.mount.get().copied().flatten()
+        self.place.get().copied().flatten()
     }
 
     /// An extended attribute of at most 4 KiB; see [`Host::attribute`].

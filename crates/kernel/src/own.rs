@@ -16,16 +16,22 @@ impl Host {
         if self.mode() == Mode::Saved {
             return self.root().read(key.as_bytes(), 32 << 20);
         }
+        let bytes = self.own_file_now(name)?;
+        if let Some(recorder) = self.recorder() {
+            recorder.content(&key.into(), &bytes, None);
+        }
+        Ok(bytes)
+    }
+
+    /// The same as it is at this moment, which no capture has.
+    pub(crate) fn own_file_now(&self, name: &str) -> Result<Vec<u8>, ReadError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let errno = |e| ReadError::from_errno(self.shown(key.as_bytes()), e);
         let path = format!("self/{name}");
+        let errno = |e| ReadError::from_errno(self.shown(format!("proc/{path}").as_bytes()), e);
         let fd = rustix::fs::openat(self.proc_dir(), path.as_str(), flags, FileMode::empty())
             .map_err(errno)?;
         let mut bytes = Vec::new();
         crate::root::read_to_end(fd.as_fd(), &mut bytes, 32 << 20).map_err(errno)?;
-        if let Some(recorder) = self.recorder() {
-            recorder.content(&key.into(), &bytes, None);
-        }
         Ok(bytes)
     }
 

@@ -10,7 +10,7 @@ use crate::capture;
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode};
 use crate::object::Object;
-use crate::parse::mountinfo::{Mount, mount_of};
+use crate::parse::mountinfo::{self, Mount, mount_of};
 
 /// File systems whose answers come from this machine's kernel and disks alone.
 const LOCAL: [&str; 42] = [
@@ -91,7 +91,29 @@ fn is_near(mount: &Mount) -> bool {
     };
     is_local_type(&mount.fs_type)
         && !stacked
+        && !INDIRECT.contains(&mount.device.0)
         && !mount.source.strip_prefix(b"/dev/").is_some_and(indirect)
+}
+
+/// Majors of devices of that kind which have one of their own, whatever their nodes are called: loop, nbd
+/// and drbd (Documentation/admin-guide/devices.txt).
+const INDIRECT: [u32; 3] = [7, 43, 147];
+
+/// Whether the mount of this id, on which an object of this device lies, is near by a table that was read
+/// before the object was opened: a mount that is gone since leaves its id to another, anybody's FUSE
+/// too, and the number of its device if that is none of a disk. As long as the object is held its own
+/// mount keeps the id, so that the table of `now` tells.
+fn is_near_at(
+    (id, device): (u64, (u32, u32)),
+    before: &[Mount],
+    now: impl FnOnce() -> Option<Vec<Mount>>,
+) -> Option<bool> {
+    let its = |m: &&Mount| u64::from(m.id) == id;
+    let known = before.iter().find(its).filter(|m| is_near(m))?;
+    if known.device == device && device.0 != 0 {
+        return Some(true);
+    }
+    Some(now()?.iter().find(its).is_some_and(is_near))
 }
 
 impl Host {
@@ -99,11 +121,13 @@ impl Host {
     /// machine's memory and disks and from nowhere else: what is done with it needs no worker.
     #[must_use]
     pub fn is_near(&self, object: &Object) -> bool {
-        if self.mode() != Mode::Live {
-            return false;
-        }
-        let (Some(id), Ok(mounts)) = (object.mount(), self.mounts()) else { return false };
-        mounts.iter().find(|m| u64::from(m.id) == id).is_some_and(is_near)
+        self.mode() == Mode::Live
+            && *object.near.get_or_init(|| self.is_near_by(object).unwrap_or(false))
+    }
+
+    fn is_near_by(&self, object: &Object) -> Option<bool> {
+        let now = || mountinfo::parse(&self.own_file_now("mountinfo").ok()?).ok();
+        is_near_at(object.place()?, self.mounts().ok()?, now)
     }
 
     /// Refuses a path of the host that lies on, or leads over, a file system that may not answer.
@@ -197,7 +221,7 @@ fn joined(parts: &[BString]) -> BString {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_local, is_near, joined, parts, trusts_cached_names};
+    use super::{is_local, is_near, is_near_at, joined, parts, trusts_cached_names};
     use crate::parse::mountinfo::parse;
 
     #[test]
@@ -215,11 +239,30 @@ mod tests {
     fn what_lies_on_something_else_is_not_near() {
         let mounts = parse(
             b"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / /a rw - overlay overlay rw,lowerdir=/x\n3 1 7:3 / /b rw - ext4 /dev/loop3 rw\n\
-4 1 43:0 / /c rw - xfs /dev/nbd0 rw\n5 1 0:5 / /d rw - nfs4 h rw\n6 1 0:6 / /e rw - tmpfs none rw\n",
+4 1 43:0 / /c rw - xfs /dev/nbd0 rw\n5 1 0:5 / /d rw - nfs4 h rw\n6 1 0:6 / /e rw - tmpfs none rw\n\
+7 1 7:0 / /f rw - ext4 /srv/a-node-of-loop0 rw\n8 1 252:1 / /g rw - xfs /dev/rbd1 rw\n",
         )
         .unwrap();
         let near: Vec<bool> = mounts.iter().map(is_near).collect();
-        assert_eq!(near, [true, false, false, false, false, true]);
+        assert_eq!(near, [true, false, false, false, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_mount_that_took_the_id_of_one_that_is_gone_is_not_near() {
+        let disk = &b"7 1 8:1 / /a rw - ext4 /dev/sda1 rw\n"[..];
+        let memory = &b"7 1 0:30 / /a rw - tmpfs none rw\n"[..];
+        let at = |device, before: &[u8], now: &[u8]| {
+            is_near_at((7, device), &parse(before).unwrap(), || parse(now).ok())
+        };
+        assert_eq!(at((8, 1), disk, b""), Some(true));
+        // It went, and a FUSE of some other namespace has its number.
+        assert_eq!(at((0, 30), disk, b""), Some(false));
+        assert_eq!(at((0, 30), memory, b""), Some(false));
+        assert_eq!(at((0, 30), memory, b"7 1 0:30 / /a rw - fuse x rw\n"), Some(false));
+        // A subvolume has a device of its own.
+        let subvolumes = b"7 1 0:30 / /a rw - btrfs /dev/sda1 rw\n";
+        assert_eq!(at((0, 41), subvolumes, subvolumes), Some(true));
+        assert_eq!(at((0, 30), memory, memory), Some(true));
     }
 
     #[test]
