@@ -231,7 +231,8 @@ fn inner_roots(inside: &Inside<'_>) -> FoundRoots {
 
 /// Graph and run root as the configuration has them, if it moves them.
 fn configured(host: &Host, conf: &str, dir: &str) -> Vec<BString> {
-    let read = |path: &[u8]| host.root().read(path, toml::CAP).ok();
+    // Where it is may be a daemon's word.
+    let read = |path: &[u8]| host.guard(path).and_then(|()| host.root().read(path, toml::CAP)).ok();
     let mut places: [Option<String>; 2] = [None, None];
     let mut take = |graph: Option<String>, run: Option<String>| {
         for (place, new) in places.iter_mut().zip([graph, run]) {
@@ -245,7 +246,9 @@ fn configured(host: &Host, conf: &str, dir: &str) -> Vec<BString> {
         take(storage.graphroot, storage.runroot);
     }
     let mut confs: Vec<BString> = vec![conf.into()];
-    let mut entries = host.root().list(dir.as_bytes(), MOST_FILES).unwrap_or_default();
+    let listed =
+        host.guard(dir.as_bytes()).and_then(|()| host.root().list(dir.as_bytes(), MOST_FILES));
+    let mut entries = listed.unwrap_or_default();
     entries.retain(|e| !e.is_dir);
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     confs.extend(entries.into_iter().map(|e| format!("{dir}/{}", e.name).into()));

@@ -38,7 +38,9 @@ pub fn parse(bytes: &[u8]) -> Result<Config, String> {
 /// What the file says, with those that it imports, by name or by a pattern of names in a directory.
 #[must_use]
 pub fn read(host: &Host, path: &BStr) -> Option<Config> {
-    let mut config = parse(&host.root().read(path, CAP).ok()?).ok()?;
+    // Where it is may be a daemon's word.
+    let text = |path: &BStr| host.guard(path).and_then(|()| host.root().read(path, CAP)).ok();
+    let mut config = parse(&text(path)?).ok()?;
     let dir = path.rsplit_once_str("/").map_or(&b""[..], |(dir, _)| dir);
     let mut files: Vec<BString> = Vec::new();
     for import in config.imports.take().unwrap_or_default() {
@@ -49,8 +51,7 @@ pub fn read(host: &Host, path: &BStr) -> Option<Config> {
         files.extend(matching(host, &file));
     }
     for file in files.into_iter().take(MOST) {
-        let bytes = host.root().read(&file, CAP).ok();
-        let Some(other) = bytes.and_then(|b| parse(&b).ok()) else { continue };
+        let Some(other) = text(file.as_ref()).and_then(|b| parse(&b).ok()) else { continue };
         config.root = other.root.or(config.root);
         config.state = other.state.or(config.state);
     }
@@ -64,7 +65,8 @@ fn matching(host: &Host, import: &BString) -> Vec<BString> {
     if !name.iter().any(|b| b"*?".contains(b)) {
         return vec![import.clone()];
     }
-    let mut entries = host.root().list(dir, MOST_LISTED).unwrap_or_default();
+    let listed = host.guard(dir).and_then(|()| host.root().list(dir, MOST_LISTED));
+    let mut entries = listed.unwrap_or_default();
     entries.retain(|entry| fits(name, &entry.name));
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     entries.into_iter().map(|entry| [dir, b"/", &entry.name].concat().into()).collect()
