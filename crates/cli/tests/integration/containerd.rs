@@ -76,6 +76,39 @@ fn what_no_state_knows_is_no_container_of_containerds() {
 }
 
 #[test]
+fn a_path_that_only_ends_like_a_containers_is_not_its() {
+    let host = host(CgroupLayout::V2);
+    run(&host, &TaskBundle::new("default", "x", 4761), 4761, "/default/x", SOCKET);
+    let evil = TaskBundle::new("default", "evil", 4800);
+    run(&host, &evil, 4800, "/default/evil", SOCKET);
+    // A user in his own cgroups, a service that has its own, a container that makes cgroups in its.
+    let users = "/user.slice/user-1000.slice/user@1000.service/default/x";
+    let service = "/system.slice/nginx.service/default/x";
+    host.process(4820).comm("sh").uid(1000).in_cgroup(users).write();
+    host.process(4821).comm("sh").uid(33).in_cgroup(service).write();
+    host.task(4822, 4801, "/default/evil/default/x");
+    for (cgroup, pid) in [(users, 4820), (service, 4821), ("/default/evil/default/x", 4822)] {
+        host.cgroup_dirs(cgroup, &[pid]);
+    }
+    let (user, service) = (answer(&host, "4820"), answer(&host, "4821"));
+    assert_eq!([&user["owner"]["kind"], &service["owner"]["kind"]], ["unit", "unit"], "{user:#}");
+    ask(&host, &["--in-container", "4820"]).expect_code(5);
+    let inner = answer(&host, "4822");
+    assert_eq!(inner["owner"]["id"], "evil", "{inner:#}");
+    assert_eq!(ask(&host, &["pids", "x"]).expect_code(0).pids(), [4761]);
+    // Nor when the state's word for the first process is old and another has its PID.
+    host.task_bundle(&TaskBundle::new("default", "gone", 4830));
+    let his = "/user.slice/user-1000.slice/user@1000.service/default/gone";
+    host.process(4830).comm("sh").uid(1000).in_cgroup(his).write();
+    host.cgroup_dirs(his, &[4830]);
+    ask(&host, &["pids", "gone"]).expect_code(1);
+    // From within a cgroup namespace the root lies further up.
+    host.task_bundle(&TaskBundle::new("default", "far", 4840));
+    host.task(4840, 1, "/../../default/far");
+    assert_eq!(answer(&host, "4840")["owner"]["id"], "far");
+}
+
+#[test]
 fn a_cgroup_of_any_name_is_told_by_the_shim() {
     let host = host(CgroupLayout::Hybrid);
     let bundle = TaskBundle::new("default", "lab-cg", 4761).cgroups_path("/anything");
@@ -499,4 +532,28 @@ fn imports_may_be_patterns() {
     host.file("etc/containerd/conf.d/b.toml", "root = \"/lab/root\"\nstate = \"/lab/state\"\n");
     host.file("etc/containerd/conf.d/c.toml.old", "root = \"/none\"\nstate = \"/none\"\n");
     assert_eq!(answer(&host, "far")["owner"]["id"], "far");
+}
+
+#[test]
+fn a_name_inside_a_container_needs_its_cgroup_too() {
+    let host = host(CgroupLayout::V2);
+    let node = crate::support::container(&host, "node", 5000);
+    let inside = ("/proc/5020/root/run/containerd", "/proc/5020/root/var/lib/containerd");
+    let own = TaskBundle::new("default", "x", 60);
+    let moved = TaskBundle::new("default", "z", 70).cgroups_path("/a");
+    for bundle in [&own, &moved] {
+        host.task_bundle(&bundle.clone().trees(inside.0, inside.1));
+    }
+    let shim = host.process(5020).comm("containerd-shim").ppid(5000).in_docker(node.id());
+    let args: [&[u8]; 7] =
+        [b"shim", b"-namespace", b"default", b"-id", b"x", b"-address", b"/x.sock"];
+    shim.nspid(&[5020, 30]).cmdline(&args).cwd(own.dir()).only(&WITHOUT_ROOT).write();
+    for (pid, inner, path) in [(5060_u32, 60, "/default/x"), (5070, 70, "/default/z")] {
+        let cgroup = format!("/docker/{}{path}", node.id());
+        host.process(pid).ppid(5020).nspid(&[pid, inner, 1]).in_cgroup(&cgroup).write();
+        host.cgroup_dir(&cgroup, &[pid]);
+    }
+    assert_eq!(answer(&host, "5060")["owner"]["id"], "x");
+    let card = answer(&host, "5070");
+    assert_eq!(card["owner"]["name"], "node", "{card:#}");
 }

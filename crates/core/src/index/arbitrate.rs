@@ -94,6 +94,9 @@ fn is_container(owner: &Owner) -> bool {
     owner.kind.contains() || owner.kind == OwnerKind::Unknown
 }
 
+/// What a state was asked: an engine's key, and where that alone counts its line and depth.
+type Question = (Engine, BString, Option<(usize, usize)>);
+
 /// Levels that stand: those the text proves, and those a state confirms. A shape that nobody's
 /// state knows becomes an unknown owner, unless another runtime's text names the place.
 fn settle(
@@ -103,10 +106,12 @@ fn settle(
 ) -> Vec<Level> {
     let all = || claims.iter().flat_map(|c| &c.levels);
     let mut stand: Vec<Level> = Vec::new();
-    let mut asked: HashMap<(Engine, BString), bool> = HashMap::new();
+    let mut asked: HashMap<Question, bool> = HashMap::new();
     let mut unclaimed: Vec<&Level> = Vec::new();
     for level in all().filter(|l| l.proof != Proof::Text) {
-        let key = (level.owner.runtime, level.owner.key());
+        // What anything may be called is believed of this place alone.
+        let at = (level.proof == Proof::Guess).then_some((level.line, level.depth));
+        let key = (level.owner.runtime, level.owner.key(), at);
         let known = *asked.entry(key).or_insert_with(|| {
             let answer = confirm(level);
             let yes = answer == Confirmed::Yes;

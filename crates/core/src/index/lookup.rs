@@ -13,7 +13,7 @@ use super::Index;
 use super::arbitrate::{Confirmed, arbitrate};
 use super::describe::Members;
 use crate::model::gap::what;
-use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind};
+use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
 use crate::runtime::segment::down_to;
 use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject};
 
@@ -213,7 +213,15 @@ impl Index<'_> {
         let lines = pid.and_then(|p| self.host().process(p).ok()).and_then(|p| p.cgroup().ok());
         for line in lines.iter().flatten() {
             let Some(hierarchy) = hierarchies.iter().find(|h| h.holds(line)) else { continue };
-            let own = cgroups.iter().find_map(|own| down_to(&line.path, own)).map(BString::from);
+            // Below the cgroup of a monitor of its own, or beneath a container, it starts elsewhere.
+            let fits = |path: &[u8], own: &[u8], below: bool| {
+                below || !owner.is_chosen() || !owner.within.is_empty() || is_whole(path, own)
+            };
+            let below = owner.is_chosen() && pid.is_some_and(|pid| self.is_monitored(pid, owner));
+            let own = |own: &BString| {
+                down_to(&line.path, own).filter(|path| fits(path, own, below)).map(BString::from)
+            };
+            let own = cgroups.iter().find_map(own);
             let named = || path_of_id(line, &owner.id).filter(|_| !owner.is_chosen());
             let Some(path) = own.or_else(named) else { continue };
             if hierarchy.dir(&path).is_some_and(|d| self.host().root().has_dir(&d)) {

@@ -15,7 +15,7 @@ use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Described, Description, Engine, Gap, Owner};
 use crate::runtime::segment::is_hex64;
-use crate::runtime::{Hints, Inside, Level, Query, REGISTRY, StateRoot, by_engine};
+use crate::runtime::{Hints, Inside, Level, Proof, Query, REGISTRY, StateRoot, by_engine};
 
 /// Ancestors looked at for one that is in the outer container.
 const MOST_ANCESTORS: usize = 32;
@@ -112,8 +112,15 @@ impl Index<'_> {
         }
     }
 
-    /// Whether an engine inside `outer` knows the level's id; `pid` is a process that shows it.
-    pub(super) fn confirm_inside(&mut self, outer: &Owner, level: &Level, pid: u32) -> Confirmed {
+    /// Whether an engine inside `outer` knows the level's id; `pid` is a process that shows it. What
+    /// anything may be called must have the level's cgroup too.
+    pub(super) fn confirm_inside(
+        &mut self,
+        outer: &Owner,
+        level: &Level,
+        cgroup: &BString,
+        pid: u32,
+    ) -> Confirmed {
         let engine = level.owner.runtime;
         let Some(runtime) = by_engine(engine) else { return Confirmed::No };
         let knows = |n: &Nested| n.outer == outer.id && n.engine == engine;
@@ -121,9 +128,20 @@ impl Index<'_> {
             self.roots_above(outer.id.as_ref(), pid);
         }
         let mut answer = Confirmed::No;
+        let key = level.owner.key();
+        let is_in = |root: &StateRoot| match level.proof {
+            Proof::Guess => runtime
+                .describe(root, key.as_ref())
+                .is_some_and(|d| d.is_ok_and(|d| d.may_be_in(cgroup))),
+            _ => true,
+        };
         for nested in self.nested.known.iter().filter(|n| knows(n)) {
-            match runtime.find(self.host, &nested.root, Query::Id(level.owner.key().as_ref())) {
-                Ok(matches) if !matches.ids.is_empty() => return Confirmed::Yes,
+            match runtime.find(self.host, &nested.root, Query::Id(key.as_ref())) {
+                Ok(matches) if !matches.ids.is_empty() => {
+                    if is_in(&nested.root) {
+                        return Confirmed::Yes;
+                    }
+                }
                 Ok(_) => {}
                 Err(e) => answer = Confirmed::Unread(Gap::from_read(what::DESCRIPTION, &e)),
             }

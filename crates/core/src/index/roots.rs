@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::root::Root;
@@ -143,7 +143,8 @@ impl Index<'_> {
     /// Whether the level's runtime knows its id; `pid` is a process that shows the level.
     pub(super) fn confirm(&mut self, level: &Level, pid: u32, lines: &[Line]) -> Confirmed {
         if let Some(outer) = super::lookup::outer_of(&lines[level.line], level.depth) {
-            return self.confirm_inside(&outer, level, pid);
+            let cgroup = path_to(&lines[level.line], level.depth);
+            return self.confirm_inside(&outer, level, &cgroup, pid);
         }
         let engine = level.owner.runtime;
         let Some(runtime) = by_engine(engine) else { return Confirmed::No };
@@ -300,6 +301,10 @@ impl Index<'_> {
     ) -> Option<Result<Description, Gap>> {
         let engine = runtime.engine();
         let monitored = hint.and_then(|pid| self.monitored(runtime, pid));
+        // Whoever makes cgroups in his own can end their paths as he likes.
+        let its_own = |d: &Description| {
+            monitored.as_ref().is_some_and(|(_, its)| its == key) && d.may_be_in(cgroup)
+        };
         // Without a process that shows whose it is, all that can be found have a say.
         while monitored.is_none() && hint.is_none() && self.roots.advance(self.host) {}
         let mut problem = None;
@@ -318,14 +323,17 @@ impl Index<'_> {
                 continue;
             }
             match runtime.describe(root, key, needs)? {
-                Ok(description) if description.may_be_in(cgroup) => found.push(description),
+                Ok(description) if its_own(&description) || description.is_in(cgroup) => {
+                    found.push(description);
+                }
                 Ok(_) => {}
                 Err(e) if e.class == Class::Gone => {}
                 Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
             }
         }
-        if let Some((_, namespace)) = &monitored {
-            found.retain(|d| d.namespace.as_ref() == Some(namespace));
+        if let Some((_, its)) = &monitored {
+            let namespace = its.rsplit_once_str("/").map_or(&b""[..], |(namespace, _)| namespace);
+            found.retain(|d| d.namespace.as_ref().is_some_and(|n| n == namespace));
         }
         if found.len() > 1 {
             let why = format!("{} {} engines have a container of this name", found.len(), engine.0);

@@ -259,8 +259,8 @@ impl Index<'_> {
         Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
     }
 
-    /// The number of the state that the monitor above a process belongs to, and the namespace the
-    /// monitor is for. Of the host's own engines only.
+    /// The number of the state that the monitor above a process belongs to, and the key of the container
+    /// it watches. Of the host's own engines only.
     pub(super) fn monitored(
         &mut self,
         runtime: &dyn Runtime,
@@ -271,9 +271,8 @@ impl Index<'_> {
         if uid != 0 || engine != runtime.engine() {
             return None;
         }
-        let namespace = key.rsplit_once_str("/").map_or(&b""[..], |(namespace, _)| namespace);
         if let Some(known) = self.monitors.get(&at) {
-            return known.map(|number| (number, namespace.into()));
+            return known.map(|number| (number, key));
         }
         let host = self.host;
         let dir = host.process(at).ok()?;
@@ -283,7 +282,14 @@ impl Index<'_> {
             Monitor { args: parse::cmdline::parse(&bytes), cwd: dir.link_text("cwd").ok() };
         let number = self.root_of_monitor(runtime, &monitor);
         self.monitors.insert(at, number);
-        number.map(|number| (number, namespace.into()))
+        number.map(|number| (number, key))
+    }
+
+    /// Whether a process is below the monitor that an engine of the host's gave the container.
+    pub(super) fn is_monitored(&mut self, pid: u32, owner: &Owner) -> bool {
+        let runtime = by_engine(owner.runtime);
+        let monitored = runtime.and_then(|runtime| self.monitored(runtime, pid));
+        monitored.is_some_and(|(_, key)| owner.has_key(&key))
     }
 
     fn watcher_above(&mut self, pid: u32) -> Option<Watcher> {

@@ -15,7 +15,9 @@ pub use fact::Fact;
 pub use file::{CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Verified};
 pub use gap::Gap;
 pub use listed::{Listed, TOTALS};
-pub use owner::{Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind};
+pub use owner::{
+    Compose, ContainerState, Described, Description, Engine, Owner, OwnerKind, is_whole,
+};
 pub use pod::{Pod, SeenPod};
 pub use process::{Process, Role};
 pub use row::{Membership, Row};

@@ -172,7 +172,8 @@ impl Description {
         self.unread.iter().find(|(id, _)| *id == field).map(|(_, gap)| gap)
     }
 
-    /// Whether this cgroup can be its own, by what its state says; an empty one can be any.
+    /// Whether this cgroup can be its own, by what its state says and wherever that starts from; an empty
+    /// one can be any.
     #[must_use]
     pub fn may_be_in(&self, cgroup: &[u8]) -> bool {
         let is_it = |own: &BString| {
@@ -182,11 +183,27 @@ impl Description {
         cgroup.is_empty() || self.cgroups.is_empty() || self.cgroups.iter().any(is_it)
     }
 
+    /// Whether its state says that this very cgroup is its own; an empty one can be any.
+    #[must_use]
+    pub fn is_in(&self, cgroup: &[u8]) -> bool {
+        cgroup.is_empty() || self.cgroups.iter().any(|own| is_whole(cgroup, own))
+    }
+
     /// Whether the engine believes that it has processes.
     #[must_use]
     pub fn is_believed_up(&self) -> bool {
         matches!(self.believed, Some(ContainerState::Running | ContainerState::Paused))
     }
+}
+
+/// Whether a cgroup's path is `own` from the root on. A reader in a cgroup namespace sees `/..` for each
+/// step up to there.
+#[must_use]
+pub fn is_whole(mut cgroup: &[u8], own: &[u8]) -> bool {
+    while let Some(rest) = cgroup.strip_prefix(b"/..").filter(|rest| rest.starts_with(b"/")) {
+        cgroup = rest;
+    }
+    own.starts_with(b"/") && cgroup == own
 }
 
 /// Whether an owner was described.
