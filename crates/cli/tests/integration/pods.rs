@@ -555,3 +555,38 @@ fn lists_fit_a_terminal() {
     assert!(list.lines().all(|l| l.chars().count() <= 80), "{list}");
     assert!(list.contains("prod/web-7d9/app"), "{list}");
 }
+
+#[test]
+fn a_change_of_drivers_leaves_a_pod_in_two_places() {
+    let host = FixtureHost::with_layout(CgroupLayout::V2);
+    host.boot();
+    pod(&host, UID, systemd);
+    let id = fake_id("prod/web-7d9/late");
+    let names = ["prod", "web-7d9", "late"];
+    let late = InPod { uid: UID, names, restarts: 0, cgroup: cgroupfs(UID, &id), pids: &[4200] };
+    late.write(&host);
+    for target in ["pod:prod/web-7d9", &format!("pod:{UID}")] {
+        let run = ask(&host, &["pids", target]).expect_code(0);
+        assert_eq!(run.pids(), [4090, 4100, 4101, 4200], "{target}");
+        // None of its containers is nested in another one.
+        let run = ask(&host, &["pids", "--direct", target]).expect_code(0);
+        assert_eq!(run.pids(), [4090, 4100, 4101, 4200], "{target}");
+    }
+    assert_eq!(ask(&host, &["pids", "pod:prod/web-7d9/late"]).expect_code(0).pids(), [4200]);
+}
+
+#[test]
+fn what_a_user_calls_a_pod_is_not_the_kubelets() {
+    let host = FixtureHost::with_layout(CgroupLayout::V2);
+    host.boot();
+    // Its logs are there still, and nothing of it runs.
+    host.dir(format!("/var/log/pods/prod_web-7d9_{UID}/app"));
+    let manager = "user.slice/user-1000.slice/user@1000.service";
+    let his = format!("{manager}/kubepods/burstable/pod{UID}/{}", fake_id("x"));
+    host.cgroup_dirs(&his, &[4300]);
+    host.process(4300).comm("sh").uid(1000).in_cgroup(&format!("/{his}")).write();
+    for target in ["pod:prod/web-7d9", &format!("pod:{UID}")] {
+        let run = ask(&host, &["pids", target]).expect_code(1);
+        assert_eq!(run.stdout_str(), "", "{target}");
+    }
+}

@@ -69,8 +69,7 @@ pub fn pids(index: &mut Index<'_>, typed: &Typed, options: PidsOptions) -> Pids 
                 answer.message = Some(format!("{} is no one container's", typed.text));
                 return Pids { pids: Vec::new(), answer };
             };
-            let id = bstr::BStr::new(&owner.id);
-            let container = index.container(owner.runtime, id, Needs::NONE);
+            let container = index.container_of(&owner, Needs::NONE);
             of_container(index, typed, &container, options)
         }
     }

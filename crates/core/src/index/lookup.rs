@@ -313,7 +313,8 @@ impl Index<'_> {
         Ok(pids.into_iter().collect())
     }
 
-    /// The directories of a container that no container nested in it has.
+    /// The directories of a container that no container nested in it has; of a pod, those of its own
+    /// containers.
     #[must_use]
     pub fn direct_dirs(&self, container: &Container) -> Vec<BString> {
         let Some(hierarchy) = &container.hierarchy else { return Vec::new() };
@@ -321,7 +322,10 @@ impl Index<'_> {
             let path = path_below(hierarchy, dir).unwrap_or_default();
             let chain = chain_in(&line_of(hierarchy, &path));
             let inner = chain.iter().rfind(|o| o.kind.contains() || o.kind == OwnerKind::Unknown);
-            inner.is_none_or(|o| o.id == container.owner.id)
+            let owner = &container.owner;
+            let in_pod =
+                |o: &Owner| owner.kind == OwnerKind::Pod && o.pod_uid.as_ref() == Some(&owner.id);
+            inner.is_none_or(|o| o.id == owner.id || in_pod(o))
         };
         container.dirs.iter().filter(own).cloned().collect()
     }

@@ -1,6 +1,6 @@
 //! From a pod's name or uid to its cgroups, processes and containers.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -213,7 +213,11 @@ impl Index<'_> {
     /// The pod with its cgroup and processes.
     pub fn pod(&mut self, found: &PodFound) -> Container {
         let mut owner = pod_owner(&found.uid, &found.within);
-        let places = self.places_of_pod(&found.uid, &found.within);
+        let is_hosts = found.within.is_empty() && self.host_has_logs_of(&found.uid);
+        let places = self.places_of_pod(&found.uid, &found.within).map(|mut places| {
+            places.retain(|(place, ..)| !(is_hosts && place.is_users));
+            places
+        });
         let mut dirs = Vec::new();
         let mut all = BTreeSet::new();
         for (_, below, pids) in places.iter().flatten() {
@@ -242,6 +246,16 @@ impl Index<'_> {
             }
         };
         Container { owner, hierarchy, dirs, pids }
+    }
+
+    /// Whether the host's own kubelet has logs of the pod: then no user made it in his cgroups.
+    fn host_has_logs_of(&mut self, uid: &BString) -> bool {
+        let host = self.host();
+        let files = self.kubelet(&BString::default(), None);
+        let has = |dirs: &Result<Option<(_, HashMap<BString, _>)>, Gap>| {
+            dirs.as_ref().is_ok_and(|d| d.as_ref().is_some_and(|(_, d)| d.contains_key(uid)))
+        };
+        files.is_some_and(|files| has(files.dirs(host)))
     }
 
     /// One container of the pod, described, for the names that it tells.
@@ -309,14 +323,14 @@ impl Index<'_> {
         };
         let none = BString::default();
         kubelet_roots(host).any(has_dir)
-            || self.guessed_place(uid, &none).is_ok_and(|place| place.is_some())
+            || self.guessed_places(uid, &none).is_ok_and(|places| !places.is_empty())
             || self.walked_pods().places.iter().any(|p| p.uid == uid)
     }
 
     /// The node that a pod is on, by its cgroups.
     fn within_of(&self, uid: &BStr) -> BString {
         let none = BString::default();
-        if self.guessed_place(uid, &none).is_ok_and(|place| place.is_some()) {
+        if self.guessed_places(uid, &none).is_ok_and(|places| !places.is_empty()) {
             return none;
         }
         let place = self.walked_pods().places.iter().find(|p| p.uid == uid);
@@ -326,8 +340,9 @@ impl Index<'_> {
     /// The pod's cgroups on the first hierarchy that has processes of it: where a kubelet puts them, else
     /// by a walk of the tree, which finds them below any other root and where the drivers do not match.
     fn places_of_pod(&self, uid: &BString, within: &BString) -> Result<Vec<Filled>, ReadError> {
-        if let Some(guessed) = self.guessed_place(uid.as_ref(), within)? {
-            return Ok(vec![guessed]);
+        let guessed = self.guessed_places(uid.as_ref(), within)?;
+        if !guessed.is_empty() {
+            return Ok(guessed);
         }
         let walked = self.walked_pods();
         if let Some(problem) = &walked.problem {
@@ -346,22 +361,26 @@ impl Index<'_> {
         Ok(places)
     }
 
-    fn guessed_place(&self, uid: &BStr, within: &BString) -> Result<Option<Filled>, ReadError> {
+    /// Where a kubelet puts it, on the first hierarchy that has processes of it there: a change of
+    /// drivers leaves what ran before in the old place.
+    fn guessed_places(&self, uid: &BStr, within: &BString) -> Result<Vec<Filled>, ReadError> {
         if !within.is_empty() || !kubelet::is_uid(uid) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let paths = kubernetes::cgroups_of(uid);
         for hierarchy in self.hierarchies()? {
+            let mut places = Vec::new();
             for dir in paths.iter().filter_map(|path| hierarchy.dir(path)) {
                 let (uid, within, outer) = (uid.into(), within.clone(), None);
                 let (hierarchy, is_pods, is_users) = (hierarchy.clone(), true, false);
                 let place = Place { uid, within, outer, hierarchy, dir, is_pods, is_users };
-                if let Some(filled) = self.filled(place)? {
-                    return Ok(Some(filled));
-                }
+                places.extend(self.filled(place)?);
+            }
+            if !places.is_empty() {
+                return Ok(places);
             }
         }
-        Ok(None)
+        Ok(Vec::new())
     }
 
     /// A cgroup with all below it, if anyone is there.
