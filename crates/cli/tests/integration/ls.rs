@@ -393,6 +393,18 @@ fn a_user_can_not_pass_for_anothers_container() {
 }
 
 #[test]
+fn what_another_user_says_that_he_watches_is_not_in_the_container() {
+    let unmanaged = "/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service";
+    let (host, mine) = rootless(unmanaged);
+    host.cgroup_dirs(unmanaged, &[7020, 7030, 7031]);
+    let args: [&[u8]; 5] = [b"shim", b"-namespace", b"moby", b"-id", mine.id().as_bytes()];
+    host.process(7120).comm("containerd-shim").uid(1001).cmdline(&args).write();
+    host.process(7121).ppid(7120).uid(1001).nspid(&[7121, 1]).in_cgroup("/").write();
+    let run = ask(&host, &["pids", "mine"]).expect_code(0);
+    assert_eq!(run.pids(), [7030, 7031], "{}", run.story());
+}
+
+#[test]
 fn targets_narrow_the_list() {
     let host = host();
     host.docker_container(&DockerContainer::named("gone").exited(0));

@@ -331,10 +331,17 @@ impl Index<'_> {
         found
     }
 
-    /// Whether a process is below the monitor of the container.
+    /// Whether a process is below the monitor of the container, which is that of whose engine has it:
+    /// anybody can say that he watches over it.
     pub(super) fn is_watched(&mut self, pid: u32, owner: &Owner) -> bool {
         let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { return false };
-        self.watcher_above(stat.ppid).is_some_and(|(_, key, ..)| owner.has_key(&key))
+        let Some((engine, key, uid, _)) = self.watcher_above(stat.ppid) else { return false };
+        let user = owner.description().and_then(|d| d.user.as_ref());
+        let is_his = match user {
+            Some(user) => uid != 0 && self.name_of_user(uid) == *user,
+            None => uid == 0,
+        };
+        is_his && engine == owner.runtime && owner.has_key(&key)
     }
 
     /// The processes of a container that no cgroup names, given the PID that its engine wrote down:
@@ -346,6 +353,8 @@ impl Index<'_> {
         if !owner.has_key(key) || !owner.cgroup.is_empty() {
             return None;
         }
+        let ppid = row.process.stat.known()?.ppid;
+        let (engine, _, uid, _) = self.watcher_above(ppid)?;
         let mut all: Vec<u32> = Vec::new();
         scan::each_process(self.host, &mut |pid, _| all.push(pid)).ok()?;
         let mut pids = Vec::new();
@@ -355,7 +364,8 @@ impl Index<'_> {
                 continue;
             }
             let above = self.watcher_above(stat.ppid);
-            if above.is_some_and(|(_, watched, ..)| watched == key) {
+            // Another user's may say the same.
+            if above.is_some_and(|(e, k, u, _)| (e, u) == (engine, uid) && k == key) {
                 pids.push(pid);
             }
         }
