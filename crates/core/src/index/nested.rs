@@ -131,7 +131,7 @@ impl Index<'_> {
         let key = level.owner.key();
         let is_in = |root: &StateRoot| match level.proof {
             Proof::Guess => runtime
-                .describe(root, key.as_ref())
+                .describe(root, key.as_ref(), Needs::NONE)
                 .is_some_and(|d| d.is_ok_and(|d| d.may_be_in(cgroup))),
             _ => true,
         };
