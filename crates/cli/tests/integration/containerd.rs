@@ -314,6 +314,36 @@ fn one_name_in_two_namespaces() {
 }
 
 #[test]
+fn one_name_in_two_namespaces_without_processes() {
+    let host = host(CgroupLayout::V2);
+    host.task_bundle(&TaskBundle::new("default", "twin", 1).without_pid());
+    let two = TaskBundle::new("other", "twin", 1).annotation("nerdctl/name", "second");
+    host.task_bundle(&two.without_pid());
+    let card = answer(&host, "twin");
+    let candidates = ["container:containerd/default/twin", "container:containerd/other/twin"];
+    assert_eq!(card["candidates"], serde_json::json!(candidates), "{card:#}");
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    let rows = list["containers"].as_array().unwrap();
+    let mut names: Vec<&str> = rows.iter().filter_map(|r| r["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["second", "twin"], "{list:#}");
+}
+
+#[test]
+fn a_long_name_is_chosen_all_the_same() {
+    let host = host(CgroupLayout::V2);
+    let name = "z".repeat(64);
+    run(&host, &TaskBundle::new("default", &name, 4761), 4761, &format!("/default/{name}"), SOCKET);
+    let users = format!("/user.slice/user-1000.slice/user@1000.service/{name}");
+    host.task_bundle(&TaskBundle::new("other", &name, 4800)).cgroup_dirs(&users, &[4800]);
+    host.process(4800).comm("sh").uid(1000).in_cgroup(&users).write();
+    let typed = format!("container:containerd/other/{name}");
+    ask(&host, &["pids", &typed]).expect_code(1);
+    let typed = format!("container:containerd/default/{name}");
+    assert_eq!(ask(&host, &["pids", &typed]).expect_code(0).pids(), [4761]);
+}
+
+#[test]
 fn one_name_of_two_containerds() {
     let host = host(CgroupLayout::V2);
     let one = TaskBundle::new("default", "twin", 4761).annotation("nerdctl/name", "first");

@@ -319,9 +319,12 @@ impl Gathered<'_> {
 
 /// What tells a container of one engine from the others: an id that was chosen is one of many, but
 /// the file that describes it is not.
-fn name_in_key(owner: &Owner) -> BString {
-    let path = owner.description().filter(|_| owner.is_chosen()).map(|d| &d.path);
-    path.map_or_else(|| owner.id.clone(), |path| [owner.id.as_slice(), b"\0", path].concat().into())
+pub(super) fn name_in_key(owner: &Owner) -> BString {
+    if !owner.is_chosen() {
+        return owner.id.clone();
+    }
+    let path = owner.description().map_or(&b""[..], |d| &d.path);
+    [owner.key().as_slice(), b"\0", path].concat().into()
 }
 
 /// The user whose container it is: by his engine, or because it is in his manager's cgroup, where he

@@ -96,7 +96,8 @@ impl Index<'_> {
     pub(super) fn described(&mut self, owner: &Owner, members: Members, needs: Needs) -> Rc<Owner> {
         let depth = needs.only(DEPTH);
         let user = owner.description().and_then(|d| d.user.clone());
-        let key = (owner.runtime, owner.id.clone(), owner.cgroup.clone(), user, depth);
+        let name = super::containers::name_in_key(owner);
+        let key = (owner.runtime, name, owner.cgroup.clone(), user, depth);
         if let Some(known) = self.owners.get(&key) {
             return Rc::clone(known);
         }

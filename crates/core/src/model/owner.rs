@@ -281,7 +281,9 @@ impl Owner {
     /// Whether its id was chosen by someone, within a namespace: then it is not the only one.
     #[must_use]
     pub fn is_chosen(&self) -> bool {
-        !self.namespace.is_empty() && self.id.len() != 64
+        let digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        let drawn = self.id.len() == 64 && self.id.iter().all(digit);
+        !self.namespace.is_empty() && !drawn
     }
 
     /// Takes over what the description settles: whether it is a sandbox, and the namespace.
