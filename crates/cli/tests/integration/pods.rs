@@ -590,3 +590,19 @@ fn what_a_user_calls_a_pod_is_not_the_kubelets() {
         assert_eq!(run.stdout_str(), "", "{target}");
     }
 }
+
+#[test]
+fn what_was_not_looked_at_in_time_is_not_denied() {
+    let host = FixtureHost::with_layout(CgroupLayout::V2);
+    host.boot();
+    // Every container in it has a name.
+    let id = fake_id("prod/web-7d9/app");
+    let names = ["prod", "web-7d9", "app"];
+    InPod { uid: UID, names, restarts: 0, cgroup: cgroupfs(UID, &id), pids: &[4100] }.write(&host);
+    ask(&host, &["pids", "pod:prod/web-7d9/nosuch"]).expect_code(1);
+    for container in ["app", "nosuch"] {
+        let target = format!("pod:prod/web-7d9/{container}");
+        let run = ask(&host, &["pids", "--timeout", "0.000001", &target]).expect_code(3);
+        assert_eq!(run.stdout_str(), "", "{target}");
+    }
+}

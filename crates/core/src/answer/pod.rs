@@ -104,9 +104,13 @@ fn in_pod(
     if found.is_empty() {
         let mut answer = Answer::new(typed, "container", Status::NotFound);
         answer.message = Some(format!("no container {name} in pod {label}"));
-        if nameless {
+        let late = index.host().out_of_time();
+        if nameless || late {
             answer.status = Status::Partial;
-            let why = "not all containers in it have a name here";
+            let why = match late {
+                true => "not all of them were looked at in time",
+                false => "not all containers in it have a name here",
+            };
             answer.message = Some(format!(
                 "can't tell whether there is a container {name} in pod {label}: {why}"
             ));
