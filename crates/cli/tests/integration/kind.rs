@@ -100,7 +100,7 @@ fn a_process_on_a_node_has_node_pod_and_container() {
     assert_eq!(owner["pod"], pod, "{found:#}");
     assert_eq!(owner["image"], "docker.io/library/app:1");
     assert_eq!((&owner["state"], &owner["init_pid"]), (&json!("running"), &json!(6060)));
-    assert!(owner.get("log").is_none(), "a path in the node is none of the host's: {owner:#}");
+    assert!(owner["log"].is_null(), "a path in the node is none of the host's: {owner:#}");
     assert_eq!(found["process"]["inside_pids"], json!([6060, 60, 1]));
     assert_eq!(found["chain"][0]["id"], node.id());
     let pause = answer(&host, "6050");
