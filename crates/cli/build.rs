@@ -33,9 +33,9 @@ fn main() {
     };
     let directory = Path::new(&variable("OUT_DIR")).join("archives");
     if archives(&linker).is_some_and(|archives| scripts(&directory, &archives).is_ok()) {
-        println!("cargo:rustc-link-search=native={}", directory.display());
+        // Not by link-search, which all that is built along with this would follow.
+        println!("cargo:rustc-link-arg-bins=-L{}", directory.display());
         println!("cargo:rustc-link-arg-bins=-static-pie");
-        println!("cargo:rustc-link-arg-tests=-static-pie");
     }
 }
 
