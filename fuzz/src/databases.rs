@@ -1,9 +1,10 @@
-//! containerd's databases, and what is in their values.
+//! Databases of engines, and what is in their values.
 
 use std::ops::ControlFlow;
 
 use whose_core::state::bolt::{Bucket, Database, Trouble};
 use whose_core::state::containerd::{any, cri_metadata, gotime};
+use whose_core::state::sqlite;
 
 /// A whole file; and what follows sound meta pages, whose checksum no mutation would meet.
 pub(crate) fn bolt(bytes: &[u8]) {
@@ -59,6 +60,37 @@ fn visit(bucket: &Bucket<'_>, depth: usize) -> Result<u64, Trouble> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(count)
+}
+
+/// Every row of every table is read. A copy has the same ones.
+pub(crate) fn sqlite(bytes: &[u8]) {
+    let database = sqlite::Database::over(bytes.to_vec());
+    let rows = database.view(all_rows);
+    if let (Ok(rows), Some(copy)) = (rows, database.copy()) {
+        // A text with an environment in it may be another one in the copy, with as many bytes.
+        let again = sqlite::Database::over(copy).view(all_rows);
+        assert_eq!(again, Ok(rows));
+    }
+}
+
+/// How many rows each table has, and the last one's rowid.
+type Told = Vec<(bstr::BString, u64, i64)>;
+
+fn all_rows(tables: &sqlite::Tables<'_>) -> Result<Told, sqlite::Trouble> {
+    let mut told = Vec::new();
+    for name in tables.names()? {
+        let Some(table) = tables.table(&name.to_string())? else { continue };
+        let (mut count, mut last) = (0, 0);
+        table.rows(&mut |row| {
+            (count, last) = (count + 1, row.rowid());
+            for column in 0..5 {
+                row.value(column)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        told.push((name, count, last));
+    }
+    Ok(told)
 }
 
 pub(crate) fn any(bytes: &[u8]) {

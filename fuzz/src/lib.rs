@@ -87,6 +87,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
     Target::new("runsc_state", runsc::state),
+    Target::new("sqlite", databases::sqlite),
     Target::new("stat", process::stat),
     Target::new("statmount", memory::statmount),
     Target::new("status", process::status),

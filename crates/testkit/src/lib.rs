@@ -48,6 +48,7 @@ pub mod nspawn;
 pub mod podman;
 pub mod procfs;
 mod require;
+pub mod sqlite;
 pub mod trace;
 pub mod users;
 

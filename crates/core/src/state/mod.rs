@@ -12,4 +12,5 @@ pub mod kubelet;
 pub mod manifest;
 pub mod redact;
 pub mod runsc;
+pub mod sqlite;
 pub mod toml;
