@@ -19,6 +19,7 @@ mod kubelet;
 mod memory;
 mod mount;
 mod namespace;
+mod podman;
 mod process;
 mod runsc;
 mod tasks;
@@ -86,6 +87,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("nslink", namespace::nslink),
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
+    Target::new("podman", podman::podman),
     Target::new("runsc_state", runsc::state),
     Target::new("sqlite", databases::sqlite),
     Target::new("stat", process::stat),

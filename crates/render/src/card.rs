@@ -137,9 +137,10 @@ impl Card<'_> {
         if let Some(pod) = owner.pod() {
             self.line("pod", &card_pod::line(owner, &pod))?;
         }
+        let uid = owner.pod().and_then(|pod| pod.uid);
         for outer in chain.iter().rev().skip(1) {
             // What holds this pod is told; the pod itself is on a line of its own.
-            if outer.kind != OwnerKind::Pod || owner.pod_uid.as_ref() != Some(&outer.id) {
+            if outer.kind != OwnerKind::Pod || uid.as_ref() != Some(&outer.id) {
                 self.level("within", outer)?;
             }
         }

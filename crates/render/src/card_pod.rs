@@ -13,7 +13,11 @@ use crate::text;
 pub(crate) fn line(owner: &Owner, pod: &Pod) -> String {
     let part = |p: &Option<BString>| p.as_ref().map_or_else(|| "?".into(), |p| text::sanitise(p));
     let (namespace, name) = (part(&pod.namespace), part(&pod.name));
-    let mut line = format!("{namespace}/{name}   {}", part(&pod.uid));
+    // A pod that is no cgroup's of a kubelet is its engine's own, and has no namespace.
+    let mut line = match owner.pod_uid.is_none() && pod.namespace.is_none() && pod.name.is_some() {
+        true => format!("{name}   {}", part(&pod.uid)),
+        false => format!("{namespace}/{name}   {}", part(&pod.uid)),
+    };
     if let Some(container) = &pod.container {
         line.push_str(&format!("   container {}", text::sanitise(container)));
     }

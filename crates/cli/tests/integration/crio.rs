@@ -339,7 +339,12 @@ fn podmans_containers_in_the_same_store_are_not_crios() {
     host.file(format!("{store}/{web}/userdata/config.json"), spec);
     ask(&host, &["pids", "web"]).expect_code(1);
     ask(&host, &["pids", &web]).expect_code(1);
-    assert_eq!(containers(&host, &["-a"]).as_array().unwrap().len(), 3);
+    let list = containers(&host, &["-a"]);
+    let of = |runtime: &str| -> Vec<&Value> {
+        list.as_array().unwrap().iter().filter(|o| o["runtime"] == runtime).collect()
+    };
+    assert_eq!((of("cri-o").len(), of("podman").len()), (3, 1), "{list:#}");
+    assert_eq!(of("podman")[0]["id"], web.as_str());
     let doctor = ask(&host, &["doctor", "--json"]).json();
     let crio = |d: &Value| d["engines"].as_array().unwrap().iter().any(|e| e["runtime"] == "cri-o");
     assert!(crio(&doctor), "{doctor:#}");

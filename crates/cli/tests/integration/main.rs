@@ -21,6 +21,7 @@ mod ls;
 mod machines;
 mod membership;
 mod output;
+mod podman;
 mod pods;
 mod ps;
 mod sandboxes;

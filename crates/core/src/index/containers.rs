@@ -121,7 +121,9 @@ impl Index<'_> {
                 }
             };
             // It may have been started since the scan.
-            if let Some(mut row) = pid.and_then(|pid| self.started_meanwhile(pid, &owner.id)) {
+            if let Some(mut row) =
+                pid.and_then(|pid| self.started_meanwhile(pid, &owner, &known.user))
+            {
                 self.read_dear(std::slice::from_mut(&mut row), gathered.needs);
                 gathered.gaps.extend(row.gaps().cloned());
                 gathered.add_process(&row);
@@ -137,11 +139,18 @@ impl Index<'_> {
     }
 
     /// The process an engine wrote down, if it is in that container.
-    fn started_meanwhile(&mut self, pid: u32, id: &BString) -> Option<Row> {
+    fn started_meanwhile(
+        &mut self,
+        pid: u32,
+        owner: &Owner,
+        user: &Option<BString>,
+    ) -> Option<Row> {
         let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
         let needs = needs.and(Needs::DESCRIPTION).and(Needs::LIVENESS);
         let row = self.row(pid, needs).ok()??;
-        row.owner().is_some_and(|o| o.id == *id).then_some(row)
+        // The PID may be one that another user's state claims.
+        let is_it = |o: &Rc<Owner>| o.id == owner.id && user_of(self.host, o) == *user;
+        row.owner().is_some_and(is_it).then_some(row)
     }
 
     /// Every container in the state of every engine that can be found.

@@ -15,7 +15,7 @@ use super::describe::Members;
 use crate::model::gap::what;
 use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
 use crate::runtime::segment::down_to;
-use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject};
+use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject, by_engine};
 
 /// A container and where its processes are.
 #[derive(Clone, Debug)]
@@ -52,7 +52,10 @@ impl Index<'_> {
         }
         let last = queries.len() - 1;
         for (at, query) in queries.into_iter().enumerate() {
-            let search = self.search(query, at == last);
+            let mut search = self.search(query, at == last);
+            if matches!(query, Query::Name(_)) {
+                search.found.retain(|(engine, key)| self.bears(*engine, key.as_ref(), text));
+            }
             if !search.found.is_empty() {
                 return Found { containers: search.found, gaps: Vec::new() };
             }
@@ -60,7 +63,8 @@ impl Index<'_> {
         }
         // The last walk may have found engines that the first queries did not know of.
         if hexadecimal {
-            let search = self.search(Query::Name(text), false);
+            let mut search = self.search(Query::Name(text), false);
+            search.found.retain(|(engine, key)| self.bears(*engine, key.as_ref(), text));
             if !search.found.is_empty() {
                 return Found { containers: search.found, gaps: Vec::new() };
             }
@@ -79,6 +83,17 @@ impl Index<'_> {
             }
         }
         Found { containers: Vec::new(), gaps: told }
+    }
+
+    /// Whether a container has this name by the state that counts for it: a user's may have given the
+    /// name to another's id.
+    fn bears(&mut self, engine: Engine, key: &BStr, name: &BStr) -> bool {
+        if !by_engine(engine).is_some_and(|runtime| runtime.users_are_apart()) {
+            return true;
+        }
+        let container = self.container(engine, key, Needs::NONE);
+        let own = container.owner.description().and_then(|d| d.name.as_ref());
+        own.is_some_and(|own| own == name)
     }
 
     /// The name of the container with this full id, if some engine's state here gives one.

@@ -220,6 +220,9 @@ impl Index<'_> {
             if pod.kind == OwnerKind::Pod && pod.runtime == kubernetes::ENGINE {
                 let inner = inner.iter().find(|o| o.pod_uid.as_ref() == Some(&pod.id));
                 *pod = self.named_pod(pod, inner.map(Rc::as_ref));
+            } else if pod.kind == OwnerKind::Pod && pod.name.is_none() {
+                let inner = inner.iter().find(|o| own_name(pod, o).is_some());
+                *pod = self.named_pod(pod, inner.map(Rc::as_ref));
             }
         }
     }
@@ -231,6 +234,10 @@ impl Index<'_> {
             return Rc::clone(known);
         }
         let mut named = pod.clone();
+        if pod.runtime != kubernetes::ENGINE {
+            named.name = named.name.or(inner.and_then(|inner| own_name(pod, inner)));
+            return Rc::new(named);
+        }
         named.seen_pod = match inner.and_then(of_pod) {
             Some(seen) => Fact::Known(seen),
             None => match self.kubelet_of(pod, None) {
@@ -252,6 +259,12 @@ fn fact(seen: Result<Option<SeenPod>, Gap>) -> Fact<SeenPod> {
         Ok(seen) => seen.into(),
         Err(gap) => Fact::Unread(gap),
     }
+}
+
+/// The name of an engine's own pod, by the state of a container in it.
+fn own_name(pod: &Owner, inner: &Owner) -> Option<BString> {
+    let told = inner.description()?.pod.as_ref()?;
+    told.name.clone().filter(|_| told.uid.as_ref() == Some(&pod.id))
 }
 
 /// What a container says of its pod, without itself.

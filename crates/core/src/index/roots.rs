@@ -8,7 +8,7 @@ use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
-use whose_kernel::{Class, Host, ReadError, parse};
+use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::Index;
 use super::arbitrate::Confirmed;
@@ -215,30 +215,39 @@ impl Index<'_> {
                             self.chosen(runtime, key.as_ref(), &owner.cgroup, (hint, needs));
                         return Some(described.unwrap_or_else(|| Err(self.unknown(engine))));
                     }
-                    self.description_of(engine, key.as_ref(), hint, needs)
+                    self.description_of(engine, key.as_ref(), &owner.cgroup, hint, needs)
                 }
                 engines => engines.iter().find_map(|name| {
                     let engine = REGISTRY.iter().map(|r| r.engine()).find(|e| e.0 == *name)?;
-                    self.description_of(engine, key.as_ref(), hint, needs)?.ok().map(Ok)
+                    let (cgroup, key) = (&owner.cgroup, key.as_ref());
+                    let described = self.description_of(engine, key, cgroup, hint, needs);
+                    described?.ok().map(Ok)
                 }),
             },
         }
     }
 
-    /// What the host's engines say of a container.
+    /// What the host's engines say of a container. `cgroup` is its own; empty while that is not known.
     pub(super) fn description_of(
         &mut self,
         engine: Engine,
         id: &BStr,
+        cgroup: &BString,
         hint: Option<u32>,
         needs: Needs,
     ) -> Option<Result<Description, Gap>> {
         let runtime = by_engine(engine)?;
         let mut problem: Option<ReadError> = None;
         let stateless = Cell::new(false);
+        let host = self.host;
+        let mine = self.owner_of_cgroup(runtime, cgroup);
         let mut ask = |root: &StateRoot| match runtime.describe(root, id, needs) {
             None => {
                 stateless.set(true);
+                None
+            }
+            // Whoever has an engine of his own can give any container any name.
+            Some(_) if root.user.is_some() && mine.as_ref().is_some_and(|m| *m != root.user) => {
                 None
             }
             Some(Ok(description)) => Some(description),
@@ -251,7 +260,6 @@ impl Index<'_> {
                 None
             }
         };
-        let host = self.host;
         // A process of the container shows its engine's directory exactly, but the usual places
         // are cheaper to try.
         let mut found = self.roots.known_first(host, engine, &mut ask);
@@ -273,6 +281,26 @@ impl Index<'_> {
         }
         let gap = problem.map(|e| Gap::from_read(what::DESCRIPTION, &e));
         Some(Err(gap.unwrap_or_else(|| self.unknown(engine))))
+    }
+
+    /// The user who made a cgroup, as the kernel has it, or root: who else's state has no say in what is
+    /// there. `None` where all have one: the cgroup is not known, or not this runtime's to tell apart.
+    fn owner_of_cgroup(&self, runtime: &dyn Runtime, cgroup: &BString) -> Option<Option<BString>> {
+        if cgroup.is_empty() || !runtime.users_are_apart() {
+            return None;
+        }
+        let dirs = self.hierarchies().unwrap_or_default().iter().filter_map(|h| h.dir(cgroup));
+        let root = self.host.root();
+        let uid = |dir: BString| {
+            let look = root.look(&dir).ok()?;
+            // A saved tree has the owners that its manifest tells, or none.
+            let saved = self.host.mode() == Mode::Saved;
+            Some(if saved { root.recorded_owner(&dir).unwrap_or(0) } else { look.uid })
+        };
+        let uids: Vec<u32> = dirs.filter_map(uid).collect();
+        // Of several hierarchies each must be his.
+        let uid = uids.first().filter(|uid| uids.iter().all(|other| other == *uid));
+        Some(uid.filter(|uid| **uid != 0).map(|uid| self.name_of_user(*uid)))
     }
 
     /// The gap where no state of an engine's knows a container.

@@ -30,10 +30,14 @@ const DAEMONS: [&[u8]; 2] = [b"dockerd", b"containerd"];
 /// CRI-O's, which no user and no container's own root has arguments of.
 const CRIO: &[u8] = b"crio";
 
+/// The monitor of each of Podman's containers.
+const CONMON: &[u8] = b"conmon";
+
 /// Whether a process of this name tells where an engine's state may be.
 pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
     DAEMONS.contains(&comm)
         || comm == CRIO
+        || comm == CONMON
         || comm == b"rootlesskit"
         || comm.starts_with(b"containerd-shim")
 }
@@ -56,7 +60,8 @@ pub(super) fn live_users(host: &Host) -> Vec<User> {
     for entry in host.root().list(b"run/user", MOST_USERS).unwrap_or_default() {
         let Some(uid) = parse::decimal32(&entry.name) else { continue };
         let dir = host.owned_dir(BStr::new("/run/user"), entry.name.as_ref(), uid);
-        if dir.is_ok_and(|d| d.look(b"docker.pid").is_ok() || d.has_dir(b"containerd")) {
+        let dirs = [&b"containerd"[..], b"libpod"];
+        if dir.is_ok_and(|d| d.look(b"docker.pid").is_ok() || dirs.iter().any(|n| d.has_dir(n))) {
             uids.push(uid);
         }
     }
@@ -121,6 +126,10 @@ impl Index<'_> {
                     let args = parse::cmdline::parse(&bytes.unwrap_or_default());
                     return self.roots_of_user(uid, args);
                 }
+                (false, _) if p.comm() == CONMON && owner.kind.has_root() => {
+                    return self.roots_inside(owner, p.pid, Vec::new());
+                }
+                (false, Some(uid)) if p.comm() == CONMON => self.users_monitor(uid, p.pid),
                 (false, Some(uid)) => self.roots_of_user(uid, Vec::new()),
                 (false, None) if hosts_own => self.notice_monitor(p),
                 (_, None) => {}
@@ -135,7 +144,9 @@ impl Index<'_> {
     /// Learns of an engine by a monitor of its, if the monitor's arguments were read.
     fn notice_monitor(&mut self, p: &Process) {
         let Some(args) = p.args.known() else { return };
-        let Some(address) = Subject::flag(args, "address") else { return };
+        // What all monitors of one engine have in common.
+        let address = ["address", "exit-dir"].iter().find_map(|flag| Subject::flag(args, flag));
+        let Some(address) = address else { return };
         if !self.addresses.insert(address) {
             return;
         }
@@ -146,7 +157,24 @@ impl Index<'_> {
         }
     }
 
-    fn name_of_user(&self, uid: u32) -> BString {
+    /// Learns of a user's own engines, at his home and where a monitor of his says that it works. Of
+    /// several moved ones the mounts of their containers tell.
+    fn users_monitor(&mut self, uid: u32, pid: u32) {
+        self.roots_of_user(uid, Vec::new());
+        if !self.addresses.insert(format!("a monitor of {uid}").into()) {
+            return;
+        }
+        let host = self.host;
+        let Ok(stat) = host.process(pid).and_then(|p| p.stat()) else { return };
+        let ask = Ask { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
+        let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
+        let Some(user) = user(host, uid, parse::cmdline::parse(&bytes)) else { return };
+        for runtime in REGISTRY.iter().filter(|r| r.watched(&user.args).is_some()) {
+            self.add_roots(*runtime, runtime.roots(host, Hints::User(&user)));
+        }
+    }
+
+    pub(super) fn name_of_user(&self, uid: u32) -> BString {
         let host = self.host;
         host.user_name(uid).map_or_else(|| uid.to_string().into(), BString::from)
     }
@@ -166,6 +194,11 @@ impl Index<'_> {
         let mut answer = self.ask_user(runtime, id, &name, needs)?;
         if let (Err(_), Some(pid)) = (&answer, hint) {
             self.learn_from_mounts(runtime, pid);
+            let parent = self.host.process(pid).and_then(|p| p.stat()).ok().map(|s| s.ppid);
+            let above = parent.and_then(|ppid| self.watcher_above(ppid));
+            if let Some((_, _, _, at)) = above.filter(|(_, _, by, _)| *by == uid) {
+                self.users_monitor(uid, at);
+            }
             answer = self.ask_user(runtime, id, &name, needs)?;
         }
         Some(answer)
@@ -206,6 +239,7 @@ impl Index<'_> {
         if uid == 0 {
             return self.watched_by_hosts(p, engine, &key, pid);
         }
+        self.users_monitor(uid, pid);
         let described =
             self.users_description(engine, key.as_ref(), uid, (Some(p.pid), Needs::NONE))?;
         let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);

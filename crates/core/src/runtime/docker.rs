@@ -352,7 +352,8 @@ fn of_user(host: &Host, user: &User) -> FoundRoots {
     found
 }
 
-fn name_of(host: &Host, uid: u32) -> BString {
+/// What a user is called.
+pub(super) fn name_of(host: &Host, uid: u32) -> BString {
     host.user_name(uid).map_or_else(|| uid.to_string().into(), BString::from)
 }
 

@@ -249,6 +249,12 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Whether what a user's state says is told of nothing but what is in cgroups of his. Where it is
+    /// not, roots of others than root may be the system's own: remapped ones.
+    fn users_are_apart(&self) -> bool {
+        false
+    }
+
     /// Where a container's own processes are, if it keeps them from the host's sight.
     fn hides(&self) -> Option<&'static str> {
         None

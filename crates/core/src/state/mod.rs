@@ -10,6 +10,7 @@ pub mod facts;
 pub mod json;
 pub mod kubelet;
 pub mod manifest;
+pub mod podman;
 pub mod redact;
 pub mod runsc;
 pub mod sqlite;

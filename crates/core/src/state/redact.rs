@@ -5,8 +5,8 @@
 //! whole or sound: a file that is cut short keeps no secret either.
 
 /// Keys whose list of `NAME=VALUE` texts is an environment: Docker's and the images', the OCI
-/// runtime's.
-const KEYS: [&[u8]; 3] = [b"env", b"environ", b"environment"];
+/// runtime's; and the command line by which Podman was told to make a container, with its `-e`.
+const KEYS: [&[u8]; 4] = [b"env", b"environ", b"environment", b"createcommand"];
 /// The key of the CRI's own list.
 const OBJECTS: &[u8] = b"envs";
 /// What stands in the place of a value.

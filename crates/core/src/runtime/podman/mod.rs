@@ -1,4 +1,4 @@
-//! Podman: containers, pods, and what watches over them.
+//! Podman: containers, pods, and what watches over them, from the kernel and from its files.
 //!
 //! `libpod-<id>.scope`, with the cgroupfs manager `libpod_parent/libpod-<id>`, with split cgroups
 //! (quadlet) `<unit>/libpod-payload-<id>` (podman libpod/container.go,
@@ -6,13 +6,22 @@
 //! (libpod/runtime_pod_linux.go); conmon `libpod-conmon-<id>.scope` or `libpod_parent/conmon`
 //! (libpod/oci_conmon_linux.go); rootless helpers `podman-pause-<hex>.scope` and
 //! `rootless-netns-<hex>.scope` (container-libs common/pkg/systemd).
+//!
+//! There is no daemon. Names are in a database in the graph root, root's or a user's; what a user's
+//! says is his containers' alone.
 
+mod describe;
+mod roots;
+
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
+use whose_kernel::{Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
-use super::{Runtime, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::{FoundRoots, Hints, Inside, Matches, Query, Runtime, StateRoot, User, segment};
+use crate::model::{Description, Engine, Owner, OwnerKind};
+use crate::state::podman as files;
 
 /// See the module.
 #[derive(Debug)]
@@ -49,6 +58,56 @@ impl Runtime for Podman {
             })
         };
         place::claim(levels, helper.or_else(parent))
+    }
+
+    fn monitor(&self) -> Option<&'static str> {
+        Some("conmon")
+    }
+
+    fn watched(&self, args: &[BString]) -> Option<BString> {
+        let id = Subject::flag(args, "c").or_else(|| Subject::flag(args, "cid"));
+        let id = id.filter(|id| segment::is_hex64(id))?;
+        // CRI-O's reports to directories of CRI-O's.
+        let ends = |flag: &str, end: &str| {
+            Subject::flag(args, flag).is_some_and(|dir| dir.ends_with(end.as_bytes()))
+        };
+        if ends("exit-dir", "/crio/exits") || ends("socket-dir-path", "/crio") {
+            return None;
+        }
+        let userdata = [b"-containers/", id.as_slice(), b"/userdata"].concat();
+        let bundle = Subject::flag(args, "b").or_else(|| Subject::flag(args, "bundle"))?;
+        bundle.contains_str(&userdata).then_some(id)
+    }
+
+    fn users_are_apart(&self) -> bool {
+        true
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        roots::roots(host, hints)
+    }
+
+    fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        describe::find(&root.root, query)
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        Ok(describe::names(&root.root)?.into_iter().map(|(id, _)| id).collect())
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _needs: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        Some(describe::describe(root, id))
+    }
+
+    fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
+        let stored = files::container(&root.root, id).ok().flatten();
+        let uid = describe::uid_of(root);
+        stored.map(|stored| describe::cgroups(&stored.config, uid)).unwrap_or_default()
     }
 }
 
