@@ -38,8 +38,10 @@ fn what_was_not_asked_for_is_not_denied() {
     let (dir, pid) = own();
     let tree = dir.path().join("tree");
     for target in ["4194303", "no-such-container", "/etc/no-such-file"] {
-        let run = whose().root(&tree).arg(target).run().expect_code(3);
-        assert!(run.stderr_str().contains("captured") || run.stderr_str().contains("capture"));
+        // This host may have engines with gaps of their own: not only the first one counts.
+        let run = whose().root(&tree).args(["--json", target]).run().expect_code(3);
+        let told = run.json()["answers"][0]["gaps"].to_string();
+        assert!(told.contains("captured") || told.contains("capture"), "{target}: {told}");
     }
     let run = whose().root(&tree).args(["exe", "--hash", "--json", &pid]).run();
     assert_eq!(run.json()["answers"][0]["binary"]["sha256"], Value::Null);
