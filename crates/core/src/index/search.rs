@@ -102,14 +102,14 @@ impl Index<'_> {
                     let Some(runtime) = by_engine(engine) else {
                         continue;
                     };
-                    let members = cgroup_tree::members(host, &dir).unwrap_or_default();
                     if proof == Proof::Guess {
                         // Anything may be called so; a monitor above it is somebody's all the same.
-                        if let Some(pid) = members.first() {
-                            self.monitored(runtime, *pid);
+                        if let Some(pid) = cgroup_tree::any_member(host, &dir) {
+                            self.monitored(runtime, pid);
                         }
                         continue;
                     }
+                    let members = cgroup_tree::members(host, &dir).unwrap_or_default();
                     for pid in members.iter().take(MOST_MEMBERS) {
                         let mut outer = Owner::new(OwnerKind::Container, engine, id.clone());
                         super::lookup::place(&mut outer, &hierarchy, &dir);

@@ -147,6 +147,19 @@ pub fn members(host: &Host, dir: &[u8]) -> Result<Vec<u32>, ReadError> {
     Ok(pids)
 }
 
+/// One of the members, if there is one that has a number here: however many there are, one read.
+#[must_use]
+pub fn any_member(host: &Host, dir: &[u8]) -> Option<u32> {
+    if host.mode() == Mode::Saved || host.recorder().is_some() {
+        return members(host, dir).ok()?.first().copied();
+    }
+    let held = host.root().hold(&[dir, b"/cgroup.procs"].concat(), 64).ok()?;
+    let mut line = [0; 16];
+    let length = held.read_at(0, &mut line).ok()?;
+    let end = line[..length].iter().position(|b| *b == b'\n')?;
+    parse::decimal32(&line[..end]).filter(|pid| *pid > 0)
+}
+
 /// Whether reading the members failed because the cgroup is threaded (cgroup v2).
 #[must_use]
 pub fn is_threaded(error: &ReadError) -> bool {
