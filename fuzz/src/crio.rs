@@ -1,5 +1,7 @@
 //! CRI-O's own files, and the store it shares with other engines.
 
+use std::fmt::Debug;
+
 use whose_core::state::{containers_storage, crio, toml};
 
 use crate::docker::stable;
@@ -19,6 +21,17 @@ pub(crate) fn state(bytes: &[u8]) {
     }
 }
 
+/// As [`stable`], though nothing may come before what may be a byte order mark.
+fn toml_file<T: Debug>(bytes: &[u8], parse: fn(&[u8]) -> Result<T, String>) {
+    match parse(bytes) {
+        Ok(value) => {
+            let again = parse(&[bytes, b"\n"].concat()).map(|value| format!("{value:?}"));
+            assert_eq!(again, Ok(format!("{value:?}")));
+        }
+        Err(why) => assert!(!why.is_empty() && !why.contains('\n')),
+    }
+}
+
 /// Texts in annotations and in the store's table: JSON in JSON.
 pub(crate) fn text(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
@@ -33,8 +46,8 @@ pub(crate) fn text(bytes: &[u8]) {
 }
 
 pub(crate) fn config(bytes: &[u8]) {
-    stable(bytes, crio::parse_config);
-    stable(bytes, containers_storage::parse_config);
+    toml_file(bytes, crio::parse_config);
+    toml_file(bytes, containers_storage::parse_config);
     if let Err(why) = toml::parse::<std::collections::BTreeMap<String, String>>(bytes) {
         assert!(!why.is_empty() && !why.contains('\n'));
     }
