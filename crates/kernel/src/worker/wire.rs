@@ -65,7 +65,13 @@ impl Op {
     pub(super) fn is_readers(self) -> bool {
         matches!(
             self,
-            Self::Cmdline | Self::Environ | Self::Io | Self::Hold | Self::FindPages | Self::Release
+            Self::Cmdline
+                | Self::Environ
+                | Self::Io
+                | Self::Hold
+                | Self::NearFrameOf
+                | Self::FindPages
+                | Self::Release
         )
     }
 
