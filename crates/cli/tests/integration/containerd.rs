@@ -587,3 +587,35 @@ fn a_name_inside_a_container_needs_its_cgroup_too() {
     let card = answer(&host, "5070");
     assert_eq!(card["owner"]["name"], "node", "{card:#}");
 }
+
+#[test]
+fn a_users_engine_has_no_say_in_what_is_the_hosts() {
+    let host = host(CgroupLayout::V2);
+    let (bare, named, docker) = (fake_id("bare"), fake_id("named"), fake_id("docker"));
+    host.dir("run/user/1000/containerd/io.containerd.runtime.v2.task");
+    host.file("run/user/1000/docker.pid", "77\n");
+    let trees = ("/run/user/1000/containerd", "/home/alice/.local/share/containerd");
+    for id in [&bare, &named] {
+        let forged = TaskBundle::new("k8s.io", id, 9).annotation("nerdctl/name", "forged");
+        host.task_bundle(&forged.trees(trees.0, trees.1));
+    }
+    let forged = DockerContainer::named("forged").with_id(docker.as_str());
+    host.docker_container(&forged.data_root("/home/alice/.local/share/docker").running(9));
+    let pod = format!("/kubepods/burstable/pod{UID}");
+    for (pid, path) in [
+        (6010_u32, format!("{pod}/{bare}")),
+        (6020, format!("/default/{named}")),
+        (6030, format!("/docker/{docker}")),
+    ] {
+        host.process(pid).nspid(&[pid, 1]).in_cgroup(&path).write();
+        host.cgroup_dir(&path, &[pid]);
+        let card = answer(&host, &pid.to_string());
+        assert_ne!(card["owner"]["name"], "forged", "{card:#}");
+        assert!(card["owner"].get("user").is_none(), "{card:#}");
+        assert!(!card["owner"].is_null());
+    }
+    // The engine below a pod is not known by what a user says of his.
+    assert_eq!(answer(&host, "6010")["owner"]["runtime"], "kubernetes");
+    let all = ask(&host, &["ps", "--json"]).expect_code(0).stdout_str().to_owned();
+    assert!(!all.contains("forged"), "{all}");
+}

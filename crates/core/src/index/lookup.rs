@@ -12,10 +12,11 @@ use whose_kernel::{Class, ReadError};
 use super::Index;
 use super::arbitrate::{Confirmed, arbitrate};
 use super::describe::Members;
+use super::search::Search;
 use crate::model::gap::what;
 use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
 use crate::runtime::segment::down_to;
-use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject, by_engine};
+use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject};
 
 /// A container and where its processes are.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ impl Index<'_> {
         for (at, query) in queries.into_iter().enumerate() {
             let mut search = self.search(query, at == last);
             if matches!(query, Query::Name(_)) {
-                search.found.retain(|(engine, key)| self.bears(*engine, key.as_ref(), text));
+                self.keep_bearers(&mut search, text);
             }
             if !search.found.is_empty() {
                 return Found { containers: search.found, gaps: Vec::new() };
@@ -64,7 +65,7 @@ impl Index<'_> {
         // The last walk may have found engines that the first queries did not know of.
         if hexadecimal {
             let mut search = self.search(Query::Name(text), false);
-            search.found.retain(|(engine, key)| self.bears(*engine, key.as_ref(), text));
+            self.keep_bearers(&mut search, text);
             if !search.found.is_empty() {
                 return Found { containers: search.found, gaps: Vec::new() };
             }
@@ -85,15 +86,26 @@ impl Index<'_> {
         Found { containers: Vec::new(), gaps: told }
     }
 
-    /// Whether a container has this name by the state that counts for it: a user's may have given the
-    /// name to another's id.
-    fn bears(&mut self, engine: Engine, key: &BStr, name: &BStr) -> bool {
-        if !by_engine(engine).is_some_and(|runtime| runtime.users_are_apart()) {
-            return true;
+    /// Leaves out who has this name only by the word of somebody whose word does not count: a user may
+    /// give the name to another's id. Where that can't be told there is a gap.
+    fn keep_bearers(&mut self, search: &mut Search, name: &BStr) {
+        let mut bearers = Vec::new();
+        for (engine, key) in std::mem::take(&mut search.found) {
+            if self.roots_of(engine).all(|root| root.users_own().is_none()) {
+                bearers.push((engine, key));
+                continue;
+            }
+            let owner = self.container(engine, key.as_ref(), Needs::NONE).owner;
+            let own = owner.description().and_then(|d| d.name.as_ref());
+            match &owner.described {
+                Described::Unread(gap) if gap.class != Class::Gone => search.gaps.push(gap.clone()),
+                _ if own.is_some_and(|own| own == name) || owner.has_key(name) => {
+                    bearers.push((engine, key));
+                }
+                _ => {}
+            }
         }
-        let container = self.container(engine, key, Needs::NONE);
-        let own = container.owner.description().and_then(|d| d.name.as_ref());
-        own.is_some_and(|own| own == name)
+        search.found = bearers;
     }
 
     /// The name of the container with this full id, if some engine's state here gives one.

@@ -1,11 +1,12 @@
 //! Where engines keep their state: found step by step, no further than an answer needs.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
+use whose_kernel::read::cgroup_tree;
 use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, Mode, ReadError, parse};
@@ -157,17 +158,23 @@ impl Index<'_> {
             let late = ReadError::new(host.shown(&level.owner.cgroup), Class::TimedOut, why);
             return Confirmed::Unread(Gap::from_read(what::DESCRIPTION, &late));
         }
-        let mut ask = |root: &StateRoot| match runtime.find(host, root, Query::Id(id)) {
-            Ok(matches) => (!matches.ids.is_empty()).then_some(()),
-            Err(e) => {
-                unread = Some(Gap::from_read(what::DESCRIPTION, &e));
-                None
+        let cgroup = path_to(&lines[level.line], level.depth);
+        let place = Place::new(host, &cgroup);
+        let mut ask = |root: &StateRoot| {
+            if !place.is_in_reach_of(root) {
+                return None;
+            }
+            match runtime.find(host, root, Query::Id(id)) {
+                Ok(matches) => (!matches.ids.is_empty()).then_some(()),
+                Err(e) => {
+                    unread = Some(Gap::from_read(what::DESCRIPTION, &e));
+                    None
+                }
             }
         };
         let mut found = self.roots.known_first(host, engine, &mut ask);
         if level.proof == Proof::Guess {
             // Anything may be called so. Where the usual places know nothing of it, a monitor may still.
-            let cgroup = path_to(&lines[level.line], level.depth);
             let described =
                 found.and_then(|()| self.chosen(runtime, id, &cgroup, (Some(pid), Needs::NONE)));
             return match described {
@@ -240,25 +247,19 @@ impl Index<'_> {
         let mut problem: Option<ReadError> = None;
         let stateless = Cell::new(false);
         let host = self.host;
-        let mine = self.owner_of_cgroup(runtime, cgroup);
-        let mut ask = |root: &StateRoot| match runtime.describe(root, id, needs) {
-            None => {
-                stateless.set(true);
-                None
+        let place = Place::new(host, cgroup);
+        let mut ask = |root: &StateRoot| {
+            if !place.is_in_reach_of(root) {
+                return None;
             }
-            // Whoever has an engine of his own can give any container any name.
-            Some(_) if root.user.is_some() && mine.as_ref().is_some_and(|m| *m != root.user) => {
-                None
-            }
-            Some(Ok(description)) => Some(description),
-            Some(Err(e)) => {
+            match runtime.describe(root, id, needs) {
+                None => stateless.set(true),
+                Some(Ok(description)) => return Some(description),
                 // What is there and can't be read tells more than what is not there.
-                if e.class != Class::Gone && problem.as_ref().is_none_or(|p| p.class == Class::Gone)
-                {
-                    problem = Some(e);
-                }
-                None
+                Some(Err(e)) if e.class != Class::Gone && problem.is_none() => problem = Some(e),
+                Some(Err(_)) => {}
             }
+            None
         };
         // A process of the container shows its engine's directory exactly, but the usual places
         // are cheaper to try.
@@ -281,26 +282,6 @@ impl Index<'_> {
         }
         let gap = problem.map(|e| Gap::from_read(what::DESCRIPTION, &e));
         Some(Err(gap.unwrap_or_else(|| self.unknown(engine))))
-    }
-
-    /// The user who made a cgroup, as the kernel has it, or root: who else's state has no say in what is
-    /// there. `None` where all have one: the cgroup is not known, or not this runtime's to tell apart.
-    fn owner_of_cgroup(&self, runtime: &dyn Runtime, cgroup: &BString) -> Option<Option<BString>> {
-        if cgroup.is_empty() || !runtime.users_are_apart() {
-            return None;
-        }
-        let dirs = self.hierarchies().unwrap_or_default().iter().filter_map(|h| h.dir(cgroup));
-        let root = self.host.root();
-        let uid = |dir: BString| {
-            let look = root.look(&dir).ok()?;
-            // A saved tree has the owners that its manifest tells, or none.
-            let saved = self.host.mode() == Mode::Saved;
-            Some(if saved { root.recorded_owner(&dir).unwrap_or(0) } else { look.uid })
-        };
-        let uids: Vec<u32> = dirs.filter_map(uid).collect();
-        // Of several hierarchies each must be his.
-        let uid = uids.first().filter(|uid| uids.iter().all(|other| other == *uid));
-        Some(uid.filter(|uid| **uid != 0).map(|uid| self.name_of_user(*uid)))
     }
 
     /// The gap where no state of an engine's knows a container.
@@ -505,6 +486,45 @@ impl Roots {
             self.advance(host);
         }
         self.of(engine).find_map(ask)
+    }
+}
+
+/// A cgroup, and whose state has a say in what is in it.
+struct Place<'p> {
+    host: &'p Host,
+    cgroup: &'p BString,
+    /// Who made it, as the kernel has it: a user, or root. Looked at when a user's state is asked.
+    maker: OnceCell<Option<BString>>,
+}
+
+impl<'p> Place<'p> {
+    fn new(host: &'p Host, cgroup: &'p BString) -> Self {
+        Self { host, cgroup, maker: OnceCell::new() }
+    }
+
+    /// Whether the state may know what is there. Whoever has an engine of his own can give any container
+    /// any name: that counts in cgroups of his alone. Where the cgroup is not known all have a say.
+    fn is_in_reach_of(&self, root: &StateRoot) -> bool {
+        let Some(user) = root.users_own() else { return true };
+        self.cgroup.is_empty()
+            || self.maker.get_or_init(|| self.look()).as_ref().is_some_and(|maker| maker == user)
+    }
+
+    fn look(&self) -> Option<BString> {
+        let root = self.host.root();
+        let uid = |dir: BString| match self.host.mode() {
+            // A saved tree has the owners that its manifest tells, or none.
+            Mode::Saved => root.has_dir(&dir).then(|| root.recorded_owner(&dir).unwrap_or(0)),
+            _ => root.look(&dir).ok().map(|look| look.uid),
+        };
+        let hierarchies = cgroup_tree::hierarchies(self.host).unwrap_or_default();
+        let dirs = hierarchies.iter().filter_map(|h| h.dir(self.cgroup));
+        let uids: Vec<u32> = dirs.filter_map(uid).collect();
+        // Of several hierarchies each must be his.
+        let uid =
+            uids.first().filter(|uid| **uid != 0 && uids.iter().all(|other| other == *uid))?;
+        let name = self.host.user_name(*uid);
+        Some(name.map_or_else(|| uid.to_string().into(), BString::from))
     }
 }
 

@@ -325,14 +325,25 @@ pub(super) fn of_admin(mut found: FoundRoots) -> FoundRoots {
 /// engine is his. A saved tree keeps no owners, but a captured one's manifest does.
 fn open_root(host: &Host, path: &BStr) -> Result<StateRoot, ReadError> {
     host.guard(path)?;
-    if host.mode() == Mode::Saved {
-        let owner = host.root().recorded_owner(path).filter(|uid| *uid != 0);
-        let root = host.root().descend(path, Links::Never, None)?;
-        return Ok(StateRoot::new(root, None, owner.map(|uid| name_of(host, uid))));
-    }
-    let uid = host.root().look(path)?.uid;
-    let root = host.root().descend(path, Links::Never, Some(uid))?;
-    Ok(StateRoot::new(root, None, (uid != 0).then(|| name_of(host, uid))))
+    let saved = host.mode() == Mode::Saved;
+    let owner = |path: &BStr| match saved {
+        true => Ok(host.root().recorded_owner(path).unwrap_or(0)),
+        false => host.root().look(path).map(|look| look.uid),
+    };
+    let uid = owner(path)?;
+    let root = host.root().descend(path, Links::Never, (!saved).then_some(uid))?;
+    let mut found = StateRoot::new(root, None, (uid != 0).then(|| name_of(host, uid)));
+    let (dir, name) = path.rsplit_once_str("/").unwrap_or((b"", path));
+    found.is_remapped =
+        uid != 0 && is_of_remapped(name, uid) && owner(dir.into()).is_ok_and(|above| above == 0);
+    Ok(found)
+}
+
+/// Whether a directory is called `UID.GID`, as one is that Docker makes for whom root is mapped to.
+fn is_of_remapped(name: &[u8], uid: u32) -> bool {
+    let numbers = name.split_once_str(".");
+    let numbers = numbers.map(|(uid, gid)| (parse::decimal32(uid), parse::decimal32(gid)));
+    matches!(numbers, Some((Some(own), Some(_))) if own == uid)
 }
 
 /// The data root of a user's own engine: where its arguments say, else in his home
@@ -530,4 +541,17 @@ fn pod(labels: &[(BString, BString)]) -> Option<Pod> {
         container: get("container.name").filter(|c| c != "POD"),
         restarts: label(labels, RESTARTS).and_then(|n| parse::decimal32(n)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_remapped;
+
+    #[test]
+    fn a_remapped_tree_is_called_after_whom_root_is_mapped_to() {
+        assert!(is_of_remapped(b"100000.100000", 100_000));
+        for (name, uid) in [(&b"docker"[..], 1000), (b"1000.1000", 100_000), (b"1000.x", 1000)] {
+            assert!(!is_of_remapped(name, uid));
+        }
+    }
 }

@@ -141,6 +141,9 @@ pub struct StateRoot {
     pub run: Option<Root>,
     /// The user whose rootless engine it is; `None` for the system's.
     pub user: Option<BString>,
+    /// Whether it is the system's all the same: Docker gives the tree of a remapped engine to whom root
+    /// is mapped to.
+    pub is_remapped: bool,
     /// containerd's database, once it was opened.
     pub metadata: OnceCell<Result<Metadata, ReadError>>,
 }
@@ -149,7 +152,13 @@ impl StateRoot {
     /// A state of which nothing was read yet.
     #[must_use]
     pub fn new(root: Root, run: Option<Root>, user: Option<BString>) -> Self {
-        Self { root, run, user, metadata: OnceCell::new() }
+        Self { root, run, user, is_remapped: false, metadata: OnceCell::new() }
+    }
+
+    /// The user whose word alone it is: it counts for what is his, and for nothing else.
+    #[must_use]
+    pub fn users_own(&self) -> Option<&BString> {
+        self.user.as_ref().filter(|_| !self.is_remapped)
     }
 }
 
@@ -247,12 +256,6 @@ pub trait Runtime: Sync {
     /// for a user's own containers only. Pure.
     fn watched(&self, _args: &[BString]) -> Option<BString> {
         None
-    }
-
-    /// Whether what a user's state says is told of nothing but what is in cgroups of his. Where it is
-    /// not, roots of others than root may be the system's own: remapped ones.
-    fn users_are_apart(&self) -> bool {
-        false
     }
 
     /// Where a container's own processes are, if it keeps them from the host's sight.

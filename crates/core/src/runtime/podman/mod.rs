@@ -79,10 +79,6 @@ impl Runtime for Podman {
         bundle.contains_str(&userdata).then_some(id)
     }
 
-    fn users_are_apart(&self) -> bool {
-        true
-    }
-
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
         roots::roots(host, hints)
     }
