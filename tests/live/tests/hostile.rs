@@ -8,9 +8,11 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -138,6 +140,98 @@ fn arguments_that_can_not_be_read_stop_nobody() {
             (left.count() == 0).then_some(())
         });
     });
+    cases.finish();
+}
+
+/// A namespace that has a FUSE mount, and in it a process in another one, where something else is
+/// mounted at that place: the root of the process is an overlay whose text leads there.
+const ELSEWHERE: &str = r#"
+set -e
+mount -t tmpfs none "$LAB"; cd "$LAB"; mkdir -p f m l u w low/bin; cp "$BUSYBOX" low/bin/sleep
+fuse-overlayfs -f -o lowerdir=$LAB/l,upperdir=$LAB/u,workdir=$LAB/w f >/dev/null 2>&1 </dev/null &
+server=$!
+i=0; while ! grep -q fuse-overlayfs /proc/self/mountinfo; do i=$((i+1)); test $i -lt 200; sleep 0.05; done
+unshare -m sh -ec '
+    mount -t tmpfs none $LAB/f; d=$LAB/f/graph/overlay/$ID; mkdir -p $d/diff $d/work
+    mount -t overlay none -o lowerdir=$LAB/low,upperdir=$d/diff,workdir=$d/work $LAB/m
+    exec chroot $LAB/m /bin/sleep 1000' </dev/null >/dev/null &
+echo $server $!
+read -r _ || true
+"#;
+
+/// Ended when dropped, in the order that frees who waits for whom.
+struct Elsewhere {
+    shell: Child,
+    server: u32,
+    inner: u32,
+}
+
+impl Elsewhere {
+    fn start(lab: &Path, id: &str) -> Elsewhere {
+        let mut shell = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", ELSEWHERE])
+            .env("LAB", lab)
+            .env("ID", id)
+            .env("BUSYBOX", whose_testkit::which("busybox").expect("busybox"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting unshare");
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pids: Vec<u32> = line.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        let elsewhere = Elsewhere { shell, server: pids[0], inner: pids[1] };
+        procfs::wait_for("the exec", Duration::from_secs(10), || {
+            (procfs::comm(elsewhere.inner).as_deref() == Some("sleep")).then_some(())
+        });
+        procfs::signal(elsewhere.server, Signal::STOP);
+        elsewhere
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        for pid in [self.server, self.inner] {
+            procfs::signal(pid, Signal::KILL);
+        }
+        drop(self.shell.stdin.take());
+        drop(self.shell.wait());
+    }
+}
+
+/// The text of a mount is its mounter's: what it leads to here may never answer.
+#[test]
+fn a_root_whose_text_leads_to_a_stopped_server_stops_nobody() {
+    if !require(&["root", "fuse", "fuse-overlayfs", "busybox", "mount-namespace"]) {
+        return;
+    }
+    let _alone = alone();
+    let Some(mount) = v2_mount().or_else(|| v1_mount("pids")) else {
+        return skip("cgroup", "no hierarchy is mounted");
+    };
+    let (lab, id) = (tempfile::tempdir().unwrap(), fake_id("elsewhere"));
+    let elsewhere = Elsewhere::start(lab.path(), &id);
+    let dir = CgroupDir::make(&mount, &format!("libpod_parent/libpod-{id}"));
+    dir.join(elsewhere.inner);
+    let namespace = format!("--mount=/proc/{}/ns/mnt", elsewhere.shell.id());
+    let mut cases = Cases::of("elsewhere");
+    for args in [vec!["--json"], vec!["exe"], vec!["pids"]] {
+        cases.case(args[0], || {
+            let run = whose().via(["nsenter", &namespace]).args(&args);
+            let run = run.args(["--timeout", "2", &elsewhere.inner.to_string()]).run();
+            in_time(&run);
+            assert!(matches!(run.code, Some(0 | 1 | 3)), "{}", run.story());
+            if args[0] == "--json" {
+                let owner = run.json()["answers"][0]["owner"].clone();
+                assert_eq!(
+                    (&owner["runtime"], &owner["id"]),
+                    (&"podman".into(), &id.as_str().into())
+                );
+            }
+        });
+    }
+    drop(elsewhere);
+    drop(dir);
     cases.finish();
 }
 

@@ -100,6 +100,11 @@ fn users_own(host: &Host, user: &User) -> Option<BString> {
 fn open(host: &Host, paths: Vec<BString>) -> FoundRoots {
     let mut found = FoundRoots::default();
     for path in paths {
+        // Where it leads is the mounter's text.
+        if let Err(e) = host.guard(&path) {
+            found.gaps.push(Gap::from_read(what::CONTAINERS, &e));
+            continue;
+        }
         let uid = host.root().look(&path).map_or(0, |look| look.uid);
         let more = match uid {
             0 => open_all(host, [path]),
