@@ -1,7 +1,7 @@
 //! Where engines keep their state: found step by step, no further than an answer needs.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
@@ -18,7 +18,7 @@ use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner};
 use crate::runtime::claim::path_to;
 use crate::runtime::{
-    FoundRoots, Hints, Level, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot, by_engine,
+    FoundRoots, Hints, Level, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot, User, by_engine,
 };
 
 mod typed;
@@ -35,13 +35,13 @@ enum Step {
 }
 
 impl Step {
-    fn next(self) -> Option<(Self, Hints<'static>)> {
+    fn next(self) -> Option<Self> {
         match self {
-            Self::Nothing => Some((Self::Default, Hints::Default)),
-            Self::Default => Some((Self::Configured, Hints::Configured)),
-            Self::Configured => Some((Self::Running, Hints::Running)),
-            // Users' own: see `advance`.
-            Self::Running | Self::Users => None,
+            Self::Nothing => Some(Self::Default),
+            Self::Default => Some(Self::Configured),
+            Self::Configured => Some(Self::Running),
+            Self::Running => Some(Self::Users),
+            Self::Users => None,
         }
     }
 }
@@ -52,7 +52,10 @@ pub(super) struct Roots {
     pub(super) known: Vec<(Engine, StateRoot)>,
     /// What stood in the way of looking at roots.
     pub(super) gaps: Vec<(Engine, Gap)>,
-    step: Step,
+    /// How far each engine's were looked for.
+    steps: HashMap<Engine, Step>,
+    /// Those who may have engines of their own, once they were looked for.
+    users: Option<Vec<User>>,
     /// Processes whose mounts and monitors were asked for an engine.
     asked: HashSet<(Engine, u32)>,
     /// Those that a path led to, and nothing of the host's own.
@@ -62,27 +65,43 @@ pub(super) struct Roots {
 }
 
 impl Roots {
-    /// Takes the next step; false when there is none.
+    /// Takes the next step for those engines that are furthest behind; false when there is none.
     pub(super) fn advance(&mut self, host: &Host) -> bool {
-        if self.step == Step::Running {
-            self.step = Step::Users;
-            for user in live_users(host) {
-                for runtime in REGISTRY {
-                    let found = runtime.roots(host, Hints::User(&user));
-                    self.add(*runtime, found);
+        let step = |r: &&dyn Runtime| self.steps.get(&r.engine()).copied().unwrap_or_default();
+        let Some(behind) = REGISTRY.iter().map(step).min() else { return false };
+        let theirs: Vec<_> = REGISTRY.iter().filter(|r| step(r) == behind).collect();
+        // Each takes the step, whatever another's comes to.
+        theirs.into_iter().fold(false, |some, runtime| self.advance_one(host, *runtime) || some)
+    }
+
+    /// Takes the next step for one engine; false when there is none.
+    fn advance_one(&mut self, host: &Host, runtime: &dyn Runtime) -> bool {
+        let step = self.steps.entry(runtime.engine()).or_default();
+        let Some(next) = step.next() else { return false };
+        *step = next;
+        let hints = match next {
+            Step::Default => Hints::Default,
+            Step::Configured => Hints::Configured,
+            Step::Running => Hints::Running,
+            Step::Nothing | Step::Users => {
+                let users = self.users.take().unwrap_or_else(|| live_users(host));
+                for user in &users {
+                    self.add(runtime, runtime.roots(host, Hints::User(user)));
                 }
+                self.users = Some(users);
+                return true;
             }
-            return true;
-        }
-        let Some((step, hints)) = self.step.next() else {
-            return false;
         };
-        self.step = step;
-        for runtime in REGISTRY {
-            let found = runtime.roots(host, hints);
-            self.add(*runtime, found);
-        }
+        self.add(runtime, runtime.roots(host, hints));
         true
+    }
+
+    /// Takes the next step for the engine of a root, as long as that asks no user.
+    fn look_further(&mut self, host: &Host, number: usize) -> bool {
+        let engine = self.known.get(number).map(|(engine, _)| *engine);
+        let Some(runtime) = engine.and_then(by_engine) else { return false };
+        let step = self.steps.get(&runtime.engine()).copied().unwrap_or_default();
+        step < Step::Running && self.advance_one(host, runtime)
     }
 
     pub(super) fn add(&mut self, runtime: &dyn Runtime, found: FoundRoots) -> bool {
@@ -133,7 +152,7 @@ impl Roots {
                 return answer;
             }
             tried = self.of(engine).count();
-            if !self.advance(host) {
+            if !by_engine(engine).is_some_and(|runtime| self.advance_one(host, runtime)) {
                 return None;
             }
         }
@@ -315,7 +334,7 @@ impl Index<'_> {
             monitored.as_ref().is_some_and(|(_, its)| its == key) && d.may_be_in(cgroup)
         };
         // Without a process that shows whose it is, all that can be found have a say.
-        while monitored.is_none() && hint.is_none() && self.roots.advance(self.host) {}
+        while monitored.is_none() && hint.is_none() && self.roots.advance_one(self.host, runtime) {}
         let mut problem = None;
         let mut found: Vec<Description> = Vec::new();
         for (number, (_, root)) in
@@ -482,8 +501,10 @@ impl Roots {
         engine: Engine,
         ask: &mut dyn FnMut(&StateRoot) -> Option<T>,
     ) -> Option<T> {
-        if self.step == Step::Nothing {
-            self.advance(host);
+        if self.steps.get(&engine).copied().unwrap_or_default() == Step::Nothing
+            && let Some(runtime) = by_engine(engine)
+        {
+            self.advance_one(host, runtime);
         }
         self.of(engine).find_map(ask)
     }

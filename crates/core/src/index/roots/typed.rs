@@ -4,7 +4,7 @@
 use bstr::BStr;
 use whose_kernel::root::Root;
 
-use super::{Roots, Step};
+use super::Roots;
 use crate::index::Index;
 use crate::model::{Engine, Gap};
 use crate::runtime::{Hints, StateRoot, by_engine};
@@ -38,18 +38,14 @@ impl Index<'_> {
     /// Whether the host's own configuration, daemons or processes lead to a root, and not a path alone,
     /// which may name what somebody made.
     pub(in crate::index) fn is_hosts(&mut self, number: usize) -> bool {
-        while self.roots.typed.contains(&number) && self.roots.step < Step::Running {
-            self.roots.advance(self.host);
-        }
+        while self.roots.typed.contains(&number) && self.roots.look_further(self.host, number) {}
         !self.roots.typed.contains(&number)
     }
 
     /// Looks for the tree of what runs, where a path led to the other one: shims work in it.
     pub(in crate::index) fn find_run_of(&mut self, number: usize) {
         let is_half = |roots: &Roots| roots.get(number).is_some_and(|(_, r)| r.run.is_none());
-        while is_half(&self.roots) && self.roots.step < Step::Running {
-            self.roots.advance(self.host);
-        }
+        while is_half(&self.roots) && self.roots.look_further(self.host, number) {}
         if is_half(&self.roots) && self.roots.walked.is_none() && !self.host.out_of_time() {
             self.roots_from_cgroups();
         }
