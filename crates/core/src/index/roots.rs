@@ -70,8 +70,11 @@ impl Roots {
         let step = |r: &&dyn Runtime| self.steps.get(&r.engine()).copied().unwrap_or_default();
         let Some(behind) = REGISTRY.iter().map(step).min() else { return false };
         let theirs: Vec<_> = REGISTRY.iter().filter(|r| step(r) == behind).collect();
-        // Each takes the step, whatever another's comes to.
-        theirs.into_iter().fold(false, |some, runtime| self.advance_one(host, *runtime) || some)
+        let mut some = false;
+        for runtime in theirs {
+            some |= self.advance_one(host, *runtime);
+        }
+        some
     }
 
     /// Takes the next step for one engine; false when there is none.
