@@ -204,6 +204,7 @@ fn of_a_user_who_cannot_speak_for_others() {
     std::os::unix::fs::symlink("/etc/shadow", &file).unwrap();
     let told = answer(&init.to_string());
     assert_eq!(told["owner"]["kind"], "unknown", "{told:#}");
+    assert!(told["gaps"].to_string().contains(file.to_str().unwrap()), "{told:#}");
     std::fs::remove_file(&file).unwrap();
     assert_eq!(answer(&init.to_string())["owner"]["name"], web.as_str());
 }

@@ -16,7 +16,9 @@ use whose_kernel::{Class, Host, Mode, ReadError, parse};
 use super::arbitrate::{Verdict, arbitrate};
 use super::entry::Entry;
 use super::{Index, facts, machines};
-use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
+use crate::model::{
+    Described, Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source,
+};
 use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject, nspawn};
 
 /// The lines of a cgroup file, as what they are shared by: whoever was given the same ones is judged
@@ -313,7 +315,7 @@ impl Index<'_> {
             // What looks like the host is the container this runs in, or was captured in: units are
             // its own, and around them is what nobody here can see.
             Place::Host(..) if self.host.is_outermost() == Some(false) => {
-                chain.insert(0, unknown(p));
+                chain.insert(0, Rc::new(unknown(p)));
                 let path = self.host.shown(b"proc/1/ns/pid");
                 let detail = "this is not a host's own PID namespace";
                 evidence.push(Evidence::agreeing(Source::Namespace, detail, path));
@@ -335,12 +337,18 @@ impl Index<'_> {
             // Services may have a root directory of their own and are no containers.
             Place::OtherRoot(seen) if service => evidence.push(seen),
             Place::Inside(seen) | Place::OtherRoot(seen) => {
-                if let Some((owner, above)) = self.watched(p) {
-                    chain.push(Rc::new(owner));
-                    evidence.extend([above, seen]);
-                    return Ok(());
+                match self.watched(p) {
+                    Ok(Some((owner, above))) => {
+                        chain.push(Rc::new(owner));
+                        evidence.push(above);
+                    }
+                    Ok(None) => chain.push(Rc::new(unknown(p))),
+                    // Somebody's monitor claims it, and whether rightly can't be read.
+                    Err(gap) => {
+                        let described = Described::Unread(gap);
+                        chain.push(Rc::new(Owner { described, ..unknown(p) }));
+                    }
                 }
-                chain.push(unknown(p));
                 evidence.push(seen);
             }
             Place::Unproven if is_unit => {}
@@ -466,9 +474,9 @@ impl HostReference {
 }
 
 /// What nobody knows, by its place.
-fn unknown(p: &Process) -> Rc<Owner> {
+fn unknown(p: &Process) -> Owner {
     let id = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
-    Rc::new(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id))
+    Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)
 }
 
 fn root_mount(mounts: &[Mount]) -> Option<&Mount> {

@@ -234,20 +234,28 @@ impl Index<'_> {
     /// A user's container that no cgroup names, told by the monitor above the process: an engine
     /// without a cgroup of its own makes none for its containers. The monitor's user must have
     /// the container in an engine of his own.
-    pub(super) fn watched(&mut self, p: &Process) -> Option<(Owner, Evidence)> {
-        let (engine, key, uid, pid) = self.watcher_above(p.stat.known()?.ppid)?;
+    ///
+    /// # Errors
+    /// When that can't be read: then whose the process is is not known.
+    pub(super) fn watched(&mut self, p: &Process) -> Result<Option<(Owner, Evidence)>, Gap> {
+        let above = p.stat.known().and_then(|stat| self.watcher_above(stat.ppid));
+        let Some((engine, key, uid, pid)) = above else { return Ok(None) };
         if uid == 0 {
-            return self.watched_by_hosts(p, engine, &key, pid);
+            return Ok(self.watched_by_hosts(p, engine, &key, pid));
         }
         self.users_monitor(uid, pid);
-        let described =
-            self.users_description(engine, key.as_ref(), uid, (Some(p.pid), Needs::NONE))?;
+        let hint = (Some(p.pid), Needs::NONE);
+        let described = match self.users_description(engine, key.as_ref(), uid, hint) {
+            Some(Ok(described)) => described,
+            Some(Err(gap)) if gap.class != Class::Gone => return Err(gap),
+            _ => return Ok(None),
+        };
         let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
-        owner.described = Described::Yes(Box::new(described.ok()?));
+        owner.described = Described::Yes(Box::new(described));
         owner.adopt();
         let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
         let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
-        Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
+        Ok(Some((owner, Evidence::agreeing(Source::Ancestry, detail, path))))
     }
 
     /// A container of the host's own engine that no cgroup's text names, or only one that anything may
