@@ -80,6 +80,25 @@ fn it_has_what_a_bundle_lacks() {
 }
 
 #[test]
+fn a_bundle_without_a_record_has_labels_unknown() {
+    let host = host();
+    host.records(&records()[1..]);
+    let card = answer(&host, "4761");
+    let owner = &card["owner"];
+    assert_eq!(owner["id"], "lab", "{card:#}");
+    for field in ["image", "image_id", "labels", "created"] {
+        assert_eq!(owner.get(field), Some(&Value::Null), "{field}: {card:#}");
+    }
+    let gaps = card["gaps"].as_array().unwrap();
+    assert!(!gaps.is_empty());
+    for gap in gaps {
+        assert_eq!(gap["class"], "gone", "{gap}");
+        assert!(gap.to_string().contains("has no record of default/lab"), "{gap}");
+    }
+    assert_eq!(answer(&host, "4710")["gaps"], json!([]));
+}
+
+#[test]
 fn it_has_what_has_no_task() {
     let host = host();
     let (sandbox, job, hex) = (fake_id("other-sandbox"), fake_id("job"), fake_id("nerd"));

@@ -210,7 +210,12 @@ fn without_task(
                 return Ok(Some(described));
             }
         };
-    let Some(record) = record else { return Ok(by_files) };
+    let Some(record) = record else {
+        return Ok(by_files.map(|mut described| {
+            record::no_record(root, place, needs, &mut described);
+            described
+        }));
+    };
     let Some(mut described) = by_files else {
         return Ok(Some(record::without_task(root, place, &record, needs)));
     };

@@ -112,7 +112,7 @@ pub(super) fn complete(root: &StateRoot, place: &Place, needs: Needs, d: &mut De
     let (namespace, id) = place.parts();
     match database(root).and_then(|all| all.container(namespace, id)) {
         Ok(Some(record)) => fill(root, place, &record, needs, d),
-        Ok(None) => {} // made or removed this moment
+        Ok(None) => no_record(root, place, needs, d),
         Err(e) => unread(d, lacking, &e),
     }
 }
@@ -125,6 +125,14 @@ pub(super) fn unread(
 ) {
     let gap = Gap::from_read(what::DESCRIPTION, e);
     d.unread.extend(fields.into_iter().map(|field| (field, gap.clone())));
+}
+
+/// Says that the database has nothing of a container whose files are there: made or removed this moment,
+/// or not by containerd. Then its labels are unknown, and not none.
+pub(super) fn no_record(root: &StateRoot, place: &Place, needs: Needs, d: &mut Description) {
+    let Ok(all) = database(root) else { return };
+    let cause = format!("has no record of {}", place.key().as_bstr());
+    unread(d, lacking(d, needs), &ReadError::new(all.shown(), Class::Gone, cause));
 }
 
 /// All fields that may come from the database.
