@@ -284,7 +284,7 @@ impl Host {
         let dir =
             rustix::fs::openat(&self.proc_dir, ".", flags, FileMode::empty()).map_err(errno)?;
         let mut pids = Vec::new();
-        crate::root::for_each_entry(std::os::fd::AsFd::as_fd(&dir), &mut |name, kind| {
+        crate::drain::for_each_entry(std::os::fd::AsFd::as_fd(&dir), &mut |name, kind| {
             if kind == FileType::Directory || kind == FileType::Unknown {
                 pids.extend(parse::decimal32(name).filter(|p| *p > 0));
             }

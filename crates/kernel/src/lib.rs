@@ -7,6 +7,7 @@
 
 pub mod capture;
 pub mod confined;
+mod drain;
 pub mod error;
 pub mod held;
 pub mod host;

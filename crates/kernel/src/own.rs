@@ -31,7 +31,7 @@ impl Host {
         let fd = rustix::fs::openat(self.proc_dir(), path.as_str(), flags, FileMode::empty())
             .map_err(errno)?;
         let mut bytes = Vec::new();
-        crate::root::read_to_end(fd.as_fd(), &mut bytes, 32 << 20).map_err(errno)?;
+        crate::drain::read_to_end(fd.as_fd(), &mut bytes, 32 << 20).map_err(errno)?;
         Ok(bytes)
     }
 

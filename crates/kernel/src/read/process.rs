@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::capture::Recorder;
+use crate::drain::{read_to_end, read_whole};
 use crate::error::{Class, ReadError};
 use crate::host::{Host, Mode as HostMode};
 use crate::object::Object;
@@ -20,7 +21,7 @@ use crate::parse::idmap::Extent;
 use crate::parse::mountinfo::Mount;
 use crate::parse::stat::Stat;
 use crate::parse::status::Status;
-use crate::root::{Links, Root, read_to_end, read_whole};
+use crate::root::{Links, Root};
 use crate::worker::{Ask, Slow};
 
 /// Cap of the small files, bytes.
@@ -390,7 +391,7 @@ impl<'h> ProcDir<'h> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fds = rustix::fs::openat(dir, "fd", flags, Mode::empty()).map_err(errno)?;
         let mut numbers = Vec::new();
-        crate::root::for_each_entry(fds.as_fd(), &mut |name, _| {
+        crate::drain::for_each_entry(fds.as_fd(), &mut |name, _| {
             numbers.extend(parse::decimal32(name));
         })
         .map_err(errno)?;

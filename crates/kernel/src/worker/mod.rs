@@ -76,6 +76,7 @@ pub struct Ask {
 const BATCH: usize = 256;
 /// Longest file taken, bytes: the kernel's default limit for arguments and environment together.
 const CAP: usize = 2 * 1024 * 1024;
+
 /// The workers.
 #[derive(Debug)]
 pub struct Worker {

@@ -9,11 +9,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Task;
+use crate::drain::read_to_end;
 use crate::error::{Class, Malformed, ReadError};
 use crate::host::Host;
 use crate::parse;
 use crate::parse::cgroup::Line;
-use crate::root::read_to_end;
 use crate::scan::cgroups::by_id;
 
 /// What `/proc/PID/cgroup` tells, or why it could not be read. Members of a group share theirs, and

@@ -64,7 +64,7 @@ impl Tree {
     pub(super) fn descendants(&self) -> Option<u64> {
         let fd = open_beneath(self.top.as_fd(), b"cgroup.stat", OFlags::RDONLY).ok()?;
         let mut text = Vec::new();
-        crate::root::read_to_end(fd.as_fd(), &mut text, STAT).ok()?;
+        crate::drain::read_to_end(fd.as_fd(), &mut text, STAT).ok()?;
         let mut lines = text.split(|b| *b == b'\n');
         lines.find_map(|line| decimal(line.strip_prefix(b"nr_descendants ")?))
     }

@@ -7,9 +7,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::tree::{Tree, each_child, open_beneath, path_below};
+use crate::drain::read_to_end;
 use crate::host::Host;
 use crate::parse;
-use crate::root::read_to_end;
 
 /// Cap of `cgroup.procs`: 4 million PIDs of 8 bytes.
 const PROCS: usize = 32 << 20;
