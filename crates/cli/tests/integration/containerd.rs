@@ -1,6 +1,6 @@
 //! containerd's containers, by its files: ctr, nerdctl, CRI, moved directories, equal names.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use whose_testkit::fixture::{
     CgroupLayout, DockerContainer, FixtureHost, Record, TaskBundle, fake_id,
 };
@@ -459,6 +459,66 @@ fn bundles_that_are_no_such_thing() {
     let ids: Vec<&Value> =
         list["containers"].as_array().unwrap().iter().map(|c| &c["id"]).collect();
     assert!(!ids.iter().any(|id| **id == ".old" || **id == "gone"), "{ids:?}");
+}
+
+#[test]
+fn a_configuration_of_a_newer_version() {
+    let host = host(CgroupLayout::V2);
+    let id = fake_id("newer");
+    let bundle = TaskBundle::in_pod(&id, 4761, POD, &fake_id("s"), "web")
+        .cgroups_path(&format!("/kubepods/pod{UID}/{id}"));
+    run(&host, &bundle, 4761, &format!("/kubepods/pod{UID}/{id}"), SOCKET);
+    let file = format!("{}/config.json", bundle.dir());
+    // More than there is, and other shapes of what is not used.
+    let mut config = bundle.config();
+    config["ociVersion"] = json!({"major": 9});
+    config["process"] = json!(["no", "object"]);
+    config["linux"]["namespaces"] = json!({"pid": true});
+    config["linux"]["schedulers"] = json!([{"policy": "new"}, null, 1.5e300]);
+    config["machine"] = json!({"deep": [[[[{}]]]]});
+    host.file(&file, config.to_string());
+    let card = answer(&host, "4761");
+    let owner = &card["owner"];
+    assert_eq!([&owner["name"], &owner["pod"]["name"]], ["web", "demo-abc"], "{card:#}");
+    assert_eq!(owner["pod"]["uid"], UID);
+    // Other shapes of what is used: the cgroup still tells whose it is, and the gap why no more.
+    for (pointer, value) in [
+        ("/annotations", json!([["io.kubernetes.cri.container-name", "evil"]])),
+        ("/linux/cgroupsPath", json!(["/kubepods"])),
+        ("/linux", json!("v2")),
+    ] {
+        let mut config = bundle.config();
+        *config.pointer_mut(pointer).unwrap() = value;
+        host.file(&file, config.to_string());
+        let card = answer(&host, "4761");
+        let owner = &card["owner"];
+        assert_eq!([&owner["id"], &owner["runtime"]], [id.as_str(), "containerd"], "{card:#}");
+        assert_ne!(owner.get("name"), Some(&json!("evil")), "{card:#}");
+        let gaps = card["gaps"].as_array().unwrap();
+        let ours = |g: &&Value| g["class"] == "malformed" && g.to_string().contains("config.json");
+        assert!(gaps.iter().any(|g| ours(&g)), "{pointer}: {card:#}");
+    }
+}
+
+#[test]
+fn state_that_was_left_behind_does_not_describe_what_runs() {
+    let host = host(CgroupLayout::V2);
+    let id = fake_id("copied");
+    let cgroup = format!("/default/{id}");
+    let old = TaskBundle::new("default", &id, 4700).annotation("nerdctl/name", "before");
+    let new = TaskBundle::new("default", &id, 4800)
+        .annotation("nerdctl/name", "now")
+        .trees("/lab/c/state", "/lab/c/root");
+    host.task_bundle(&old.without_pid());
+    run(&host, &new, 4800, &cgroup, "/lab/c/containerd.sock");
+    let card = answer(&host, "4800");
+    assert_eq!(card["owner"]["name"], "now", "{card:#}");
+    assert_eq!(card["owner"]["init_pid"], 4800);
+    assert_eq!(answer(&host, &id)["owner"]["name"], "now");
+    assert_eq!(ask(&host, &["pids", &id]).expect_code(0).pids(), [4800]);
+    assert_eq!(owner_column(&host, 4800), "now");
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    assert_eq!(row(&list, &id)["name"], "now", "{list:#}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Containers in every state, by name.
 
-use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost};
+use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost, fake_id};
 
 use crate::support::{answer, ask, container, host};
 
@@ -144,4 +144,38 @@ fn what_fits_two_is_listed_and_not_chosen() {
     host.file("etc/docker/daemon.json", r#"{"data-root": "/srv/docker"}"#);
     ask(&host, &["pids", "web"]).expect_code(0); // the first engine that has it answers
     ask(&host, &["pids", "abcdef12"]).expect_code(4);
+}
+
+/// A data root that was copied to `/data/docker`, and left behind: what was there then has ended, and
+/// its engine has gone on elsewhere.
+#[test]
+fn a_data_root_left_behind_has_no_say() {
+    let host = host();
+    let was = DockerContainer::named("before").exited(0);
+    let now =
+        DockerContainer::named("now").with_id(was.id()).data_root("/data/docker").running(5100);
+    let reused = DockerContainer::named("web").exited(0);
+    let web = DockerContainer::named("web")
+        .with_id(fake_id("another web"))
+        .data_root("/data/docker")
+        .running(5200);
+    for container in [&was, &now, &reused, &web] {
+        host.docker_container(container);
+    }
+    host.file("etc/docker/daemon.json", r#"{"data-root": "/data/docker"}"#);
+    for (container, pid) in [(&now, 5100), (&web, 5200)] {
+        host.cgroup_dir(&format!("docker/{}", container.id()), &[pid]);
+        host.process(pid).in_docker(container.id()).write();
+    }
+    let card = answer(&host, "5100");
+    assert_eq!([&card["owner"]["name"], &card["owner"]["state"]], ["now", "running"], "{card:#}");
+    assert_eq!(card["owner"]["init_pid"], 5100);
+    assert_eq!(answer(&host, was.id())["owner"]["name"], "now");
+    assert_eq!(ask(&host, &["pids", "now"]).expect_code(0).pids(), [5100]);
+    // Two have the name, and both are told.
+    let run = ask(&host, &["pids", "web"]).expect_code(4);
+    for id in [reused.id(), web.id()] {
+        assert!(run.stderr_str().contains(&id[..12]), "{}", run.stderr_str());
+    }
+    assert_eq!(ask(&host, &["pids", web.id()]).expect_code(0).pids(), [5200]);
 }

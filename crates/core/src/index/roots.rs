@@ -102,7 +102,11 @@ impl Roots {
     /// Takes the next step for the engine of a root, as long as that asks no user.
     fn look_further(&mut self, host: &Host, number: usize) -> bool {
         let engine = self.known.get(number).map(|(engine, _)| *engine);
-        let Some(runtime) = engine.and_then(by_engine) else { return false };
+        engine.and_then(by_engine).is_some_and(|runtime| self.advance_unasked(host, runtime))
+    }
+
+    /// Takes the next step for one engine, as long as that asks no user.
+    pub(super) fn advance_unasked(&mut self, host: &Host, runtime: &dyn Runtime) -> bool {
         let step = self.steps.get(&runtime.engine()).copied().unwrap_or_default();
         step < Step::Running && self.advance_one(host, runtime)
     }
@@ -300,10 +304,40 @@ impl Index<'_> {
             return None;
         }
         if let Some(description) = found {
-            return Some(Ok(description));
+            let current = match hint {
+                Some(pid) if description.is_believed_down() => {
+                    self.current(runtime, id, &place, (pid, needs))
+                }
+                _ => None,
+            };
+            return Some(Ok(current.unwrap_or(description)));
         }
         let gap = problem.map(|e| Gap::from_read(what::DESCRIPTION, &e));
         Some(Err(gap.unwrap_or_else(|| self.unknown(engine))))
+    }
+
+    /// What a state says that believes a container to run, which has the process `pid`. State that was
+    /// copied when it was moved, and left behind, has the same containers, as they were then.
+    fn current(
+        &mut self,
+        runtime: &dyn Runtime,
+        id: &BStr,
+        place: &Place<'_>,
+        (pid, needs): (u32, Needs),
+    ) -> Option<Description> {
+        let engine = runtime.engine();
+        let ask = |roots: &Roots| {
+            let near = roots.of(engine).filter(|root| place.is_in_reach_of(root));
+            let mut told = near.filter_map(|root| runtime.describe(root, id, needs)?.ok());
+            told.find(Description::is_believed_up)
+        };
+        self.roots_from_process(runtime, pid);
+        loop {
+            let current = ask(&self.roots);
+            if current.is_some() || !self.roots.advance_unasked(self.host, runtime) {
+                return current;
+            }
+        }
     }
 
     /// The gap where no state of an engine's knows a container.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bstr::{BStr, BString};
+use whose_fields::Needs;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::{Class, ReadError};
 
@@ -54,7 +55,11 @@ impl Index<'_> {
             }
             tried = self.roots.known.len();
             if !search.found.is_empty() {
-                break;
+                // What has ended may be of state that was left behind when it was moved.
+                if !self.have_ended(&search.found) || !self.advance_found(&search.found) {
+                    break;
+                }
+                continue;
             }
             if self.roots.advance(self.host) {
                 continue;
@@ -72,6 +77,27 @@ impl Index<'_> {
         search.found.sort();
         search.found.dedup();
         search
+    }
+
+    /// Whether each of these has ended, by the word of its engine.
+    fn have_ended(&mut self, found: &[(Engine, BString)]) -> bool {
+        found.iter().all(|(engine, key)| {
+            let owner = Owner::with_key(OwnerKind::Container, *engine, key);
+            let told = self.description_for(&owner, None, Needs::NONE);
+            told.and_then(Result::ok).is_some_and(|d| d.is_believed_down())
+        })
+    }
+
+    /// Looks for more state of the engines that have these; no user's is asked.
+    fn advance_found(&mut self, found: &[(Engine, BString)]) -> bool {
+        let mut engines: Vec<Engine> = found.iter().map(|(engine, _)| *engine).collect();
+        engines.dedup();
+        let host = self.host;
+        let mut some = false;
+        for runtime in engines.into_iter().filter_map(by_engine) {
+            some |= self.roots.advance_unasked(host, runtime);
+        }
+        some
     }
 
     /// Walks the cgroup tree for containers that no known root has, and learns their engines' roots

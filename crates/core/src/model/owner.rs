@@ -194,6 +194,12 @@ impl Description {
     pub fn is_believed_up(&self) -> bool {
         matches!(self.believed, Some(ContainerState::Running | ContainerState::Paused))
     }
+
+    /// Whether the engine believes that it has none.
+    #[must_use]
+    pub fn is_believed_down(&self) -> bool {
+        self.believed.is_some() && !self.is_believed_up()
+    }
 }
 
 /// Whether a cgroup's path is `own` from the root on. A reader in a cgroup namespace sees `/..` for each
