@@ -1,7 +1,7 @@
 //! Many small files of an engine's own, read on several processors at once.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bstr::BString;
@@ -21,12 +21,23 @@ const SHARE: usize = 16;
 pub struct Sifted<T> {
     /// What was made of the files, in their order.
     pub found: Vec<T>,
-    /// Whether all of them were read before the time was over.
+    /// Whether all of them were read before the time was over, or as many as were needed.
     pub complete: bool,
 }
 
+/// What is made of one file.
+#[derive(Debug)]
+pub enum Judged<T> {
+    /// Nothing.
+    Nothing,
+    /// What was looked for, or some of it.
+    Found(T),
+    /// What was looked for: no more files need be read.
+    Last(T),
+}
+
 /// What is made of a file, by its number.
-pub type Judge<'j, T> = &'j (dyn Fn(usize, Result<Vec<u8>, ReadError>) -> Option<T> + Sync);
+pub type Judge<'j, T> = &'j (dyn Fn(usize, Result<Vec<u8>, ReadError>) -> Judged<T> + Sync);
 
 impl Root {
     /// Reads files as [`Root::read_of_admin`] does, in no order, and hands each to `judge`.
@@ -38,6 +49,7 @@ impl Root {
         judge: Judge<'_, T>,
     ) -> Sifted<T> {
         let next = AtomicUsize::new(0);
+        let is_enough = AtomicBool::new(false);
         let work = |root: &Self| {
             let mut found = Vec::new();
             loop {
@@ -46,11 +58,20 @@ impl Root {
                     return (found, true);
                 }
                 for (at, file) in files.iter().enumerate().skip(from).take(SHARE) {
+                    if is_enough.load(Ordering::Relaxed) {
+                        return (found, true);
+                    }
                     if until.is_some_and(|until| Instant::now() >= until) {
                         return (found, false);
                     }
-                    let made = judge(at, root.read_of_admin(file, cap));
-                    found.extend(made.map(|made| (at, made)));
+                    match judge(at, root.read_of_admin(file, cap)) {
+                        Judged::Nothing => {}
+                        Judged::Found(made) => found.push((at, made)),
+                        Judged::Last(made) => {
+                            found.push((at, made));
+                            is_enough.store(true, Ordering::Relaxed);
+                        }
+                    }
                 }
             }
         };
@@ -104,10 +125,12 @@ fn processors() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
 
     use bstr::{BStr, BString, ByteSlice};
 
+    use super::Judged;
     use crate::root::{Links, Root};
 
     fn files(count: usize) -> (tempfile::TempDir, Root, Vec<BString>) {
@@ -128,9 +151,8 @@ mod tests {
         for count in [0, 1, 63, 64, 1_000] {
             let (_dir, root, names) = files(count);
             let judge = |at: usize, read: Result<Vec<u8>, _>| {
-                let read = read.ok()?;
-                assert_eq!(read, names[at].as_bytes());
-                at.is_multiple_of(3).then_some(at)
+                assert_eq!(read.unwrap(), names[at].as_bytes());
+                if at.is_multiple_of(3) { Judged::Found(at) } else { Judged::Nothing }
             };
             let sifted = root.sift(&names, 64, None, &judge);
             assert!(sifted.complete);
@@ -143,14 +165,32 @@ mod tests {
         let (dir, root, names) = files(200);
         std::fs::remove_file(dir.path().join("f7")).unwrap();
         std::fs::write(dir.path().join("f8"), [b'x'; 65]).unwrap();
-        let sifted = root.sift(&names, 64, None, &|at, read| read.err().map(|_| at));
+        let sifted = root.sift(&names, 64, None, &|at, read| match read {
+            Err(_) => Judged::Found(at),
+            Ok(_) => Judged::Nothing,
+        });
         assert_eq!(sifted.found, [7, 8]);
+    }
+
+    #[test]
+    fn once_it_is_enough_no_more_is_read() {
+        for count in [10, 5_000] {
+            let (_dir, root, names) = files(count);
+            let read = AtomicUsize::new(0);
+            let sifted = root.sift(&names, 64, None, &|at, _| {
+                read.fetch_add(1, Ordering::Relaxed);
+                if at == 4 { Judged::Last(at) } else { Judged::Nothing }
+            });
+            assert!(sifted.complete);
+            assert_eq!(sifted.found, [4]);
+            assert!(read.into_inner() < names.len());
+        }
     }
 
     #[test]
     fn no_file_is_read_when_the_time_is_over() {
         let (_dir, root, names) = files(200);
-        let sifted = root.sift(&names, 64, Some(Instant::now()), &|at, _| Some(at));
+        let sifted = root.sift(&names, 64, Some(Instant::now()), &|at, _| Judged::Found(at));
         assert!(!sifted.complete && sifted.found.is_empty());
     }
 }

@@ -179,3 +179,23 @@ fn a_data_root_left_behind_has_no_say() {
     }
     assert_eq!(ask(&host, &["pids", web.id()]).expect_code(0).pids(), [5200]);
 }
+
+/// Docker gives a name once. What is left of a container that was not wholly removed keeps it on disk.
+#[test]
+fn of_one_name_in_an_engine_the_one_that_runs_has_it() {
+    let host = host();
+    let web = DockerContainer::named("web").running(5100);
+    host.docker_container(&web);
+    host.cgroup_dir(&format!("docker/{}", web.id()), &[5100]);
+    host.process(5100).in_docker(web.id()).write();
+    for left in ["0", "f"] {
+        let id = left.repeat(64);
+        host.docker_container(&DockerContainer::named("web").with_id(id).dead());
+    }
+    assert_eq!(ask(&host, &["pids", "web"]).expect_code(0).pids(), [5100]);
+    assert_eq!(answer(&host, "web")["owner"]["id"], web.id());
+    // One that only says that it runs settles nothing.
+    host.docker_container(&DockerContainer::named("db").running(3_999_999));
+    host.docker_container(&DockerContainer::named("db").with_id("a".repeat(64)).exited(0));
+    ask(&host, &["pids", "db"]).expect_code(4);
+}

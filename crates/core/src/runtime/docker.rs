@@ -4,10 +4,9 @@
 //! (roots), container/container.go and container/state.go (state).
 
 use bstr::{BStr, BString, ByteSlice};
-use memchr::memmem;
 use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::{Mount, strip};
-use whose_kernel::root::{Links, join};
+use whose_kernel::root::Links;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
@@ -20,6 +19,10 @@ use crate::model::{
     Compose, ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod, Role,
 };
 use crate::state::{docker as files, json};
+
+mod search;
+
+use search::Search;
 
 /// See the module.
 #[derive(Debug)]
@@ -118,17 +121,19 @@ impl Runtime for Docker {
             }
             Query::Name(name) => {
                 let wanted = [b"/", name.as_bytes()].concat();
-                return self.matching(host, root, name, |c| c.name.as_bytes() == wanted);
+                let search = Search { host, root, ids: self.list(root)?, needle: name };
+                return Ok(search.by_name(|c| c.name.as_bytes() == wanted));
             }
             Query::Address(address) => {
-                return self.matching(host, root, address, |c| {
+                let search = Search { host, root, ids: self.list(root)?, needle: address };
+                return Ok(search.all(|c| {
                     let networks = c.network_settings.networks.iter().flat_map(|n| n.values());
                     c.state.running
                         && networks.into_iter().any(|e| {
                             e.ip_address.as_bytes() == address.as_bytes()
                                 || e.global_ipv6_address.as_bytes() == address.as_bytes()
                         })
-                });
+                }));
             }
         }
         Ok(matches)
@@ -141,12 +146,13 @@ impl Runtime for Docker {
         query: PodQuery<'_>,
     ) -> Result<Matches, ReadError> {
         let Some(needle) = query.needle() else { return Ok(Matches::default()) };
-        self.matching(host, root, needle, |c| {
+        let search = Search { host, root, ids: self.list(root)?, needle };
+        Ok(search.all(|c| {
             let labels = c.config.labels.iter().flatten();
             let labels: Vec<_> =
                 labels.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
             pod(&labels).is_some_and(|pod| query.fits(&pod))
-        })
+        }))
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
@@ -178,91 +184,6 @@ impl Runtime for Docker {
             }
             None => vec![[b"/docker/", id.as_bytes()].concat().into(), scope(b"/system.slice")],
         }
-    }
-}
-
-impl Docker {
-    /// Containers whose configuration holds `needle` somewhere and passes `test`.
-    fn matching(
-        &self,
-        host: &Host,
-        root: &StateRoot,
-        needle: &[u8],
-        test: impl Fn(&files::Config) -> bool + Sync,
-    ) -> Result<Matches, ReadError> {
-        let mut matches = Matches::default();
-        let sieve = Sieve::new(needle);
-        let ids = self.list(root)?;
-        let config = |id: &BString| BString::from(files::container_file(id, "config.v2.json"));
-        let paths: Vec<BString> = ids.iter().map(config).collect();
-        let shown = root.root.shown();
-        let judge = |at: usize, read: Result<Vec<u8>, ReadError>| {
-            let read = read.and_then(|bytes| {
-                if sieve.excludes(&bytes, &ids[at]) {
-                    return Ok(false);
-                }
-                let path = || join(shown, &paths[at]);
-                let config = files::parse_config(&bytes)
-                    .map_err(|why| ReadError::new(path(), Class::Malformed, why))?;
-                if config.id.as_bytes() == ids[at].as_bytes() {
-                    Ok(test(&config))
-                } else {
-                    Err(not_its_own(path()))
-                }
-            });
-            match read {
-                Ok(true) => Some(Ok(at)),
-                Ok(false) => None,
-                Err(e) if e.class == Class::Gone => None, // removed meanwhile
-                Err(e) => Some(Err(Gap::from_read(what::DESCRIPTION, &e))),
-            }
-        };
-        let sifted = root.root.sift(&paths, json::CAP, host.deadline(), &judge);
-        for found in sifted.found {
-            match found {
-                Ok(at) => matches.ids.push(ids[at].clone()),
-                Err(gap) => matches.gaps.push(gap),
-            }
-        }
-        if !sifted.complete {
-            let why = "not all containers were looked through in time";
-            let late = ReadError::new(root.root.join(b"containers"), Class::TimedOut, why);
-            matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
-        }
-        Ok(matches)
-    }
-}
-
-/// Looks through configurations for a text without parsing them.
-struct Sieve<'n> {
-    needle: memmem::Finder<'n>,
-    own_id: memmem::Finder<'static>,
-    own_name: memmem::Finder<'static>,
-}
-
-impl<'n> Sieve<'n> {
-    fn new(needle: &'n [u8]) -> Self {
-        // A name with characters that JSON escapes can't be looked for in the bytes.
-        let plain = needle.iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\<>&".contains(b));
-        Self {
-            needle: memmem::Finder::new(if plain { needle } else { b"" }),
-            own_id: memmem::Finder::new(b"\"ID\":\""),
-            own_name: memmem::Finder::new(b"\"Name\":\"/"),
-        }
-    }
-
-    /// Whether this is the whole configuration of the container, as Docker writes it, and does not
-    /// hold the text. Only of such does its absence prove anything without parsing it.
-    fn excludes(&self, bytes: &[u8], id: &[u8]) -> bool {
-        let is_own = |at: usize| {
-            let rest = bytes.get(at + 6..).and_then(|rest| rest.strip_prefix(id));
-            rest.is_some_and(|rest| rest.starts_with(b"\""))
-        };
-        self.needle.find(bytes).is_none()
-            && bytes.trim_ascii_end().ends_with(b"}")
-            && self.own_id.find_iter(bytes).any(is_own)
-            && self.own_name.find(bytes).is_some()
-            && std::str::from_utf8(bytes).is_ok()
     }
 }
 
