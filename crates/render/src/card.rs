@@ -292,6 +292,10 @@ fn standing(row: &Row) -> String {
         let letter = char::from(stat.state);
         let wchan = row.process.wchan.known().filter(|_| matches!(stat.state, b'D' | b'Z'));
         parts.push(match (stat.state, wchan) {
+            (b'Z', _) if stat.goes_on() => {
+                let others = stat.threads - 1;
+                format!("Z (its main thread has ended, {others} of {} threads left)", stat.threads)
+            }
             (b'Z', _) => "Z (zombie)".into(),
             (_, Some(wchan)) => format!("{letter} in {}", text::sanitise(wchan)),
             _ => letter.to_string(),

@@ -26,21 +26,13 @@ use whose_kernel::scan::cgroups::by_id;
 use whose_kernel::{Host, Options};
 use whose_live_tests::{alone, unique};
 use whose_testkit::cgroup::{CgroupDir, v1_mount, v2_mount};
-use whose_testkit::hostile::Zombie;
+use whose_testkit::hostile::{Headless, Zombie};
 use whose_testkit::{procfs, require};
 
 /// More directories than there are.
 const MANY: usize = 1_000_000;
 /// Set for the part of a test that runs in a cgroup namespace of its own.
 const INNER: &str = "WHOSE_INNER_NAMESPACE";
-
-/// The main thread ends, another stays.
-const HEADLESS: &str = r#"
-#include <pthread.h>
-#include <unistd.h>
-static void *stays(void *unused) { for (;;) pause(); return unused; }
-int main(void) { pthread_t one; pthread_create(&one, 0, stays, 0); pthread_exit(0); }
-"#;
 
 fn host() -> Host {
     Host::open(Options::default()).unwrap()
@@ -278,20 +270,17 @@ fn the_dead_are_not_told_of() {
     let zombie = Zombie::start(&[stays.path()], false).unwrap();
     let removed = Zombie::start(&[&goes], true).unwrap();
     assert!(!goes.exists());
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("headless.c"), HEADLESS).unwrap();
-    let mut compile = Command::new("cc");
-    compile.current_dir(&dir).args(["-pthread", "headless.c", "-o", "headless"]);
-    assert!(compile.status().unwrap().success());
-    let headless = Sleeper(Command::new(dir.path().join("headless")).spawn().unwrap());
+    let headless = Headless::start().unwrap();
     stays.join(headless.pid());
-    let is_dead = || procfs::state(headless.pid()).filter(|state| *state == 'Z');
-    procfs::wait_for("a dead main thread", Duration::from_secs(20), is_dead);
     pass_two_ticks();
     let host = host();
     let memberships = Memberships::within(&host, MANY).expect("all hierarchies are mounted");
     for pid in [zombie.pid(), removed.pid(), headless.pid()] {
-        assert!(read(&host, pid).unwrap().0.is_dead());
+        let stat = read(&host, pid).unwrap().0;
+        assert_eq!(
+            (stat.is_dead(), stat.goes_on()),
+            (pid != headless.pid(), pid == headless.pid())
+        );
         assert_eq!(told(&memberships, pid), None, "{pid}");
     }
     assert!(v2(&read(&host, removed.pid()).unwrap().1).deleted);

@@ -171,6 +171,9 @@ fn located(
         return Some(recorded(index, row, hash));
     }
     let dir = host.process(process.pid).ok()?;
+    if process.thread.is_some() {
+        dir.still(process.start_ticks()).ok()?; // it learns of the thread
+    }
     let init = row.owner().and_then(|o| o.init_pid.known().copied());
     let none = Vec::new();
     let subject = Subject {

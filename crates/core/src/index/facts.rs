@@ -18,6 +18,9 @@ pub(super) fn load(host: &Host, entry: &Entry<'_>, needs: Needs) -> Result<Proce
     let mut process =
         Process { pid: entry.pid(), hz: host.ticks_per_second(), ..Process::default() };
     process.stat = fact(host, entry.stat(needs))?;
+    if let Some(stat) = process.stat.known().filter(|stat| stat.goes_on()) {
+        process.thread = entry.dir().ok().map(|dir| dir.reader(stat.start_ticks));
+    }
     if needs.has(Needs::STATUS) {
         load_status(host, entry, &mut process, needs)?;
         let uid = process.uid();
@@ -196,7 +199,10 @@ impl super::Index<'_> {
         wanted: &dyn Fn(&Process) -> bool,
         set: &mut SetSlow<'_>,
     ) {
-        let ask = |p: &Process| Ask { file, pid: p.pid, start_ticks: p.start_ticks() };
+        let ask = |p: &Process| {
+            let (pid, start_ticks) = p.reader();
+            Ask { file, pid, start_ticks }
+        };
         let mut asked: Vec<(usize, Ask)> = (rows.iter().enumerate())
             .filter(|(_, r)| wanted(&r.process))
             .map(|(at, r)| (at, ask(&r.process)))

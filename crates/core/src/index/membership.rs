@@ -247,7 +247,8 @@ impl Index<'_> {
     /// Evidence that a runtime asked for.
     fn fetch(&self, p: &mut Process, needs: Needs) {
         if needs.has(Needs::CMDLINE) && p.args.known().is_none() && !p.is_dead() {
-            let ask = Ask { file: Slow::Cmdline, pid: p.pid, start_ticks: p.start_ticks() };
+            let (pid, start_ticks) = p.reader();
+            let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
             if let Some(Ok(bytes)) = self.host.slow_reads(&[ask]).pop() {
                 p.args = Fact::Known(parse::cmdline::parse(&bytes));
             }

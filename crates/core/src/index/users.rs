@@ -121,7 +121,8 @@ impl Index<'_> {
                     return self.roots_inside(owner, p.pid, Vec::new());
                 }
                 (true, Some(uid)) => {
-                    let ask = Ask { file: Slow::Cmdline, pid: p.pid, start_ticks: p.start_ticks() };
+                    let (pid, start_ticks) = p.reader();
+                    let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
                     let bytes = self.host.slow_reads(&[ask]).pop().and_then(Result::ok);
                     let args = parse::cmdline::parse(&bytes.unwrap_or_default());
                     return self.roots_of_user(uid, args);

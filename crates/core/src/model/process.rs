@@ -86,6 +86,8 @@ pub struct Process {
     pub serves: Fact<BString>,
     /// The cgroup path the claim used, else the v2 line's.
     pub cgroup_path: Fact<Rc<BString>>,
+    /// The thread by which its memory is read once its main thread has ended: number and start ticks.
+    pub thread: Option<(u32, u64)>,
 }
 
 impl Process {
@@ -117,6 +119,12 @@ impl Process {
     #[must_use]
     pub fn elapsed(&self) -> Option<u64> {
         self.age.known().map(|ticks| ticks / self.hz.max(1))
+    }
+
+    /// By what its memory is read: PID and start ticks, or those of a thread of it.
+    #[must_use]
+    pub fn reader(&self) -> (u32, u64) {
+        self.thread.unwrap_or((self.pid, self.start_ticks()))
     }
 
     /// Whether it has exited.

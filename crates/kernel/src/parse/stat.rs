@@ -46,9 +46,20 @@ impl Stat {
         self.flags & PF_KTHREAD != 0
     }
 
-    /// Whether the task has exited: a zombie, or on its way out of the table.
+    /// Whether the process has exited: a zombie, or on its way out of the table.
     #[must_use]
     pub fn is_dead(&self) -> bool {
+        self.has_exited() && self.threads <= 1
+    }
+
+    /// Whether the main thread has ended and others go on, as after pthread_exit(3) in `main`: ps shows
+    /// `Zl`.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.has_exited() && self.threads > 1
+    }
+
+    fn has_exited(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 }

@@ -2,3 +2,4 @@
 
 pub mod cgroup_tree;
 pub mod process;
+mod thread;

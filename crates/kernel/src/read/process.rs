@@ -3,6 +3,7 @@
 //! The descriptor names the process itself, not its number: when the process ends and another gets
 //! the PID, reads fail with ESRCH rather than tell of the other.
 
+use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -24,6 +25,8 @@ use crate::parse::status::Status;
 use crate::root::{Links, Root};
 use crate::worker::{Ask, Slow};
 
+use super::thread::Thread;
+
 /// Cap of the small files, bytes.
 const SMALL: usize = 64 * 1024;
 /// Cap of `cgroup`: named hierarchies are unlimited in number, paths up to 4096 bytes.
@@ -43,6 +46,10 @@ pub struct ProcDir<'h> {
     dir: Dir,
     /// What is read of it belongs in the capture that is made.
     is_recorded: bool,
+    /// Its `stat` said that it goes on without its main thread.
+    goes_on: Cell<bool>,
+    /// The thread that has what the main thread has no more.
+    thread: OnceCell<Option<Thread>>,
 }
 
 #[derive(Debug)]
@@ -68,12 +75,12 @@ impl Host {
             // A link in the place of a process is none.
             let proc = self.root().descend(b"proc", Links::Never, None)?;
             let dir = proc.descend(name.as_bytes(), Links::Never, None)?;
-            return Ok(ProcDir { host: self, pid, dir: Dir::Saved(dir), is_recorded: false });
+            return Ok(ProcDir::new(self, pid, Dir::Saved(dir)));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::openat(self.proc_dir(), name.as_str(), flags, Mode::empty()) {
             Ok(fd) => {
-                let mut dir = ProcDir { host: self, pid, dir: Dir::Live(fd), is_recorded: false };
+                let mut dir = ProcDir::new(self, pid, Dir::Live(fd));
                 dir.is_recorded = self.recorder().is_some_and(|recorder| dir.is_admitted(recorder));
                 Ok(dir)
             }
@@ -114,7 +121,7 @@ impl Host {
         else {
             return false;
         };
-        let dir = ProcDir { host: self, pid, dir: Dir::Live(fd), is_recorded: false };
+        let dir = ProcDir::new(self, pid, Dir::Live(fd));
         let stat = dir.read_now("stat", SMALL).ok().and_then(|b| parse::stat::parse(&b).ok());
         stat.is_some_and(|s| s.start_ticks == start_ticks && (was_dead || !s.is_dead()))
     }
@@ -149,6 +156,38 @@ fn size_of(dir: impl AsFd, name: &str) -> Result<u64, Errno> {
 }
 
 impl<'h> ProcDir<'h> {
+    fn new(host: &'h Host, pid: u32, dir: Dir) -> Self {
+        let (goes_on, thread) = (Cell::new(false), OnceCell::new());
+        Self { host, pid, dir, is_recorded: false, goes_on, thread }
+    }
+
+    /// The directory that has a file of it: the main thread's, or once that has ended another's.
+    fn dir_of<'d>(&'d self, main: &'d OwnedFd, name: &str) -> &'d OwnedFd {
+        if !self.goes_on.get() || matches!(name, "stat" | "status") {
+            return main;
+        }
+        self.thread().map_or(main, |thread| &thread.dir)
+    }
+
+    fn thread(&self) -> Option<&Thread> {
+        let Dir::Live(dir) = &self.dir else { return None };
+        self.thread.get_or_init(|| Thread::living(dir, self.pid)).as_ref()
+    }
+
+    /// By what its memory is read, a PID and start ticks, once its `stat` was read: itself, or a thread
+    /// of it when the main thread has ended. /proc has a directory for each thread's number too.
+    #[must_use]
+    pub fn reader(&self, start_ticks: u64) -> (u32, u64) {
+        let thread = self.goes_on.get().then(|| self.thread()).flatten();
+        thread.map_or((self.pid, start_ticks), |thread| (thread.tid, thread.start_ticks))
+    }
+
+    fn note(&self, stat: &Stat) {
+        if stat.goes_on() {
+            self.goes_on.set(true);
+        }
+    }
+
     /// Whether the capture takes this process: not if it has had another one with the same PID.
     fn is_admitted(&self, recorder: &Recorder) -> bool {
         match self.read_now("stat", SMALL) {
@@ -232,7 +271,7 @@ impl<'h> ProcDir<'h> {
             Dir::Saved(root) => {
                 return root.read(name.as_bytes(), cap).map_err(|e| self.uncaptured(name, e));
             }
-            Dir::Live(fd) => fd,
+            Dir::Live(fd) => self.dir_of(fd, name),
         };
         let errno = |e| ReadError::from_errno(self.path(name), e);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -254,9 +293,11 @@ impl<'h> ProcDir<'h> {
             Dir::Saved(root) => {
                 return root.read_link(name.as_bytes()).map_err(|e| self.uncaptured(name, e));
             }
-            Dir::Live(fd) => rustix::fs::readlinkat(fd, name, Vec::with_capacity(256))
-                .map(|text| BString::from(text.into_bytes()))
-                .map_err(|e| ReadError::from_errno(self.path(name), e)),
+            Dir::Live(fd) => {
+                rustix::fs::readlinkat(self.dir_of(fd, name), name, Vec::with_capacity(256))
+                    .map(|text| BString::from(text.into_bytes()))
+                    .map_err(|e| ReadError::from_errno(self.path(name), e))
+            }
         };
         match (self.recorder(), &read) {
             (Some(recorder), Ok(text)) => recorder.link(&self.key(name), text),
@@ -271,7 +312,10 @@ impl<'h> ProcDir<'h> {
     /// # Errors
     /// `gone` once the process has been reaped.
     pub fn stat(&self) -> Result<Stat, ReadError> {
-        parse::stat::parse(&self.read("stat", SMALL)?).map_err(|m| m.at(self.path("stat")))
+        let stat = parse::stat::parse(&self.read("stat", SMALL)?);
+        let stat = stat.map_err(|m| m.at(self.path("stat")))?;
+        self.note(&stat);
+        Ok(stat)
     }
 
     /// `status`; any user.
@@ -373,6 +417,7 @@ impl<'h> ProcDir<'h> {
         };
         // A namespace answers its ioctls only through a descriptor opened for reading.
         let kind = if name.starts_with("ns/") { OFlags::RDONLY } else { OFlags::PATH };
+        let dir = self.dir_of(dir, name);
         let opened = rustix::fs::openat(dir, name, kind | OFlags::CLOEXEC, Mode::empty());
         opened.map(Object::new).map_err(|e| ReadError::from_errno(self.path(name), e))
     }
@@ -389,7 +434,8 @@ impl<'h> ProcDir<'h> {
         };
         let errno = |e| ReadError::from_errno(self.path("fd"), e);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fds = rustix::fs::openat(dir, "fd", flags, Mode::empty()).map_err(errno)?;
+        let fds = rustix::fs::openat(self.dir_of(dir, "fd"), "fd", flags, Mode::empty());
+        let fds = fds.map_err(errno)?;
         let mut numbers = Vec::new();
         crate::drain::for_each_entry(fds.as_fd(), &mut |name, _| {
             numbers.extend(parse::decimal32(name));
@@ -407,6 +453,7 @@ impl<'h> ProcDir<'h> {
     pub fn descriptor_count(&self) -> Result<u64, ReadError> {
         self.host.before_read(self.pid, "fd");
         if let Dir::Live(dir) = &self.dir {
+            let dir = self.dir_of(dir, "fd");
             let size = size_of(dir, "fd").map_err(|e| ReadError::from_errno(self.path("fd"), e))?;
             // None may mean that there are none, or that this kernel does not say: of this process it
             // would, which has some.
@@ -439,6 +486,9 @@ impl<'h> ProcDir<'h> {
     pub fn still(&self, start_ticks: u64) -> Result<(), ReadError> {
         let bytes = self.read("stat", SMALL)?;
         if parse::stat::start_ticks(&bytes) == Some(start_ticks) {
+            if let Ok(stat) = parse::stat::parse(&bytes) {
+                self.note(&stat);
+            }
             return Ok(());
         }
         Err(ReadError::new(self.path("stat"), Class::Gone, "another process has the PID now"))

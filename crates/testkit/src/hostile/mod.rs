@@ -4,10 +4,12 @@
 //! it started, by PID, when it is dropped.
 
 mod argv;
+mod headless;
 mod reuse;
 mod zombie;
 
 pub use argv::ArgvOnFuse;
+pub use headless::Headless;
 pub use reuse::ReusePid;
 pub use zombie::Zombie;
 

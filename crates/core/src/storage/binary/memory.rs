@@ -61,7 +61,8 @@ impl<'h> Memory<'h> {
             memory.why = Some("its memory did not answer in time");
             return Ok(memory);
         }
-        let exam = match host.exam(subject.dir.pid(), subject.start_ticks) {
+        let (pid, start_ticks) = subject.dir.reader(subject.start_ticks);
+        let exam = match host.exam(pid, start_ticks) {
             Ok(exam) => exam,
             Err(e) => return memory.without(&e),
         };
