@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Print just the host path of the binary that a process really runs, if it is proven.
     #[command(after_help = EXE_EXAMPLES)]
     Exe(ExeArgs),
+    /// Print the host path of every file that a process maps.
+    #[command(after_help = MAPS_EXAMPLES)]
+    Maps(MapsArgs),
     /// Save the facts behind answers, to be asked later with --root.
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(CaptureArgs),
@@ -127,6 +130,16 @@ Examples:
 
 A path is only printed when it is proven: by the page of the file that the process maps, by the
 mapped inode, or by the kernel's own file handle. Exit status 1: no file on the host is what runs.";
+
+const MAPS_EXAMPLES: &str = "\
+Examples:
+  whose maps 4761                as /proc/4761/maps, with paths on the host
+  whose maps web                 of a container's first process
+  whose maps -q 4761             only the paths, each once
+  whose maps --json 4761         with layers, build ids and how each path is proven
+
+A path is proven as that of whose exe is. Otherwise the name inside stands after a ?, or after a -
+where the host has no such file: it was removed, or is memory only.";
 
 const CAPTURE_EXAMPLES: &str = "\
 Examples:
@@ -311,6 +324,20 @@ pub(crate) struct ExeArgs {
     /// SHA-256 and build id of the file that runs, before its path; - for what it has not.
     #[arg(long)]
     pub(crate) hash: bool,
+}
+
+/// Options of maps.
+#[derive(Debug, Args)]
+pub(crate) struct MapsArgs {
+    /// A PID or a container.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: OsString,
+    /// Print only the paths, each once.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// With -q: end each path with a NUL byte instead of a newline.
+    #[arg(short = '0', long, requires = "quiet")]
+    pub(crate) null: bool,
 }
 
 /// Options of capture.

@@ -14,6 +14,7 @@ mod json;
 mod json_file;
 mod listing;
 mod lists;
+mod maps;
 mod style;
 mod table;
 pub mod text;
@@ -29,6 +30,7 @@ pub use json::{
 };
 pub use listing::{Listing, ListingFormat};
 pub use lists::{GapCounts, Shown, summary};
+pub use maps::{map_line, maps, maps_document};
 pub use style::Style;
 pub use table::{Table, TableOptions, table};
 pub use tree::{Placed, TreeOptions, tree, tree_document, tree_line};

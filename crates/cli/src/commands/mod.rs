@@ -5,6 +5,7 @@ mod doctor;
 mod exe;
 mod listing;
 mod ls;
+mod maps;
 mod pids;
 mod ps;
 mod target;
@@ -29,6 +30,7 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
         Some(Command::Ls(args)) => ls::run(&typed.common, &args),
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),
+        Some(Command::Maps(args)) => maps::run(&typed.common, &args),
         Some(Command::Capture(args)) => capture::run(&typed.common, &args),
         Some(Command::Doctor) => doctor::run(&typed.common),
         None if typed.ask.targets.is_empty() && !typed.ask.in_container => {

@@ -49,7 +49,7 @@ fn run(host: &FixtureHost, line: &str) {
     }
     let run = whose().root(host.path()).args(args).run();
     let code = run.code.unwrap();
-    if line.starts_with("whose exe ") {
+    if line.starts_with("whose exe ") || line.starts_with("whose maps ") {
         // No process runs in a saved tree: it says so.
         assert!([1, 3].contains(&code) && run.stdout_str().is_empty() || line.contains("--json"));
         assert!(run.stderr_str().contains("a saved tree holds no running process"), "{line}");
@@ -89,6 +89,7 @@ fn the_readme_and_the_help() {
         &["ls", "--help"],
         &["pids", "--help"],
         &["exe", "--help"],
+        &["maps", "--help"],
         &["capture", "--help"],
         &["doctor", "--help"],
         &["help"],

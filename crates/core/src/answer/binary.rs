@@ -2,17 +2,18 @@
 
 use bstr::{BStr, ByteSlice};
 use whose_fields::Needs;
-use whose_kernel::{Class, Mode};
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::{Class, Host, Mode};
 
 use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Fact, File, FileRole, Gap, OwnerKind, Row, Verified};
-use crate::storage::binary::{self, Extent, Subject};
+use crate::model::{Fact, File, FileRole, Gap, OwnerKind, Process, Row, Verified};
+use crate::storage::binary::{self, Extent, Subject, Which};
 use crate::target::Typed;
 
 /// What is read of the process besides.
-const NEEDS: Needs = Needs::STAT
+pub(super) const NEEDS: Needs = Needs::STAT
     .and(Needs::STATUS)
     .and(Needs::CMDLINE)
     .and(Needs::OWNER)
@@ -47,6 +48,34 @@ fn look(
     hash: bool,
     layers: Layers,
 ) -> Answer {
+    let mut answer = one_process(index, typed, needs);
+    let Some(row) = answer.process.clone() else { return answer };
+    answer.binary = located(index, &row, (hash, extent), layers);
+    let pid = row.process.pid;
+    match answer.binary.clone() {
+        None => {
+            answer.status = Status::NotFound;
+            answer.message = Some(without_memory(&row, "runs no file"));
+        }
+        Some(file) => settle(&mut answer, &file, pid),
+    }
+    answer
+}
+
+/// Why a process has no file to be looked at.
+pub(super) fn without_memory(row: &Row, so: &str) -> String {
+    let pid = row.process.pid;
+    if row.process.is_kernel() {
+        format!("{pid} is a kernel thread and {so}")
+    } else if row.process.is_dead() {
+        format!("{pid} has exited and {so}")
+    } else {
+        format!("process {pid} is gone")
+    }
+}
+
+/// The process of a target: of a container, its first one. Without one the answer says why.
+pub(super) fn one_process(index: &mut Index<'_>, typed: &Typed, needs: Needs) -> Answer {
     let detail = Detail { needs, processes: true, served_by: false, binary: None };
     let mut answer = super::answer(index, typed, detail);
     if answer.exit() == 0 && answer.owner().is_some_and(|o| o.kind == OwnerKind::Pod) {
@@ -67,22 +96,6 @@ fn look(
         }
         answer.processes.clear();
         answer.process = Some(first);
-    }
-    let Some(row) = answer.process.clone() else { return answer };
-    answer.binary = located(index, &row, (hash, extent), layers);
-    let pid = row.process.pid;
-    match answer.binary.clone() {
-        None => {
-            answer.status = Status::NotFound;
-            answer.message = Some(if row.process.is_kernel() {
-                format!("{pid} is a kernel thread and runs no file")
-            } else if row.process.is_dead() {
-                format!("{pid} has exited and runs no file")
-            } else {
-                format!("process {pid} is gone")
-            });
-        }
-        Some(file) => settle(&mut answer, &file, pid),
     }
     answer
 }
@@ -170,21 +183,8 @@ fn located(
     if host.mode() == Mode::Saved {
         return Some(recorded(index, row, hash));
     }
-    let dir = host.process(process.pid).ok()?;
-    if process.thread.is_some() {
-        dir.still(process.start_ticks()).ok()?; // it learns of the thread
-    }
-    let init = row.owner().and_then(|o| o.init_pid.known().copied());
-    let none = Vec::new();
-    let subject = Subject {
-        dir: &dir,
-        start_ticks: process.start_ticks(),
-        comm: process.comm().as_bstr(),
-        args: process.args.known().unwrap_or(&none),
-        init: init.filter(|p| *p != process.pid),
-        extent,
-        stuck: process.args.gap().is_some_and(|gap| gap.class == Class::TimedOut),
-    };
+    let dir = directory(host, process)?;
+    let subject = subject(&dir, row, extent);
     let located = binary::locate(host, &subject)?;
     let mut file = located.file;
     if hash {
@@ -202,6 +202,37 @@ fn located(
         }
     }
     drop(located.running);
+    add_layer(index, row, &mut file, layers);
+    Some(file)
+}
+
+/// The directory of a process, which knows by what thread its memory is read.
+pub(super) fn directory<'h>(host: &'h Host, process: &Process) -> Option<ProcDir<'h>> {
+    let dir = host.process(process.pid).ok()?;
+    if process.thread.is_some() {
+        dir.still(process.start_ticks()).ok()?;
+    }
+    Some(dir)
+}
+
+/// The process as one whose program is asked about.
+pub(super) fn subject<'s>(dir: &'s ProcDir<'s>, row: &'s Row, extent: Extent) -> Subject<'s> {
+    let process = &row.process;
+    let init = row.owner().and_then(|o| o.init_pid.known().copied());
+    Subject {
+        dir,
+        start_ticks: process.start_ticks(),
+        comm: process.comm().as_bstr(),
+        args: process.args.known().map_or(&[], Vec::as_slice),
+        init: init.filter(|p| *p != process.pid),
+        which: Which::Program,
+        extent,
+        stuck: process.args.gap().is_some_and(|gap| gap.class == Class::TimedOut),
+    }
+}
+
+/// Adds what the engine says of the layer.
+pub(super) fn add_layer(index: &mut Index<'_>, row: &Row, file: &mut File, layers: Layers) {
     // The engine's own words for the layer: its store, its images, its place in the stack.
     let owner = row.owner().filter(|o| o.kind.contains() && layers != Layers::None).cloned();
     if let (Some(path), Some(owner)) = (file.host.known().cloned(), owner) {
@@ -217,5 +248,4 @@ fn located(
             });
         }
     }
-    Some(file)
 }

@@ -137,6 +137,8 @@ pub mod what {
         BOOT = "boot time",
         /// The file on the host behind a process's binary.
         BINARY = "host path of the binary",
+        /// What a process maps.
+        MAPS = "mapped files",
         /// Hash and build id of the running file.
         HASH = "hash of the binary",
         /// Layers of an engine's store, and whose they are.

@@ -36,6 +36,24 @@ impl Mapping {
         self.perms[1] == b'w'
     }
 
+    /// Whether it can be run.
+    #[must_use]
+    pub fn is_executable(&self) -> bool {
+        self.perms[2] == b'x'
+    }
+
+    /// Whether what is written to it is written to the file.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.perms[3] == b's'
+    }
+
+    /// Whether it maps the same file as another mapping of the process.
+    #[must_use]
+    pub fn is_of_the_file(&self, other: &Self) -> bool {
+        (self.device, self.inode, &self.name) == (other.device, other.inode, &other.name)
+    }
+
     /// Whether the address lies in it.
     #[must_use]
     pub fn holds(&self, address: u64) -> bool {

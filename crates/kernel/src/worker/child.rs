@@ -8,7 +8,9 @@ use rustix::io::Errno;
 
 use super::CAP;
 use super::exam::Way;
-use super::pages::{self, Found, c_decimal, frame_at, magic, own_pagemap, page_entry, reopen};
+use super::pages::{
+    self, Found, c_decimal, c_range, frame_at, magic, own_pagemap, page_entry, reopen,
+};
 use super::wire::{ASK, FRAME, Frame, HEAD, Op, PAYLOAD, receive, word32, word64};
 use crate::parse;
 use crate::seam::{fork, handle};
@@ -156,6 +158,7 @@ impl Child<'_> {
             Op::Lookup => lookup(sent, a, payload),
             Op::Content => return self.content(pid, sent, a, b),
             Op::Attribute => self.attribute(sent, payload),
+            Op::Mapped => self.mapped(pid, (a, b)),
             Op::Release => {
                 self.parted = a == 1;
                 self.release(payload).map(|same| value(u64::from(same)))
@@ -261,6 +264,21 @@ impl Child<'_> {
             }
         }
         Ok(rustix::io::pread(&held.maps, &mut self.buffer[..64], 0)? > 0)
+    }
+
+    /// The file behind a mapping of the process that is held. Its link is followed and nothing is asked
+    /// of its file system; the kernel takes the lock of the process's memory, and wants
+    /// `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE` (`proc_map_files_get_link` of fs/proc/base.c).
+    fn mapped(&self, pid: u32, range: (u64, u64)) -> Result<Done, Errno> {
+        let (_, dir, _) = self
+            .last
+            .as_ref()
+            .filter(|(last, ..)| *last == pid && self.held.is_some())
+            .ok_or(Errno::BADF)?;
+        let mut space = [0_u8; 48];
+        let name = c_range(b"map_files/", range, &mut space)?;
+        let fd = rustix::fs::openat(dir, name, OFlags::CLOEXEC | OFlags::PATH, Mode::empty())?;
+        Ok(Done { value: 0, fd: Some(fd) })
     }
 
     /// Puts address and frame of the first page of each range that is in memory and a file's into the

@@ -287,6 +287,19 @@ impl Exam<'_> {
         &self.bytes[8..self.maps]
     }
 
+    /// The file that is mapped from one address to another, as `maps` has them: the very file and mount,
+    /// whatever has its name by now.
+    ///
+    /// # Errors
+    /// `forbidden` without `CAP_SYS_ADMIN` or `CAP_CHECKPOINT_RESTORE`; `gone` when nothing is mapped so,
+    /// `timed-out`.
+    pub fn mapped(&self, from: u64, to: u64) -> Result<Object, ReadError> {
+        let name = || format!("map_files/{from:x}-{to:x}");
+        let reply = self.request(Op::Mapped, from, to, None, &mut |_| {});
+        let fd = reply.and_then(|reply| reply.fd.ok_or(Errno::PROTO));
+        fd.map(Object::new).map_err(|errno| self.error(&name(), errno))
+    }
+
     /// The first page of each range of addresses that is in memory and a file's, until there are
     /// `most` of them, with the number of its range. An error comes with those before it.
     ///

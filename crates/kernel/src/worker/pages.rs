@@ -123,9 +123,48 @@ pub(super) fn c_decimal<'s>(prefix: &[u8], n: u32, space: &'s mut [u8]) -> Resul
     CStr::from_bytes_with_nul(&space[..=length]).map_err(|_| Errno::INVAL)
 }
 
+/// A range of addresses after `prefix` as /proc/PID/map_files calls it, as a C string in `space`: in
+/// hexadecimal, without zeroes before it.
+pub(super) fn c_range<'s>(
+    prefix: &[u8],
+    (from, to): (u64, u64),
+    space: &'s mut [u8],
+) -> Result<&'s CStr, Errno> {
+    let room = space.len();
+    let mut rest = &mut *space;
+    let mut put = |byte: u8| -> Result<(), Errno> {
+        let (slot, more) = std::mem::take(&mut rest).split_first_mut().ok_or(Errno::INVAL)?;
+        (*slot, rest) = (byte, more);
+        Ok(())
+    };
+    prefix.iter().try_for_each(|byte| put(*byte))?;
+    for (number, end) in [(from, b'-'), (to, 0)] {
+        let digits = (64 - number.leading_zeros()).div_ceil(4).max(1);
+        for at in (0..digits).rev() {
+            let digit = u8::try_from(number >> (4 * at) & 0xf).map_err(|_| Errno::INVAL)?;
+            put(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 })?;
+        }
+        put(end)?;
+    }
+    let used = room - rest.len();
+    CStr::from_bytes_with_nul(&space[..used]).map_err(|_| Errno::INVAL)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Found, c_decimal};
+    use super::{Found, c_decimal, c_range};
+
+    #[test]
+    fn ranges_are_called_as_the_kernel_calls_them() {
+        let mut space = [0xff; 48];
+        let mut name =
+            |from, to| c_range(b"map_files/", (from, to), &mut space).unwrap().to_owned();
+        assert_eq!(name(0x0040_0000, 0x0058_5000).as_c_str(), c"map_files/400000-585000");
+        assert_eq!(name(0, u64::MAX).as_c_str(), c"map_files/0-ffffffffffffffff");
+        let high = name(0x7fff_ffff_f000, 0xffff_ffff_ff60_0000);
+        assert_eq!(high.as_c_str(), c"map_files/7ffffffff000-ffffffffff600000");
+        assert!(c_range(b"map_files/", (1 << 60, 1 << 61), &mut [0; 30]).is_err());
+    }
 
     #[test]
     fn what_was_found_goes_over_the_wire() {

@@ -57,6 +57,8 @@ pub(super) enum Op {
     Release = 11,
     /// The extended attribute named in the payload of the file sent along.
     Attribute = 12,
+    /// Open the file that the process which is held maps from address `a` to `b`, as `O_PATH`.
+    Mapped = 13,
 }
 
 impl Op {
@@ -71,6 +73,7 @@ impl Op {
                 | Self::Hold
                 | Self::NearFrameOf
                 | Self::FindPages
+                | Self::Mapped
                 | Self::Release
         )
     }
@@ -89,6 +92,7 @@ impl Op {
             Self::Content,
             Self::Release,
             Self::Attribute,
+            Self::Mapped,
         ];
         all.into_iter().find(|op| *op as u32 == number)
     }

@@ -5,11 +5,13 @@
 
 mod argv;
 mod headless;
+mod mapper;
 mod reuse;
 mod zombie;
 
 pub use argv::ArgvOnFuse;
 pub use headless::Headless;
+pub use mapper::{Mapper, write_mapper};
 pub use reuse::ReusePid;
 pub use zombie::Zombie;
 

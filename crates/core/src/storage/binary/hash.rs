@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bstr::BString;
 use sha2::{Digest, Sha256};
 use whose_kernel::object::Object;
 use whose_kernel::parse::elf;
@@ -12,6 +13,8 @@ use crate::model::{Fact, Gap};
 
 /// Bytes looked through for the notes with the build id: linkers put them first.
 const HEAD: usize = 1 << 20;
+/// Bytes that nearly always have them.
+const FIRST: usize = 16 << 10;
 
 /// What the content of a file says.
 #[derive(Debug)]
@@ -44,11 +47,35 @@ pub fn of(host: &Host, file: &Object, time: Option<Duration>) -> Hashes {
         let gap = gap(&ReadError::new(path, Class::Malformed, "changed while it was read"));
         return Hashes { sha256: Fact::Unread(gap.clone()), build_id: Fact::Unread(gap) };
     }
-    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
-    let build_id = match elf::parse_build_id(&head) {
-        Ok(Some(id)) => Fact::Known(hex(&id)),
+    let sha256 = data_encoding::HEXLOWER.encode(&digest.finalize());
+    Hashes { sha256: Fact::Known(sha256), build_id: in_head(&head, path) }
+}
+
+/// The build id alone, for which the beginning of the file is enough.
+#[must_use]
+pub fn build_id(host: &Host, file: &Object, time: Option<Duration>) -> Fact<String> {
+    let path = || file.path().ok().flatten().unwrap_or_default();
+    let mut told = Fact::Absent;
+    for length in [FIRST, HEAD] {
+        let mut head: Vec<u8> = Vec::new();
+        let take = &mut |part: &[u8]| head.extend_from_slice(part);
+        if let Err(errno) = host.content(file, 0, length as u64, time, take) {
+            let error = ReadError::from_errno(path(), errno);
+            return Fact::Unread(Gap::from_read(what::HASH, &error));
+        }
+        told = in_head(&head, path());
+        if told.known().is_some() || head.len() < length {
+            break;
+        }
+    }
+    told
+}
+
+/// The build id in the beginning of a file; what is no ELF file has none.
+fn in_head(head: &[u8], path: BString) -> Fact<String> {
+    match elf::parse_build_id(head) {
+        Ok(Some(id)) => Fact::Known(data_encoding::HEXLOWER.encode(&id)),
         Ok(None) => Fact::Absent,
-        Err(malformed) => Fact::Unread(gap(&malformed.at(path))),
-    };
-    Hashes { sha256: Fact::Known(hex(&digest.finalize())), build_id }
+        Err(malformed) => Fact::Unread(Gap::from_read(what::HASH, &malformed.at(path))),
+    }
 }

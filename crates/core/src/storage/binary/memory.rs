@@ -7,7 +7,18 @@ use whose_kernel::worker::Verdict;
 use whose_kernel::worker::exam::{Exam, PageAt};
 use whose_kernel::{Class, Host, ReadError};
 
-use super::{Problem, Subject};
+use super::{Problem, Subject, Which};
+
+/// The mappings of a process, in ascending order.
+///
+/// # Errors
+/// `gone`, `forbidden` without ptrace read access, `timed-out`; `malformed`.
+pub fn mappings(host: &Host, subject: &Subject<'_>) -> Result<Vec<Mapping>, ReadError> {
+    let (pid, start_ticks) = subject.dir.reader(subject.start_ticks);
+    let exam = host.exam(pid, start_ticks)?;
+    let path = host.shown(format!("proc/{}/maps", subject.dir.pid()).as_bytes());
+    maps::parse(exam.maps()).map_err(|malformed| malformed.at(path))
+}
 
 /// How a candidate compares with what is mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +55,11 @@ pub(super) struct Memory<'h> {
 /// Pages compared at most, should one be taken away meanwhile.
 const SAMPLES: usize = 3;
 
+/// Whether what is in memory of a mapping stays the file's own: what is written to a private one does not.
+fn has_its_pages(mapping: &Mapping) -> bool {
+    !mapping.is_writable() || mapping.is_shared()
+}
+
 impl<'h> Memory<'h> {
     /// Reads the mappings. What may not be read leaves a memory about which nothing can be told.
     ///
@@ -64,6 +80,8 @@ impl<'h> Memory<'h> {
         let (pid, start_ticks) = subject.dir.reader(subject.start_ticks);
         let exam = match host.exam(pid, start_ticks) {
             Ok(exam) => exam,
+            // Then there is no way to the file either.
+            Err(e) if matches!(subject.which, Which::Mapped(_)) => return Err(Problem::Unread(e)),
             Err(e) => return memory.without(&e),
         };
         if exam.maps().is_empty() {
@@ -74,14 +92,17 @@ impl<'h> Memory<'h> {
             return Ok(memory);
         };
         memory.all = all;
-        let headers = auxv::parse(exam.auxv()).ok().and_then(|a| a.program_headers);
-        let own = headers.and_then(|at| memory.all.iter().find(|m| m.holds(at)));
-        let Some(own) = own.filter(|m| m.is_file()) else {
-            return Err(Problem::NotMapped);
+        let own = match subject.which {
+            Which::Program => {
+                let headers = auxv::parse(exam.auxv()).ok().and_then(|a| a.program_headers);
+                let own = headers.and_then(|at| memory.all.iter().find(|m| m.holds(at)));
+                own.filter(|m| m.is_file()).ok_or(Problem::NotMapped)?
+            }
+            Which::Mapped(mapping) => {
+                memory.all.iter().find(|m| *m == mapping).ok_or(Problem::Changed)?
+            }
         };
-        let sibling = |m: &&Mapping| {
-            (m.device, m.inode, &m.name) == (own.device, own.inode, &own.name) && !m.is_writable()
-        };
+        let sibling = |m: &&Mapping| m.is_of_the_file(own) && has_its_pages(m);
         let mut program: Vec<Mapping> = memory.all.iter().filter(sibling).cloned().collect();
         program.sort_by_key(|m| m.start != own.start);
         if program.is_empty() {
@@ -106,7 +127,7 @@ impl<'h> Memory<'h> {
     /// Finds pages that are in memory.
     fn sample(&mut self, exam: &Exam<'_>) {
         self.why = Some("none of its pages is in memory");
-        let program: Vec<&Mapping> = self.program.iter().filter(|m| !m.is_writable()).collect();
+        let program: Vec<&Mapping> = self.program.iter().filter(|m| has_its_pages(m)).collect();
         let ranges: Vec<(u64, u64)> = program.iter().map(|m| (m.start, m.end)).collect();
         let (pages, read) = exam.pages_in(&ranges, SAMPLES);
         let sample = |(range, page): (usize, PageAt)| {
@@ -123,6 +144,17 @@ impl<'h> Memory<'h> {
                 Class::TimedOut => "its memory did not answer in time",
                 _ => "its pages could not be looked at",
             });
+        }
+    }
+
+    /// The file of a mapping.
+    pub(super) fn mapped(&self, mapping: &Mapping) -> Result<Object, ReadError> {
+        match &self.exam {
+            Some(exam) => exam.mapped(mapping.start, mapping.end),
+            None => {
+                let why = self.why.unwrap_or("its memory could not be looked at");
+                Err(ReadError::new("map_files", Class::TimedOut, why))
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::object::{Look, Object};
+use whose_kernel::parse::maps::Mapping;
 use whose_kernel::parse::mountinfo::strip;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::exam::Way;
@@ -32,6 +33,7 @@ use crate::model::{Fact, File, FileMount, FileRole, FileState, Gap, Inode, Layer
 use candidates::{Candidate, Candidates};
 use copies::Handles;
 use filesystems::FileSystems;
+pub use memory::mappings;
 use memory::{By, Compared, Memory};
 use mounted::{DELETED, Mounted};
 
@@ -46,12 +48,35 @@ pub struct Subject<'s> {
     pub comm: &'s BStr,
     /// Its arguments, where known.
     pub args: &'s [BString],
+    /// Which file is asked about.
+    pub which: Which<'s>,
     /// How much is asked for.
     pub extent: Extent,
     /// Another process of the same container: its mount table shows what a chroot hides.
     pub init: Option<u32>,
     /// Whether a read of its memory was waited for in vain: no other is tried then.
     pub stuck: bool,
+}
+
+/// Which of a process's files is asked about.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'s> {
+    /// The one it runs: `exe`.
+    Program,
+    /// One that it maps.
+    Mapped(&'s Mapping),
+}
+
+impl Subject<'_> {
+    /// The file's link in /proc, to be shown.
+    fn link(&self, host: &Host) -> BString {
+        let pid = self.dir.pid();
+        let name = match self.which {
+            Which::Program => format!("proc/{pid}/exe"),
+            Which::Mapped(m) => format!("proc/{pid}/map_files/{:x}-{:x}", m.start, m.end),
+        };
+        host.shown(name.as_bytes())
+    }
 }
 
 /// How much is asked for of a file.
@@ -89,8 +114,8 @@ const ASIDE: Option<Duration> = Some(Duration::from_millis(500));
 /// Looks a process may take part in before it is said to be changing.
 const LOOKS: usize = 3;
 
-/// Finds and proves the file that a process runs. `None` for what runs no file: a kernel thread, a
-/// zombie, a process that is gone.
+/// Finds and proves the file that a process runs, or one that it maps. `None` for what has none: a kernel
+/// thread, a zombie, a process that is gone.
 pub fn locate(host: &Host, subject: &Subject<'_>) -> Option<Located> {
     for _ in 0..LOOKS {
         match look(host, subject) {
@@ -112,9 +137,11 @@ pub fn locate(host: &Host, subject: &Subject<'_>) -> Option<Located> {
             }
         }
     }
-    let why = "it ran another program each time it was looked at";
-    let path = host.shown(format!("proc/{}/exe", subject.dir.pid()).as_bytes());
-    let gap = Gap::new(what::BINARY, Class::Gone, path, why, Some("try again"));
+    let why = match subject.which {
+        Which::Program => "it ran another program each time it was looked at",
+        Which::Mapped(_) => "its memory was another each time it was looked at",
+    };
+    let gap = Gap::new(what::BINARY, Class::Gone, subject.link(host), why, Some("try again"));
     let state = Some(FileState::Changing);
     let host = Fact::Unread(gap);
     Some(of(File { host, state, why: Some(why.into()), ..File::default() }))
@@ -151,21 +178,32 @@ struct Look1<'l> {
 fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
     let unread = Problem::Unread;
     let dir = subject.dir;
-    let exe = dir.object("exe").map_err(unread)?;
-    let errno = |e| {
-        let path = host.shown(format!("proc/{}/exe", dir.pid()).as_bytes());
-        Problem::Unread(ReadError::from_errno(path, e))
+    let errno = |e| Problem::Unread(ReadError::from_errno(subject.link(host), e));
+    let (exe, memory) = match subject.which {
+        Which::Program => (dir.object("exe").map_err(unread)?, None),
+        Which::Mapped(mapping) => {
+            let memory = Memory::read(host, subject)?;
+            (memory.mapped(mapping).map_err(unread)?, Some(memory))
+        }
     };
     let exe_look = exe.look().map_err(errno)?;
-    let memory = Memory::read(host, subject)?;
-    let text = match dir.link_text("exe") {
-        Ok(text) => text,
-        // Too long for the link: maps has names of any length.
-        Err(e) if e.class == Class::Malformed => {
-            memory.main().map(|m| m.name.clone()).ok_or(Problem::Unread(e))?
-        }
-        Err(e) => return Err(unread(e)),
+    let memory = memory.map_or_else(|| Memory::read(host, subject), Ok)?;
+    let named = || memory.main().map(|m| m.name.clone());
+    let text = match subject.which {
+        Which::Program => match dir.link_text("exe") {
+            Ok(text) => text,
+            // Too long for the link: maps has names of any length.
+            Err(e) if e.class == Class::Malformed => named().ok_or(Problem::Unread(e))?,
+            Err(e) => return Err(unread(e)),
+        },
+        Which::Mapped(_) => exe.path().map_err(errno)?.or_else(named).unwrap_or_default(),
     };
+    if !exe_look.is_file() {
+        // A device, which is not opened.
+        let why = Some("it is no regular file".into());
+        let file = File { inside: Some(text), host: Fact::Absent, why, ..File::default() };
+        return Ok(of(file));
+    }
     let root = host.root_object().map_err(unread)?;
     let shown = memory.main().map(|m| m.device);
     let mounted = Mounted::of(host, subject, &exe, &exe_look, (&text, shown));
@@ -184,8 +222,11 @@ impl Look1<'_> {
         let same = |exe: Object| {
             exe.look().is_ok_and(|now| now.is(&self.exe_look) && now.mount == self.exe_look.mount)
         };
-        self.subject.dir.object("exe").is_ok_and(same)
-            && self.subject.dir.still(self.subject.start_ticks).is_ok()
+        let exe = match self.subject.which {
+            Which::Program => self.subject.dir.object("exe"),
+            Which::Mapped(mapping) => self.memory.mapped(mapping),
+        };
+        exe.is_ok_and(same) && self.subject.dir.still(self.subject.start_ticks).is_ok()
     }
 
     fn answer(&self) -> Located {
@@ -259,12 +300,11 @@ impl Look1<'_> {
             root: m.root.clone(),
             point: self.mounted.point_inside(m),
         });
-        let program = program::behind(
-            inside.as_ref(),
-            self.subject.comm,
-            self.subject.args,
-            &self.memory.all,
-        );
+        let behind = || {
+            let Subject { comm, args, .. } = self.subject;
+            program::behind(inside.as_ref(), comm, args, &self.memory.all)
+        };
+        let program = matches!(self.subject.which, Which::Program).then(behind).flatten();
         File {
             via_proc: self.mounted.via_proc(self, inside.as_ref()),
             merged: self.mounted.merged(self),
@@ -284,7 +324,10 @@ impl Look1<'_> {
     }
 
     fn again(&self) -> Option<Object> {
-        self.subject.dir.object("exe").ok()
+        match self.subject.which {
+            Which::Program => self.subject.dir.object("exe").ok(),
+            Which::Mapped(_) => self.exe.again().ok(),
+        }
     }
 
     /// Compares the candidates with what is mapped, in their order, and tells of the one that is.
@@ -359,7 +402,7 @@ impl Look1<'_> {
             }
             (None, None) => "every file that it could be is another one".into(),
         };
-        let path = self.host.shown(format!("proc/{}/exe", self.subject.dir.pid()).as_bytes());
+        let path = self.subject.link(self.host);
         let gap = Gap::new(what::BINARY, Class::Unsupported, path, why.clone(), None);
         file.host = Fact::Unread(gap);
         file.why = Some(why);
@@ -462,7 +505,7 @@ impl Look1<'_> {
         }
         let why =
             if candidate.is_merged { "its layer was not found" } else { "its path was not found" };
-        let path = self.host.shown(format!("proc/{}/exe", self.subject.dir.pid()).as_bytes());
+        let path = self.subject.link(self.host);
         Fact::Unread(Gap::new(what::BINARY, Class::Unsupported, path, why, None))
     }
 
