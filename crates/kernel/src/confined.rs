@@ -15,7 +15,7 @@ use crate::object::Object;
 use crate::parse::mountinfo::{Mount, strip};
 use crate::read::process::ProcDir;
 use crate::remote::is_local_type;
-use crate::root::{Links, Root};
+use crate::root::{Links, Root, join};
 use crate::worker::exam::Way;
 
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO` of include/linux/proc_ns.h).
@@ -28,7 +28,7 @@ impl Host {
     /// # Errors
     /// The kernel's; `malformed` when it is someone else's, `unsupported` for where it lies.
     pub fn owned_dir(&self, base: &BStr, rel: &BStr, uid: u32) -> Result<Root, ReadError> {
-        let path = BString::from([base.as_bytes(), b"/", rel.as_bytes()].concat());
+        let path = join(base, rel);
         let shown = self.shown(&path);
         if self.mode() == Mode::Saved {
             let there = || {

@@ -298,6 +298,31 @@ pub fn leaves(calls: &[Call], dir: &Path) -> Vec<String> {
     wrong
 }
 
+/// What a tool that is led by a stranger's files must not do: leave `tree`, which is his, by a name in it,
+/// as through a link; nor open one of the `baits`, which his texts name, or anything below, for more than
+/// to look at it.
+#[must_use]
+pub fn led_astray(calls: &[Call], tree: &Path, baits: &[&Path]) -> Vec<String> {
+    let within = |path: &Path, dir: &Path| normal(path).starts_with(dir);
+    let mut wrong = Vec::new();
+    for (n, call) in calls.iter().enumerate().filter(|(_, call)| call.name.starts_with("open")) {
+        // The second half of a line has the result, the first what was asked.
+        let asked = match call.line.contains(" resumed>") {
+            true => calls[..n].iter().rfind(|c| c.tid == call.tid && c.name == call.name),
+            false => Some(call),
+        };
+        let Some(opened) = call.opened.as_ref() else { continue };
+        let begun_in = asked.and_then(Call::path).is_some_and(|path| within(&path, tree));
+        let left = begun_in && !within(opened, tree);
+        let looks = asked.is_some_and(|c| c.args.iter().any(|arg| has_word(arg, "O_PATH")));
+        let bait = baits.iter().find(|bait| within(opened, bait));
+        if left || bait.is_some_and(|bait| !looks || normal(opened) != **bait) {
+            wrong.push(call.line.clone());
+        }
+    }
+    wrong
+}
+
 /// Without `.` and `..`, which here are only counted, not followed.
 fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
@@ -313,7 +338,7 @@ fn normal(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{leaves, not_examining, not_read_only, parse, writes_outside};
+    use super::{leaves, led_astray, not_examining, not_read_only, parse, writes_outside};
     use std::path::Path;
 
     const START: &str = "7 execve(\"/x/whose\", [\"whose\"], 0x7ffd /* 1 var */) = 0\n";
@@ -375,6 +400,24 @@ mod tests {
         let wrong = leaves(&parse(&trace), Path::new("/tmp/tree"));
         assert_eq!(wrong.len(), 5, "{wrong:#?}");
         assert_eq!(leaves(&parse(START), Path::new("/tmp/tree")).len(), 1);
+    }
+
+    #[test]
+    fn who_is_led_astray_is_found() {
+        let trace = format!(
+            "{START}7 openat2(3</eve/store>, \"db\", {{flags=O_RDONLY|O_PATH}}, 24) = 4</eve/store/db>\n\
+             7 openat(3</eve/store>, \"db\", O_RDONLY) = 4</etc/shadow>\n\
+             7 openat(3</eve>, \"store\", O_RDONLY|O_PATH) = 4</srv>\n\
+             7 openat(3</>, \"bait\", O_RDONLY|O_PATH) = 4</bait>\n\
+             7 openat(3</>, \"bait\", O_RDONLY) = 4</bait>\n\
+             7 openat(4</bait>, \"db\", O_RDONLY|O_PATH) = 5</bait/db>\n\
+             8 openat(3</eve>, \"x\", O_RDONLY <unfinished ...>\n\
+             7 openat(3</etc>, \"passwd\", O_RDONLY) = 5</etc/passwd>\n\
+             8 <... openat resumed>) = 5</etc/passwd>\n"
+        );
+        let wrong = led_astray(&parse(&trace), Path::new("/eve"), &[Path::new("/bait")]);
+        assert_eq!(wrong.len(), 5, "{wrong:#?}");
+        assert!(wrong[0].contains("shadow") && wrong[4].contains("resumed"), "{wrong:#?}");
     }
 
     #[test]

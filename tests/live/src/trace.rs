@@ -2,6 +2,7 @@
 
 use crate::whose;
 use std::path::Path;
+use whose_testkit::harness::{Run, Whose};
 use whose_testkit::trace::{Call, leaves, not_examining, not_read_only, parse, writes_outside};
 
 /// Runs `whose ARGS` under strace and returns all its system calls.
@@ -16,19 +17,27 @@ pub fn calls(args: &[&str], code: i32) -> Vec<Call> {
 
 #[track_caller]
 fn calls_with(args: &[&str], codes: &[i32]) -> Vec<Call> {
-    let dir = tempfile::tempdir().expect("a directory for the trace");
-    let file = dir.path().join("trace");
-    let run = whose()
-        .via(["strace", "-f", "-qq", "-y", "-s", "4096", "-o"])
-        .via([&file])
-        .args(args)
-        .run();
+    let (run, calls) = traced(&whose(), args);
     let expected = run.code.is_some_and(|code| codes.contains(&code));
     assert!(expected, "expected one of the exit codes {codes:?}\n{}", run.story());
+    calls
+}
+
+/// Runs `whose ARGS` under strace, however it ends: the run and all its system calls.
+///
+/// # Panics
+/// When nothing was traced.
+#[must_use]
+#[track_caller]
+pub fn traced(whose: &Whose, args: &[&str]) -> (Run, Vec<Call>) {
+    let dir = tempfile::tempdir().expect("a directory for the trace");
+    let file = dir.path().join("trace");
+    let whose = whose.clone().via(["strace", "-f", "-qq", "-y", "-s", "4096", "-o"]);
+    let run = whose.via([&file]).args(args).run();
     let text = std::fs::read(&file).unwrap_or_default();
     let calls = parse(&String::from_utf8_lossy(&text));
     assert!(!calls.is_empty(), "strace wrote nothing\n{}", run.story());
-    calls
+    (run, calls)
 }
 
 /// `whose ARGS` must only read.

@@ -130,6 +130,7 @@ impl Index<'_> {
             .as_ref()
             .and_then(|d| d.believed)
             .is_none_or(|b| matches!(b, ContainerState::Running | ContainerState::Paused));
+        let user = description.as_ref().and_then(|d| d.user.clone());
         let cgroups = description.map(|d| d.cgroups).unwrap_or_default();
         let place = self.place_of(&owner, &cgroups, believed_pid, running);
         let mut dirs = Vec::new();
@@ -148,10 +149,11 @@ impl Index<'_> {
                 }
             }
             // A user's engine may have no cgroups to give: then its monitor shows what runs.
-            Ok(None) => {
-                let below = believed_pid.and_then(|pid| self.watched_pids(key, pid));
+            Ok(None) if running && owner.within.is_empty() => {
+                let below = self.watched_pids(engine, key, user.as_ref(), believed_pid);
                 Ok(below.unwrap_or_default())
             }
+            Ok(None) => Ok(Vec::new()),
             Err(e) => Err(Gap::from_read(what::PIDS, e)),
         };
         let members = match &pids {
@@ -375,7 +377,7 @@ fn line_of(hierarchy: &Hierarchy, path: &BString) -> Line {
 }
 
 /// The cgroup path of a directory of the cgroup tree.
-fn path_below(hierarchy: &Hierarchy, dir: &[u8]) -> Option<BString> {
+pub(super) fn path_below(hierarchy: &Hierarchy, dir: &[u8]) -> Option<BString> {
     let rest = whose_kernel::parse::mountinfo::strip(&hierarchy.point, dir)?;
     let root = hierarchy.root.strip_suffix(b"/").unwrap_or(&hierarchy.root);
     Some([root, rest.as_bytes()].concat().into())

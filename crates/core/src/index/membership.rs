@@ -338,18 +338,12 @@ impl Index<'_> {
             // Services may have a root directory of their own and are no containers.
             Place::OtherRoot(seen) if service => evidence.push(seen),
             Place::Inside(seen) | Place::OtherRoot(seen) => {
-                match self.watched(p) {
-                    Ok(Some((owner, above))) => {
-                        chain.push(Rc::new(owner));
-                        evidence.push(above);
-                    }
-                    Ok(None) => chain.push(Rc::new(unknown(p))),
-                    // Somebody's monitor claims it, and whether rightly can't be read.
-                    Err(gap) => {
-                        let described = Described::Unread(gap);
-                        chain.push(Rc::new(Owner { described, ..unknown(p) }));
-                    }
+                if let Some((owner, above)) = self.watched(p) {
+                    chain.push(Rc::new(owner));
+                    evidence.extend([above, seen]);
+                    return Ok(());
                 }
+                chain.push(Rc::new(unknown(p)));
                 evidence.push(seen);
             }
             Place::Unproven if is_unit => {}
@@ -475,7 +469,7 @@ impl HostReference {
 }
 
 /// What nobody knows, by its place.
-fn unknown(p: &Process) -> Owner {
+pub(super) fn unknown(p: &Process) -> Owner {
     let id = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
     Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)
 }

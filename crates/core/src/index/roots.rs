@@ -548,7 +548,7 @@ impl Roots {
 }
 
 /// A cgroup, and whose state has a say in what is in it.
-struct Place<'p> {
+pub(super) struct Place<'p> {
     host: &'p Host,
     cgroup: &'p BString,
     /// Who made it, as the kernel has it: a user, or root. Looked at when a user's state is asked.
@@ -556,13 +556,13 @@ struct Place<'p> {
 }
 
 impl<'p> Place<'p> {
-    fn new(host: &'p Host, cgroup: &'p BString) -> Self {
+    pub(super) fn new(host: &'p Host, cgroup: &'p BString) -> Self {
         Self { host, cgroup, maker: OnceCell::new() }
     }
 
     /// Whether the state may know what is there. Whoever has an engine of his own can give any container
     /// any name: that counts in cgroups of his alone. Where the cgroup is not known all have a say.
-    fn is_in_reach_of(&self, root: &StateRoot) -> bool {
+    pub(super) fn is_in_reach_of(&self, root: &StateRoot) -> bool {
         let Some(user) = root.users_own() else { return true };
         self.cgroup.is_empty()
             || self.maker.get_or_init(|| self.look()).as_ref().is_some_and(|maker| maker == user)

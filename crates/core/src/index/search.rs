@@ -8,6 +8,7 @@ use whose_kernel::read::cgroup_tree;
 use whose_kernel::{Class, ReadError};
 
 use super::Index;
+use super::roots::Place;
 use crate::model::gap::what;
 use crate::model::{Engine, Gap, Owner, OwnerKind};
 use crate::runtime::{Matches, PodQuery, Proof, Query, Runtime, StateRoot, by_engine};
@@ -39,6 +40,9 @@ impl Index<'_> {
     fn search_by(&mut self, everywhere: bool, find: &mut Find<'_>) -> Search {
         let mut search = Search::default();
         let mut tried = 0;
+        // A user can give his own the name of anybody's container: that one may be in a state of the
+        // host's which nothing has led to yet.
+        let mut settled = false;
         loop {
             for (engine, root) in self.roots.known.iter().skip(tried) {
                 let Some(runtime) = by_engine(*engine) else {
@@ -46,6 +50,7 @@ impl Index<'_> {
                 };
                 match find(runtime, root) {
                     Ok(Matches { ids, gaps }) => {
+                        settled |= !ids.is_empty() && root.users_own().is_none();
                         search.found.extend(ids.into_iter().map(|id| (*engine, id)));
                         search.gaps.extend(gaps);
                     }
@@ -54,7 +59,7 @@ impl Index<'_> {
                 }
             }
             tried = self.roots.known.len();
-            if !search.found.is_empty() {
+            if settled {
                 // What has ended may be of state that was left behind when it was moved.
                 if !self.have_ended(&search.found) || !self.advance_found(&search.found) {
                     break;
@@ -64,7 +69,8 @@ impl Index<'_> {
             if self.roots.advance(self.host) {
                 continue;
             }
-            if !everywhere || self.roots.walked.is_some() || self.host.out_of_time() {
+            let walks = everywhere || !search.found.is_empty();
+            if !walks || self.roots.walked.is_some() || self.host.out_of_time() {
                 break;
             }
             self.roots_from_cgroups();
@@ -141,10 +147,13 @@ impl Index<'_> {
                         super::lookup::place(&mut outer, &hierarchy, &dir);
                         self.roots_inside(&outer, *pid, Vec::new());
                     }
+                    let cgroup = super::lookup::path_below(&hierarchy, &dir).unwrap_or_default();
+                    let place = Place::new(host, &cgroup);
+                    // What a user says that he knows is no reason not to look for who does.
                     let knows = |root: &StateRoot| {
-                        runtime
-                            .find(host, root, Query::Id(id.as_ref()))
-                            .is_ok_and(|m| !m.ids.is_empty())
+                        let query = Query::Id(id.as_ref());
+                        place.is_in_reach_of(root)
+                            && runtime.find(host, root, query).is_ok_and(|m| !m.ids.is_empty())
                     };
                     if self.roots.of(engine).any(knows) {
                         continue;

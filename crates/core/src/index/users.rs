@@ -10,6 +10,7 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, parse, scan};
 
 use super::Index;
+use super::membership::unknown;
 use crate::model::gap::what;
 use crate::model::{
     Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Role, Row, Source,
@@ -234,29 +235,27 @@ impl Index<'_> {
 
     /// A user's container that no cgroup names, told by the monitor above the process: an engine
     /// without a cgroup of its own makes none for its containers. The monitor's user must have
-    /// the container in an engine of his own.
-    ///
-    /// # Errors
-    /// When that can't be read: then whose the process is is not known.
-    pub(super) fn watched(&mut self, p: &Process) -> Result<Option<(Owner, Evidence)>, Gap> {
-        let above = p.stat.known().and_then(|stat| self.watcher_above(stat.ppid));
-        let Some((engine, key, uid, pid)) = above else { return Ok(None) };
+    /// the container in an engine of his own; where that can't be read, it is unknown whose it is.
+    pub(super) fn watched(&mut self, p: &Process) -> Option<(Owner, Evidence)> {
+        let (engine, key, uid, pid) = self.watcher_above(p.stat.known()?.ppid)?;
         if uid == 0 {
-            return Ok(self.watched_by_hosts(p, engine, &key, pid));
+            return self.watched_by_hosts(p, engine, &key, pid);
         }
         self.users_monitor(uid, pid);
-        let hint = (Some(p.pid), Needs::NONE);
-        let described = match self.users_description(engine, key.as_ref(), uid, hint) {
-            Some(Ok(described)) => described,
-            Some(Err(gap)) if gap.class != Class::Gone => return Err(gap),
-            _ => return Ok(None),
+        let described =
+            self.users_description(engine, key.as_ref(), uid, (Some(p.pid), Needs::NONE))?;
+        let owner = match described {
+            Ok(description) => {
+                let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
+                owner.described = Described::Yes(Box::new(description));
+                owner.adopt();
+                owner
+            }
+            Err(gap) => Owner { described: Described::Unread(gap), ..unknown(p) },
         };
-        let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
-        owner.described = Described::Yes(Box::new(described));
-        owner.adopt();
         let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
         let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
-        Ok(Some((owner, Evidence::agreeing(Source::Ancestry, detail, path))))
+        Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
     }
 
     /// A container of the host's own engine that no cgroup's text names, or only one that anything may
@@ -387,17 +386,24 @@ impl Index<'_> {
         is_his && engine == owner.runtime && owner.has_key(&key)
     }
 
-    /// The processes of a container that no cgroup names, given the PID that its engine wrote down:
-    /// all below its monitor. There is no list of them to be read, so all of /proc is.
-    pub(super) fn watched_pids(&mut self, key: &BStr, init: u32) -> Option<Vec<u32>> {
-        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
-        let row = self.row(init, needs).ok()??;
-        let owner = row.owner()?;
-        if !owner.has_key(key) || !owner.cgroup.is_empty() {
-            return None;
-        }
-        let ppid = row.process.stat.known()?.ppid;
-        let (engine, _, uid, _) = self.watcher_above(ppid)?;
+    /// The processes of a container that no cgroup names: all below its monitor. `init` is the PID that
+    /// its engine wrote down; a user's may lie about it, and what counts is that the monitor is his. There
+    /// is no list of them to be read, so all of /proc is.
+    pub(super) fn watched_pids(
+        &mut self,
+        engine: Engine,
+        key: &BStr,
+        user: Option<&BString>,
+        init: Option<u32>,
+    ) -> Option<Vec<u32>> {
+        let uid = match user {
+            Some(user) => self.host.uid_of(user.as_ref()).or_else(|| parse::decimal32(user))?,
+            None => {
+                let init = init.filter(|pid| self.is_in(*pid, key))?;
+                let ppid = self.host.process(init).and_then(|p| p.stat()).ok()?.ppid;
+                self.watcher_above(ppid).filter(|(e, ..)| *e == engine)?.2
+            }
+        };
         let mut all: Vec<u32> = Vec::new();
         scan::each_process(self.host, &mut |pid, _| all.push(pid)).ok()?;
         let mut pids = Vec::new();
@@ -407,12 +413,21 @@ impl Index<'_> {
                 continue;
             }
             let above = self.watcher_above(stat.ppid);
-            // Another user's may say the same.
-            if above.is_some_and(|(e, k, u, _)| (e, u) == (engine, uid) && k == key) {
+            // Another user's may say the same, and one of his may have started what is in no container.
+            let is_below = above.is_some_and(|(e, k, u, _)| (e, u) == (engine, uid) && k == key);
+            if is_below && self.is_in(pid, key) {
                 pids.push(pid);
             }
         }
         Some(pids)
+    }
+
+    /// Whether a process is in the container of this key, which no cgroup names.
+    fn is_in(&mut self, pid: u32, key: &BStr) -> bool {
+        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
+        let row = self.row(pid, needs).ok().flatten();
+        let owner = row.as_ref().and_then(Row::owner);
+        owner.is_some_and(|owner| owner.has_key(key) && owner.cgroup.is_empty())
     }
 }
 
