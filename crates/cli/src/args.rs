@@ -14,6 +14,7 @@ Examples:
   whose /var/lib/docker          any path of the host, back to its owners
   whose pod:prod/web-7d9         a Kubernetes pod; pod:NS/POD/CONTAINER one container of it
   whose layer:be23faa629bf       a layer of an engine's store, by name or digest
+  whose volume:db_data           the containers that have a volume of an engine's
   whose ls                       containers of every runtime and user
   whose ps web -o +image         a container's processes, with one more column
   whose tree                     the same as a tree, below their owners
@@ -218,7 +219,7 @@ pub(crate) enum Source {
 /// Options for bare targets.
 #[derive(Debug, Args)]
 pub(crate) struct Ask {
-    /// A PID, a container's or pod's name or id, pod:NS/POD, a path, layer:ID; - reads targets from stdin, a line each.
+    /// A PID, a container's or pod's name or id, pod:NS/POD, a path, layer:ID, volume:NAME; - reads targets from stdin, a line each.
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     /// Every piece of evidence on a line of its own.

@@ -24,9 +24,14 @@ impl Card<'_> {
         if let Some(layer) = &file.layer {
             self.layer(answer, file, layer)?;
         }
+        let volume = answer.place.as_ref().and_then(|place| place.volume.as_ref());
+        if let Some(volume) = volume {
+            self.line("volume", &text::sanitise(volume))?;
+        }
+        let is_known = file.layer.is_some() || volume.is_some();
         match (answer.owner(), &answer.owners) {
             (Some(_), _) => self.owner(answer)?,
-            (None, Some(owners)) if owners.is_empty() && file.layer.is_none() => {
+            (None, Some(owners)) if owners.is_empty() && !is_known => {
                 let nobody = "nobody known: in no layer and no container's directory";
                 self.line("owner", &format!("{nobody} (binds are not looked up yet)"))?;
             }

@@ -43,6 +43,7 @@ pub struct PodmanOptions {
     driver: String,
     mount_program: Option<PathBuf>,
     graph_root: Option<PathBuf>,
+    further: Option<PathBuf>,
     rootless: bool,
 }
 
@@ -62,6 +63,12 @@ impl PodmanOptions {
     /// Where layers and containers are, a directory that stays.
     pub fn graph_root(mut self, dir: impl Into<PathBuf>) -> Self {
         self.graph_root = Some(dir.into());
+        self
+    }
+
+    /// Images of this other store, a graph root, are had too.
+    pub fn further_store(mut self, graph_root: impl Into<PathBuf>) -> Self {
+        self.further = Some(graph_root.into());
         self
     }
 
@@ -117,6 +124,7 @@ impl Podman {
             driver: "overlay".into(),
             mount_program: None,
             graph_root: None,
+            further: None,
             rootless: false,
         }
     }
@@ -129,6 +137,12 @@ impl Podman {
     #[must_use]
     pub fn graph_root(&self) -> &Path {
         &self.graph_root
+    }
+
+    /// The file that says where its store is.
+    #[must_use]
+    pub fn storage_conf(&self) -> PathBuf {
+        self.dir().join("storage.conf")
     }
 
     /// The user whose engine it is; `None` for root's.
@@ -152,6 +166,11 @@ impl Podman {
             self.graph_root.display(),
             self.run_root.display()
         );
+        if let Some(further) = &options.further {
+            let line = format!("additionalimagestores = [\"{}\"]\n", further.display());
+            storage.push_str("[storage.options]\n");
+            storage.push_str(&line);
+        }
         if let Some(program) = &options.mount_program {
             let line = format!("mount_program = \"{}\"\n", program.display());
             storage.push_str("[storage.options.overlay]\n");
@@ -221,6 +240,15 @@ impl Podman {
     #[track_caller]
     pub fn cli<S: AsRef<str>>(&self, args: &[S]) -> String {
         self.try_cli(args).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Runs `buildah ARGS` on the same store; stdout without its last newline.
+    ///
+    /// # Panics
+    /// When it fails, with what it said.
+    #[track_caller]
+    pub fn buildah_cli<S: AsRef<str>>(&self, args: &[S]) -> String {
+        said(&mut self.buildah(args), CALL).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// As [`Podman::cli`].

@@ -15,6 +15,7 @@
 
 pub mod bundle;
 pub mod compare;
+pub mod disk;
 pub mod inner;
 pub mod judge;
 pub mod lab;

@@ -9,13 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
+use whose_live_tests::disk::Disk;
 use whose_live_tests::{alone, answer, trace, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::{Builder, Docker, IMAGE, View};
-use whose_testkit::{require, skip};
+use whose_testkit::require;
 
 const NEEDS: &[&str] = &["root", "docker", "cgroup-v2", "mount-namespace", "strace", "sha256sum"];
 /// An image of four layers, the lowest busybox.
@@ -129,7 +129,7 @@ fn btrfs() {
     }
     let Some(disk) = Disk::btrfs() else { return };
     let _alone = alone();
-    unstacked(&Stock::start("btrfs", Some(&disk.dir.path().join("mnt"))));
+    unstacked(&Stock::start("btrfs", Some(&disk.point())));
 }
 
 /// Drivers whose directories hold all files of the layers below.
@@ -148,36 +148,6 @@ fn unstacked(stock: &Stock) {
         }
     });
     cases.finish();
-}
-
-/// A file system in a file.
-struct Disk {
-    dir: tempfile::TempDir,
-}
-
-impl Disk {
-    fn btrfs() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Self { dir };
-        let at = |name: &str| disk.dir.path().join(name);
-        std::fs::create_dir(at("mnt")).unwrap();
-        let file = std::fs::File::create(at("disk")).unwrap();
-        file.set_len(512 << 20).unwrap();
-        let ran = |command: &mut Command| command.status().is_ok_and(|s| s.success());
-        let made = ran(Command::new("mkfs.btrfs").arg("-q").arg(at("disk")));
-        if !made || !ran(Command::new("mount").args(["-o", "loop"]).arg(at("disk")).arg(at("mnt")))
-        {
-            skip("btrfs", "it can't be mounted from a file here");
-            return None;
-        }
-        Some(disk)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(self.dir.path().join("mnt")).status());
-    }
 }
 
 /// UpperDir, LowerDir, MergedDir and WorkDir of each container, both ways.

@@ -37,7 +37,7 @@ const HUGE: u64 = 10 << 30;
 
 /// Root's podman with a container, a user's with one, and another user with a process.
 struct Lab {
-    _root: Podman,
+    root: Podman,
     eve: Podman,
     bob: LabUser,
     bobs: Child,
@@ -72,7 +72,7 @@ impl Lab {
         let truth = answer(&victim_pid.to_string())["owner"].clone();
         assert_eq!((&truth["name"], &truth["user"]), (&json!(victim), &Value::Null));
         let lab = Lab {
-            _root: root,
+            root,
             eve,
             bob,
             bobs,
@@ -298,6 +298,7 @@ fn a_users_files_lie_to_nobody_but_himself() {
     cases.case("storage.conf leads elsewhere", || configured(&lab));
     cases.case("a monitor leads elsewhere", || monitors(&lab));
     cases.case("a cgroup of his has root's id", || cgroup(&lab));
+    cases.case("a volume of his has the name of root's", || volume(&lab));
     drop(lab);
     cases.finish();
 }
@@ -512,6 +513,28 @@ fn monitors(lab: &Lab) {
         drop(child.kill());
         drop(child.wait());
     }
+}
+
+/// Both are told apart, and nothing of his is taken for root's.
+fn volume(lab: &Lab) {
+    let name = unique("volume");
+    for podman in [&lab.root, &lab.eve] {
+        podman.cli(&["volume", "create", &name]);
+    }
+    let mount = format!("{name}:/data");
+    let user = unique("user");
+    lab.root.cli(&["create", "--name", &user, "-v", &mount, IMAGE, "/bin/busybox", "true"]);
+    let run = lab.examined(&whose(), &["--json", &format!("volume:{name}")]).expect_code(4);
+    let candidates = run.json()["answers"][0]["candidates"].clone();
+    let of = |podman: &Podman| {
+        let dir = podman.graph_root().join("volumes").join(&name).join("_data");
+        let run = lab.examined(&whose(), &["--json", dir.to_str().unwrap()]).expect_code(0);
+        assert!(candidates.as_array().unwrap().contains(&json!(dir)), "{candidates:#}");
+        run.json()["answers"][0]["owners"].clone()
+    };
+    let roots = of(&lab.root);
+    assert_eq!((roots.as_array().unwrap().len(), &roots[0]["name"]), (1, &json!(user)));
+    assert_eq!(of(&lab.eve), json!([]));
 }
 
 /// A cgroup of his own manager's with the id of root's container in its name, and his process in it.

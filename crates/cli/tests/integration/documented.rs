@@ -79,6 +79,7 @@ fn the_readme_and_the_help() {
     let layer = "var/lib/docker/overlay2/\
         be23faa629bf015f227700d09ad86b11fad14186ebda3225c8b75a2f9d0dc773/diff/bin/sh";
     host.file(layer, "").dir("var/lib/docker/image/overlay2/layerdb");
+    host.dir("var/lib/docker/volumes/db_data/_data");
     let mut lines = command_lines(include_str!("../../../../README.md"));
     let in_readme = lines.len();
     assert!(in_readme >= 14, "{lines:#?}");

@@ -371,10 +371,39 @@ fn a_containers_own_directory_and_a_volume() {
     host.dir(format!("/var/lib/docker/containers/{}", fake_id("nobody")));
     let told = answer(&host, &format!("/var/lib/docker/containers/{}", fake_id("nobody")));
     assert_eq!(told["owners"], json!([]));
-    host.file("var/lib/docker/volumes/data/_data/x", "");
-    let (code, told) = outcome(&host, "/var/lib/docker/volumes/data/_data/x");
-    assert_eq!((code, told["gaps"][0]["class"].as_str()), (3, Some("unsupported")), "{told:#}");
-    assert!(told.get("owners").is_none());
+}
+
+#[test]
+fn a_volume_is_of_all_that_have_it() {
+    let host = host();
+    let _store = store(&host);
+    for (name, volume) in [("one", "data"), ("two", "data"), ("other", "data2")] {
+        host.docker_container(&DockerContainer::named(name).volume(volume, "/data").exited(0));
+    }
+    for volume in ["data", "data2", "unused"] {
+        host.file(format!("var/lib/docker/volumes/{volume}/_data/x"), "");
+    }
+    for target in
+        ["/var/lib/docker/volumes/data/_data/x", "/var/lib/docker/volumes/data", "volume:data"]
+    {
+        let told = answer(&host, target);
+        assert_eq!(names(&told["owners"]), ["one", "two"], "{told:#}");
+        assert_eq!((&told["file"]["role"], told.get("owner")), (&json!("volume"), None));
+    }
+    let told = answer(&host, "volume:data");
+    assert_eq!(told["file"]["host"], "/var/lib/docker/volumes/data/_data");
+    assert_eq!(names(&answer(&host, "volume:data2")["owners"]), ["other"]);
+    assert_eq!(answer(&host, "volume:unused")["owners"], json!([]));
+    assert_eq!(outcome(&host, "volume:dat").0, 1);
+    for bad in ["volume:", "volume:../data", "volume:a/b"] {
+        ask(&host, &[bad]).expect_code(2);
+    }
+    ask(&host, &["pids", "volume:data"]).expect_code(1);
+    // Who can't be read may have it.
+    host.file(format!("{}/config.v2.json", DockerContainer::named("other").dir()), "{\"data\"");
+    let (code, told) = outcome(&host, "volume:data");
+    assert_eq!((code, names(&told["owners"])), (3, vec!["one", "two"]), "{told:#}");
+    assert_eq!(told["gaps"][0]["what"], "containers of a volume", "{told:#}");
 }
 
 #[test]

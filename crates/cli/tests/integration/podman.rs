@@ -96,6 +96,52 @@ fn both_databases_name_pods_and_containers() {
 }
 
 #[test]
+fn a_database_is_where_the_configuration_says() {
+    let static_dir = "[engine]\nstatic_dir = \"/srv/static\"\n";
+    let moved = "[storage]\ntransient_store = true\nrunroot = \"/run/moved\"\n";
+    let transient = "[storage]\ntransient_store = true\n";
+    let (of_store, of_containers) =
+        ("/etc/containers/storage.conf", "/etc/containers/containers.conf");
+    let last = "/etc/containers/containers.conf.d/9.conf";
+    for (conf, text, file) in [
+        (of_containers, static_dir, "/srv/static/bolt_state.db"),
+        (last, static_dir, "/srv/static/db.sql"),
+        (of_store, transient, "/run/containers/storage/db.sql"),
+        (of_store, moved, "/run/moved/db.sql"),
+    ] {
+        let (host, all) = host(CgroupLayout::V2);
+        host.file(format!("{GRAPH_ROOT}/overlay-containers/containers.json"), "[]");
+        let content = if file.ends_with(".sql") { db_sql } else { bolt_state };
+        host.file(file, content(&all));
+        assert_eq!(answer(&host, "4010")["owner"]["name"], Value::Null, "{file}");
+        host.file(conf, text);
+        let told = answer(&host, "4010");
+        assert_eq!(
+            (&told["owner"]["name"], &told["gaps"]),
+            (&json!("app"), &json!([])),
+            "{told:#}"
+        );
+        assert_eq!(ask(&host, &["pids", "app"]).expect_code(0).pids(), [4010], "{file}");
+    }
+    // A user's: his own configuration counts, and for his store alone.
+    for (conf, text, file) in [
+        ("containers.conf", "[engine]\nstatic_dir = \"$HOME/db\"\n", "/home/alice/db/db.sql"),
+        ("storage.conf", transient, "/run/user/1000/containers/db.sql"),
+    ] {
+        let host = FixtureHost::with_layout(CgroupLayout::V2);
+        host.boot();
+        let his = PodmanContainer::named("his").running(4100);
+        put(&host, 4100, 1000, &format!("{MANAGER}/user.slice/libpod-{}.scope", his.id()));
+        host.file(format!("{USERS_ROOT}/overlay-containers/containers.json"), "[]");
+        host.file(file, db_sql(&[his]));
+        assert_eq!(answer(&host, "4100")["owner"]["name"], Value::Null, "{file}");
+        host.file(format!("/home/alice/.config/containers/{conf}"), text);
+        assert_eq!(answer(&host, "4100")["owner"]["name"], "his", "{file}");
+        assert_eq!(owner_column(&host, 4100), "alice@his");
+    }
+}
+
+#[test]
 fn the_table_of_the_store_counts_where_there_is_no_database() {
     let (host, all) = host(CgroupLayout::V2);
     let metadata = json!({"image-name": "localhost/app:1", "name": "app", "created-at": 1});

@@ -12,6 +12,7 @@ mod pids;
 mod pod;
 mod process;
 pub mod tree;
+mod volume;
 
 use std::rc::Rc;
 
@@ -259,5 +260,6 @@ pub fn answer(index: &mut Index<'_>, typed: &Typed, detail: Detail) -> Answer {
         Target::Pod(name) => pod::answer(index, typed, name, detail),
         Target::Path(path) => path::path(index, typed, path, detail),
         Target::Layer(name) => path::layer(index, typed, name, detail),
+        Target::Volume(name) => volume::volume(index, typed, name, detail),
     }
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use bstr::BString;
 use whose_fields::Needs;
 
+use super::volume::in_volume;
 use super::{Answer, Detail, Status, container};
 use crate::index::Index;
 use crate::index::layers::{Found, LayerId, LayerInfo, User};
-use crate::model::gap::{Class, what};
+use crate::model::gap::Class;
 use crate::model::{
     Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
     Source,
@@ -31,6 +32,8 @@ pub struct Place {
     /// The data root of another engine in one of whose volumes that lies: a container may have
     /// written all of it.
     pub in_volume_of: Option<BString>,
+    /// The volume of the engine's that it lies in, or is.
+    pub volume: Option<BString>,
     /// What part of a layer it is; `None` outside one.
     pub part: Option<Part>,
     /// The images that hold the layer, those with names first.
@@ -70,19 +73,16 @@ pub(super) fn path(
         return answer;
     }
     match index.state_dir_of(host.as_ref()) {
-        Ok(Some((root, id))) => {
-            let seen = Evidence::agreeing(Source::StateFile, format!("kept for {id}"), host);
+        Ok(Some((root, user))) => {
+            let kept = format!("kept for {}", user.key);
+            let seen = Evidence::agreeing(Source::StateFile, kept, host);
             answer.place = place(index, root);
-            let user = User { engine: Engine("docker"), key: id };
             one_owner(index, &mut answer, root, &user, vec![seen], detail);
         }
-        Ok(None) => match index.volume_of(host.as_ref()) {
-            Some(_) => {
-                let why = "in a volume of Docker; which containers use it is not read yet";
-                let gap = Gap::new(what::VOLUMES, Class::Unsupported, host, why, None);
-                answer = partial(answer, gap);
-            }
-            None => answer.owners = Some(Vec::new()),
+        Ok(None) => match index.volume_at(host.as_ref()) {
+            Ok(Some(volume)) => in_volume(index, &mut answer, &volume, detail),
+            Ok(None) => answer.owners = Some(Vec::new()),
+            Err(gap) => answer = partial(answer, gap),
         },
         Err(gap) => answer = partial(answer, gap),
     }
@@ -138,24 +138,27 @@ pub(super) fn layer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: D
 /// Why a path that was given is not proven as a process's file.
 const GIVEN: &str = "the path was given: no process was asked for it";
 
-fn file_at(host: BString, inode: Option<Inode>) -> File {
+pub(super) fn file_at(host: BString, inode: Option<Inode>) -> File {
     File { host: Fact::Known(host), inode, why: Some(GIVEN.into()), ..File::default() }
 }
 
-fn partial(mut answer: Answer, gap: Gap) -> Answer {
+pub(super) fn partial(mut answer: Answer, gap: Gap) -> Answer {
     answer.status = Status::Partial;
     answer.message = Some(format!("{}: {gap}", answer.target));
     answer.gaps.push(gap);
     answer
 }
 
-fn place(index: &Index<'_>, root: usize) -> Option<Place> {
+pub(super) fn place(index: &mut Index<'_>, root: usize) -> Option<Place> {
     let (engine, store, user) = index.store(root)?;
+    let around = index.volume_at(store.as_ref()).ok().flatten();
+    let in_volume_of = around.and_then(|v| Some(index.store(v.root)?.1));
     Some(Place {
         engine,
-        in_volume_of: index.volume_of(store.as_ref()).map(BString::from),
+        in_volume_of,
         store,
         user,
+        volume: None,
         part: None,
         images: Vec::new(),
         is_step: false,
@@ -219,7 +222,7 @@ fn role(found: &Found, kind: Option<LayerKind>) -> Option<FileRole> {
     }
 }
 
-fn owner(index: &mut Index<'_>, root: usize, user: &User, detail: Detail) -> Rc<Owner> {
+pub(super) fn owner(index: &mut Index<'_>, root: usize, user: &User, detail: Detail) -> Rc<Owner> {
     index.container_of_root(root, user, detail.needs.and(Needs::DESCRIPTION))
 }
 

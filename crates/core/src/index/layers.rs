@@ -18,6 +18,7 @@ use crate::storage::{self, DRIVERS, Driver, Part};
 
 const DOCKER: Engine = Engine("docker");
 const CONTAINERD: Engine = Engine("containerd");
+const PODMAN: Engine = Engine("podman");
 
 /// A layer's directory in an engine's store.
 #[derive(Clone)]
@@ -90,11 +91,18 @@ impl Index<'_> {
             if !is_data_root(self.host().root(), root, driver) {
                 continue;
             }
-            let Some(number) = self.root_at(driver.engine(), root)? else { continue };
+            let mut at = None;
+            for engine in driver.engines() {
+                at = self.root_at(*engine, root)?.map(|number| (number, *engine));
+                if at.is_some() {
+                    break;
+                }
+            }
+            let Some((number, engine)) = at else { continue };
             let below = storage::entry(place.store, place.name.as_ref());
             return Ok(Some(Found {
                 root: number,
-                engine: driver.engine(),
+                engine,
                 driver,
                 store: place.store,
                 entry: [root.as_bytes(), b"/", &below].concat().into(),
@@ -113,7 +121,7 @@ impl Index<'_> {
         let host = self.host();
         let (found, gaps) = self.each_root(&mut |number, engine, state| {
             let mut found: Vec<Found> = Vec::new();
-            for driver in DRIVERS.iter().filter(|d| d.engine() == engine) {
+            for driver in DRIVERS.iter().filter(|d| d.engines().contains(&engine)) {
                 let mut table = match table::open(&state.root, *driver) {
                     Ok(Some(table)) => table,
                     Ok(None) => continue,
@@ -134,13 +142,11 @@ impl Index<'_> {
             }
             (!found.is_empty()).then_some(found)
         });
-        match found {
-            Some(found) => (found, Vec::new()),
-            None => {
-                problems.extend(gaps);
-                (Vec::new(), problems)
-            }
-        }
+        let Some(found) = found else {
+            problems.extend(gaps);
+            return (Vec::new(), problems);
+        };
+        (found, Vec::new())
     }
 
     /// The directories of all layers of all engines' stores, as the host names them; with what could
@@ -150,7 +156,7 @@ impl Index<'_> {
         let (mut gaps, roots) = self.all_roots();
         let mut entries = Vec::new();
         for (engine, state) in roots {
-            for driver in DRIVERS.iter().filter(|d| d.engine() == *engine) {
+            for driver in DRIVERS.iter().filter(|d| d.engines().contains(engine)) {
                 let names = match table::open(&state.root, *driver) {
                     Ok(Some(_)) => table::all(&state.root, *driver),
                     Ok(None) => continue,
@@ -165,6 +171,9 @@ impl Index<'_> {
                 }
             }
         }
+        // Engines may share a store.
+        entries.sort();
+        entries.dedup();
         (entries, gaps)
     }
 
@@ -197,56 +206,21 @@ impl Index<'_> {
         self.roots.get(found.root).is_some_and(|(_, state)| state.root.look(&rel).is_ok())
     }
 
-    /// The container in whose own directory, `<data root>/containers/<id>`, a path lies; with the
-    /// number of the engine's root.
-    ///
-    /// # Errors
-    /// When the engine's root can't be looked at.
-    pub fn state_dir_of(&mut self, path: &BStr) -> Result<Option<(usize, BString)>, Gap> {
-        const DIR: &[u8] = b"/containers/";
-        for at in path.find_iter(DIR).filter(|at| *at > 0) {
-            let (base, rest) = (BStr::new(&path[..at]), &path[at + DIR.len()..]);
-            let id = rest.split(|b| *b == b'/').next().unwrap_or_default();
-            if !crate::runtime::segment::is_hex64(id) {
-                continue;
-            }
-            let Some(number) = self.root_at(DOCKER, base)? else { continue };
-            let Some((_, state)) = self.roots.get(number) else { continue };
-            let config = crate::state::docker::container_file(id, "config.v2.json");
-            match state.root.look(&config) {
-                Ok(_) => return Ok(Some((number, id.into()))),
-                Err(e) if e.class == Class::Gone => {}
-                Err(e) => return Err(Gap::from_read(what::DESCRIPTION, &e)),
-            }
-        }
-        Ok(None)
-    }
-
-    /// The data root in one of whose volumes a path lies.
-    #[must_use]
-    pub fn volume_of<'p>(&self, path: &'p BStr) -> Option<&'p BStr> {
-        let has = |base: &[u8], dir: &[u8]| self.host().root().has_dir(&[base, dir].concat());
-        for at in path.find_iter(b"/volumes/").filter(|at| *at > 0) {
-            let base = &path[..at];
-            let safe = self.host().guard(base).is_ok();
-            if safe && has(base, b"/containers") && has(base, b"/image") {
-                return Some(BStr::new(base));
-            }
-        }
-        None
-    }
-
     /// A container by what this root says of it, and no other: one engine's directory may hold what
     /// another's container wrote.
     pub fn container_of_root(&mut self, root: usize, user: &User, needs: Needs) -> Rc<Owner> {
+        let root = user.root.unwrap_or(root);
         let (engine, key) = (user.engine, BStr::new(&user.key));
         let of = self.roots.get(root).map_or(Engine::UNKNOWN, |(of, _)| *of);
         if of != engine {
             // Docker's containers in the containerd that it uses; else it is not known whose they are.
             let is_dockers = engine == DOCKER && self.is_hosts(root);
-            return match is_dockers {
-                true => self.container(engine, key, needs).owner,
-                false => Rc::new(Owner::with_key(OwnerKind::Container, engine, key)),
+            // Another engine's with which it shares a store is described by that one's files there.
+            let path = self.store(root).map(|(_, path, _)| path).unwrap_or_default();
+            return match self.root_at(engine, path.as_ref()) {
+                _ if is_dockers => self.container(engine, key, needs).owner,
+                Ok(Some(number)) if engine != DOCKER => self.container_of_root(number, user, needs),
+                _ => Rc::new(Owner::with_key(OwnerKind::Container, engine, key)),
             };
         }
         if of == CONTAINERD {
@@ -295,7 +269,45 @@ impl Index<'_> {
             Err(e) => info.gaps.push(Gap::from_read(what::LAYERS, &e)),
         }
         info.users.iter_mut().for_each(of_docker);
+        let is_told = !users && !info.users.is_empty();
+        if matches!(info.layer.kind, Some(LayerKind::Image | LayerKind::Unused)) && !is_told {
+            self.used_by_others(found, container, &mut info);
+        }
         info
+    }
+
+    /// Adds the containers of other stores that have this one's images.
+    fn used_by_others(&mut self, found: &Found, container: Option<&BStr>, info: &mut LayerInfo) {
+        if found.driver.table() != table::Kind::ContainersStorage {
+            return;
+        }
+        self.find_all(PODMAN);
+        let Some((_, base, _)) = self.store(found.root) else { return };
+        let Some((_, state)) = self.roots.get(found.root) else { return };
+        let (mut users, mut places) = (std::mem::take(&mut info.users), Vec::new());
+        for (number, (_, other)) in self.roots.known.iter().enumerate() {
+            if !other.further.iter().any(|path| path.trim_end_with(|c| c == '/') == base) {
+                continue;
+            }
+            match table::through(&other.root, &state.root, found.driver, found.name.as_ref()) {
+                Ok(more) => {
+                    for (user, place) in more {
+                        if container.is_none_or(|of| user.key == of) && !places.contains(&place) {
+                            places.push(place);
+                        }
+                        users.push(User { root: Some(number), ..user });
+                    }
+                }
+                Err(e) => info.gaps.push(Gap::from_read(what::LAYERS, &e)),
+            }
+        }
+        if users.iter().any(|user| user.root.is_some()) {
+            if found.is_stacked() && info.layer.index.is_none() {
+                info.placed(&places);
+            }
+            info.layer.kind = Some(LayerKind::Image);
+        }
+        info.used_by(users);
     }
 }
 
@@ -305,7 +317,7 @@ fn of_docker(user: &mut User) {
         && user.engine == CONTAINERD
         && is_dockers_namespace(namespace)
     {
-        *user = User { engine: DOCKER, key: id.into() };
+        *user = User::new(DOCKER, id);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod sandboxes;
 pub mod scan;
 mod search;
 mod users;
+pub mod volumes;
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};

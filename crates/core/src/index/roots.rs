@@ -423,6 +423,9 @@ impl Index<'_> {
         runtime: &dyn Runtime,
         monitor: &Monitor,
     ) -> Option<usize> {
+        for beside in runtime.beside().iter().filter_map(|engine| by_engine(*engine)) {
+            self.roots.add(beside, beside.roots(self.host, Hints::Monitor(monitor)));
+        }
         let mut found = runtime.roots(self.host, Hints::Monitor(monitor));
         let root = found.roots.pop()?;
         let engine = runtime.engine();
@@ -451,6 +454,9 @@ impl Index<'_> {
             return false;
         }
         let Ok(mounts) = dir.mountinfo() else { return false };
+        for beside in runtime.beside().iter().filter_map(|engine| by_engine(*engine)) {
+            self.roots.add(beside, beside.roots(self.host, Hints::Mounts(&mounts)));
+        }
         let found = runtime.roots(self.host, Hints::Mounts(&mounts));
         self.roots.add(runtime, found)
     }
@@ -484,6 +490,12 @@ impl Index<'_> {
     /// Learns of engines by the binds of a container's process.
     pub(super) fn learn_from_mounts(&mut self, runtime: &dyn Runtime, pid: u32) {
         self.roots_from_mounts(runtime, pid);
+    }
+
+    /// Looks for all roots of an engine that no process is needed for.
+    pub(super) fn find_all(&mut self, engine: Engine) {
+        let Some(runtime) = by_engine(engine) else { return };
+        while self.roots.advance_one(self.host, runtime) {}
     }
 
     /// Adds roots that were found.

@@ -3,10 +3,21 @@
 //! The runtime's container is `buildah-<temporary directory>`, the directory `buildah` and digits
 //! (buildah run_linux.go, define/types.go); the working container's id does not show. Drivers of
 //! systemd put the runtime's name before it.
+//!
+//! Working containers are in the store's table with a name, an image and a layer, beside Podman's and
+//! CRI-O's, and have a file of Buildah's (buildah.go). Nothing runs in one but such steps.
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+use whose_kernel::root::Root;
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
-use super::{Runtime, place};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::podman::graph_roots;
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, place, segment};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
+use crate::state::containers_storage::{self as storage, Store};
+use crate::state::{buildah as files, docker::time};
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +37,86 @@ impl Runtime for Buildah {
         });
         levels.into()
     }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        let is_path = matches!(hints, Hints::At(_));
+        let mut found = graph_roots(host, hints);
+        // Of a path it is known that it leads into a store, and that is all.
+        let may = |root: &Root| is_path || working(root).map_or(true, |all| !all.is_empty());
+        found.roots.retain(|r| may(&r.root));
+        // What stands in the way is the same for Podman, which says so.
+        found.gaps.clear();
+        found
+    }
+
+    fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let fits = |working: &Working| match query {
+            Query::Id(wanted) => wanted == working.container.id.as_bytes(),
+            Query::IdPrefix(prefix) => working.container.id.as_bytes().starts_with(prefix),
+            Query::Name(wanted) => {
+                working.container.names.iter().flatten().any(|n| wanted == n.as_bytes())
+            }
+            Query::Address(_) | Query::Volume(_) => false,
+        };
+        let found = working(&root.root)?.into_iter().filter(fits);
+        Ok(Matches { ids: found.map(|w| w.container.id.into()).collect(), gaps: Vec::new() })
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        Ok(working(&root.root)?.into_iter().map(|w| w.container.id.into()).collect())
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        // A step has no state of its own.
+        segment::is_hex64(id).then(|| describe(root, id))
+    }
+}
+
+/// A working container of the store's table, and the driver whose table that is.
+struct Working {
+    container: storage::Container,
+    driver: BString,
+}
+
+fn working(root: &Root) -> Result<Vec<Working>, ReadError> {
+    let mut all = Vec::new();
+    for driver in storage::drivers(root)? {
+        let store = Store { root, driver: &driver };
+        let mut containers = store.containers()?;
+        containers.retain(|c| segment::is_hex64(c.id.as_bytes()) && files::is_its(&store, c));
+        let of_driver = |container| Working { container, driver: driver.clone() };
+        all.extend(containers.into_iter().map(of_driver));
+    }
+    Ok(all)
+}
+
+fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
+    let gone = || ReadError::new(root.root.shown(), Class::Gone, "no working container of buildah");
+    let all = working(&root.root)?;
+    let Working { container, driver } =
+        all.into_iter().find(|w| id == w.container.id.as_bytes()).ok_or_else(gone)?;
+    let store = Store { root: &root.root, driver: &driver };
+    let builder = files::of(&store, id)?.unwrap_or_default();
+    let text = |text: String| Some(BString::from(text)).filter(|t| !t.is_empty());
+    let image_id = text(container.image).or_else(|| text(builder.image_id));
+    Ok(Description {
+        name: container.names.and_then(|names| text(names.into_iter().next()?)),
+        image: text(builder.image),
+        image_id: image_id.map(|id| match segment::is_hex64(&id) {
+            true => [b"sha256:", id.as_slice()].concat().into(),
+            false => id,
+        }),
+        believed: Some(ContainerState::Created),
+        created: time(&container.created),
+        user: root.user.clone(),
+        path: root.root.join(&[&driver[..], b"-containers/containers.json"].concat()),
+        ..Description::default()
+    })
 }
 
 fn step(text: &[u8]) -> Option<&[u8]> {

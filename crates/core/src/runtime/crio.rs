@@ -113,7 +113,7 @@ impl Runtime for CriO {
                 Err(e) if e.class == Class::Malformed => matches.ids.push(id.into()),
                 Err(e) => return Err(e),
             },
-            Query::Id(_) | Query::Address(_) => {}
+            Query::Id(_) | Query::Address(_) | Query::Volume(_) => {}
             Query::IdPrefix(prefix) => {
                 matches.ids = self.list(root)?;
                 matches.ids.retain(|id| id.starts_with(prefix));
@@ -352,7 +352,7 @@ fn spec_of(root: &Root, id: &BStr) -> Result<(BString, files::Spec, BString), Re
     for driver in storage::drivers(root)? {
         let rel = Store { root, driver: &driver }.userdata(id, "config.json");
         match read(root, &rel, files::parse_spec) {
-            Ok(spec) if spec.own("ContainerType").is_some() => {
+            Ok(spec) if spec.own("ContainerType").is_some() && !spec.is_podmans() => {
                 return Ok((driver, spec, root.join(&rel)));
             }
             Ok(_) => {} // another engine's

@@ -94,6 +94,10 @@ impl Runtime for Docker {
         }
     }
 
+    fn volumes(&self) -> Option<&'static str> {
+        Some("volumes")
+    }
+
     fn monitor(&self) -> Option<&'static str> {
         Some("containerd-shim")
     }
@@ -123,6 +127,12 @@ impl Runtime for Docker {
                 let wanted = [b"/", name.as_bytes()].concat();
                 let search = Search { host, root, ids: self.list(root)?, needle: name };
                 return Ok(search.by_name(|c| c.name.as_bytes() == wanted));
+            }
+            Query::Volume(volume) => {
+                return self.matching(host, root, volume, |c| {
+                    let mut mounted = c.mount_points.iter().flat_map(|m| m.values());
+                    mounted.any(|m| m.name.as_bytes() == volume.as_bytes())
+                });
             }
             Query::Address(address) => {
                 let search = Search { host, root, ids: self.list(root)?, needle: address };

@@ -144,6 +144,10 @@ pub struct StateRoot {
     /// Whether it is the system's all the same: Docker gives the tree of a remapped engine to whom root
     /// is mapped to.
     pub is_remapped: bool,
+    /// Other directories where the same engine may keep its database.
+    pub beside: Vec<Root>,
+    /// Graph roots of other stores, paths of the host, whose layers its containers may have below theirs.
+    pub further: Vec<BString>,
     /// containerd's database, once it was opened.
     pub metadata: OnceCell<Result<Metadata, ReadError>>,
 }
@@ -152,7 +156,15 @@ impl StateRoot {
     /// A state of which nothing was read yet.
     #[must_use]
     pub fn new(root: Root, run: Option<Root>, user: Option<BString>) -> Self {
-        Self { root, run, user, is_remapped: false, metadata: OnceCell::new() }
+        Self {
+            root,
+            run,
+            user,
+            is_remapped: false,
+            beside: Vec::new(),
+            further: Vec::new(),
+            metadata: OnceCell::new(),
+        }
     }
 
     /// The user whose word alone it is: it counts for what is his, and for nothing else.
@@ -173,6 +185,8 @@ pub enum Query<'q> {
     Name(&'q BStr),
     /// An address of a running container.
     Address(&'q BStr),
+    /// The exact name of a volume of the engine's own that it has.
+    Volume(&'q BStr),
 }
 
 /// What a pod, or a container in one, is looked up by: all that is given has to fit.
@@ -282,6 +296,18 @@ pub trait Runtime: Sync {
 
     /// Engines whose state describes its sandboxes, which have the ids of theirs.
     fn engines(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The directory below a root that has one directory a volume, with the volume's files in `_data`;
+    /// `None` for an engine without volumes.
+    fn volumes(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Engines that keep containers of theirs in the same roots: where one has led to a root, they are
+    /// looked for there.
+    fn beside(&self) -> &'static [Engine] {
         &[]
     }
 

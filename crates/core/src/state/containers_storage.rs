@@ -83,6 +83,18 @@ pub struct Places {
     pub graphroot: Option<String>,
     /// Run root.
     pub runroot: Option<String>,
+    /// Whether what is true of containers is in the run root.
+    pub transient_store: bool,
+    /// What a driver is told.
+    pub options: Options,
+}
+
+/// The options in [`Places`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Graph roots of other stores, whose images containers of this one may have.
+    pub additionalimagestores: Option<Vec<String>>,
 }
 
 /// Parses a table of containers.

@@ -35,6 +35,15 @@ impl Spec {
         self.get(&format!("io.kubernetes.cri-o.{name}"))
     }
 
+    /// Whether Podman wrote it, which gives the containers of `kube play` CRI-O's annotations too, and any
+    /// that its user asks for (podman libpod/define/annotations.go).
+    #[must_use]
+    pub fn is_podmans(&self) -> bool {
+        let its_own = |key: &String| key.starts_with("io.podman.annotations.");
+        self.get("io.container.manager") == Some("libpod")
+            || self.annotations.iter().flatten().any(|(key, _)| its_own(key))
+    }
+
     /// The value of an annotation, if it is there and not empty.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -153,6 +162,19 @@ mod tests {
         assert_eq!((spec.get("x"), spec.own("x")), (Some("\u{e9}\n"), None));
         assert_eq!(spec.linux.unwrap().cgroups_path, "a.slice:crio:b");
         assert_eq!(parse_spec(b"{}").unwrap().own("Name"), None);
+    }
+
+    #[test]
+    fn what_podman_writes_is_none_of_it() {
+        let of = |manager: &str, more: &str| {
+            let text = format!(
+                r#"{{"annotations":{{"io.container.manager":"{manager}",
+                "io.kubernetes.cri-o.ContainerType":"container"{more}}}}}"#
+            );
+            parse_spec(text.as_bytes()).unwrap().is_podmans()
+        };
+        assert!(of("libpod", "") && of("cri-o", r#","io.podman.annotations.init":"FALSE""#));
+        assert!(!of("cri-o", "") && !of("", r#","io.podman.annotations":"x""#));
     }
 
     #[test]

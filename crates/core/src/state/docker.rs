@@ -36,6 +36,16 @@ pub struct Config {
     pub state: State,
     /// Addresses.
     pub network_settings: NetworkSettings,
+    /// Place inside to what is mounted there.
+    pub mount_points: Option<BTreeMap<String, MountPoint>>,
+}
+
+/// One value of `MountPoints` (moby daemon/volume/mounts/mounts.go).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct MountPoint {
+    /// Name of the volume; empty for a bind.
+    pub name: String,
 }
 
 /// The `Config` object.

@@ -1,6 +1,7 @@
 //! Formats of state on disk, and stores that several runtimes share. Each reader takes a `Root`.
 
 pub mod bolt;
+pub mod buildah;
 pub mod containerd;
 pub mod containers_storage;
 pub mod crio;

@@ -16,11 +16,13 @@ use serde::de::DeserializeOwned;
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
-use super::{bolt, json, sqlite};
+use super::{bolt, json, sqlite, toml};
 
 /// The databases, below the graph root.
 const SQLITE: &[u8] = b"db.sql";
 const BOLT: &[u8] = b"libpod/bolt_state.db";
+/// The latter in a directory of its own (`static_dir`).
+const BOLT_ALONE: &[u8] = b"bolt_state.db";
 /// Containers that a database may hold.
 const MOST: usize = 200_000;
 
@@ -59,6 +61,24 @@ pub struct Config {
     /// Whether it holds a pod's namespaces.
     #[serde(rename = "pause")]
     pub is_infra: bool,
+    /// Volumes of Podman's own that it has.
+    pub named_volumes: Option<Vec<NamedVolume>>,
+}
+
+/// One of a container's volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NamedVolume {
+    /// Its name, unique in a store.
+    pub volume_name: String,
+}
+
+impl Config {
+    /// Whether it has this volume.
+    #[must_use]
+    pub fn has_volume(&self, name: &[u8]) -> bool {
+        self.named_volumes.iter().flatten().any(|v| v.volume_name.as_bytes() == name)
+    }
 }
 
 /// A container's state, as far as it is used.
@@ -108,6 +128,30 @@ pub struct Stored {
     pub path: BString,
 }
 
+/// `containers.conf`, as far as it is used (container-libs common/docs/containers.conf.5.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Conf {
+    /// The only table with a place in it.
+    pub engine: Places,
+}
+
+/// The places in [`Conf`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Places {
+    /// Where the database is, if not in the graph root.
+    pub static_dir: Option<String>,
+}
+
+/// Parses `containers.conf`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_conf(bytes: &[u8]) -> Result<Conf, String> {
+    toml::parse(bytes)
+}
+
 /// Parses a container's configuration.
 ///
 /// # Errors
@@ -146,38 +190,51 @@ trait Store {
 
     /// A container by its full id.
     fn container(&self, id: &[u8]) -> Result<Option<Stored>, ReadError>;
+
+    /// Ids of the containers that have this volume.
+    fn having(&self, volume: &[u8]) -> Result<Vec<BString>, ReadError>;
 }
 
 /// The databases that are there: the one that Podman has now, and the one that it had before, which it
-/// may still use.
-fn stores(root: &Root) -> Result<Vec<Box<dyn Store + '_>>, ReadError> {
-    let mut stores: Vec<Box<dyn Store + '_>> = Vec::new();
-    match sqlite::Database::open(root, SQLITE) {
-        Ok(database) => stores.push(Box::new(database)),
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => return Err(e),
-    }
-    match bolt::Database::open(root, BOLT) {
-        Ok(database) => stores.push(Box::new(database)),
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => return Err(e),
+/// may still use; in the graph root, and in other directories of the same engine's.
+fn stores<'r>(roots: &[&'r Root]) -> Result<Vec<Box<dyn Store + 'r>>, ReadError> {
+    let mut stores: Vec<Box<dyn Store + 'r>> = Vec::new();
+    for (at, root) in roots.iter().enumerate() {
+        match sqlite::Database::open(root, SQLITE) {
+            Ok(database) => stores.push(Box::new(database)),
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => return Err(e),
+        }
+        match bolt::Database::open(root, bolt_in(at)) {
+            Ok(database) => stores.push(Box::new(database)),
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => return Err(e),
+        }
     }
     Ok(stores)
 }
 
-/// Whether Podman has a database below this graph root, of whatever kind it is.
+/// The bolt database in the root of this number; the first is the graph root.
+fn bolt_in(at: usize) -> &'static [u8] {
+    if at == 0 { BOLT } else { BOLT_ALONE }
+}
+
+/// Whether Podman has a database in one of these directories, the first of which is the graph root, of
+/// whatever kind it is.
 #[must_use]
-pub fn has_database(root: &Root) -> bool {
-    let is_there = |rel: &&[u8]| root.look(rel).map_or_else(|e| e.class != Class::Gone, |_| true);
-    [SQLITE, BOLT].iter().any(is_there)
+pub fn has_database(roots: &[&Root]) -> bool {
+    let is_there =
+        |root: &Root, rel: &[u8]| root.look(rel).map_or_else(|e| e.class != Class::Gone, |_| true);
+    let has = |(at, root): (usize, &&Root)| is_there(root, SQLITE) || is_there(root, bolt_in(at));
+    roots.iter().enumerate().any(has)
 }
 
 /// Full ids and names of all containers in the databases; `None` where there is no database.
 ///
 /// # Errors
 /// When one is there and can't be read.
-pub fn names(root: &Root) -> Result<Option<Vec<(BString, BString)>>, ReadError> {
-    let stores = stores(root)?;
+pub fn names(roots: &[&Root]) -> Result<Option<Vec<(BString, BString)>>, ReadError> {
+    let stores = stores(roots)?;
     let mut all: BTreeMap<BString, BString> = BTreeMap::new();
     for store in &stores {
         for (id, name) in store.names()? {
@@ -191,13 +248,27 @@ pub fn names(root: &Root) -> Result<Option<Vec<(BString, BString)>>, ReadError> 
 ///
 /// # Errors
 /// When one is there and can't be read.
-pub fn container(root: &Root, id: &BStr) -> Result<Option<Stored>, ReadError> {
-    for store in stores(root)? {
+pub fn container(roots: &[&Root], id: &BStr) -> Result<Option<Stored>, ReadError> {
+    for store in stores(roots)? {
         if let Some(stored) = store.container(id)? {
             return Ok(Some(stored));
         }
     }
     Ok(None)
+}
+
+/// Full ids of the containers that have a volume of this name.
+///
+/// # Errors
+/// When a database is there and can't be read.
+pub fn having(roots: &[&Root], volume: &BStr) -> Result<Vec<BString>, ReadError> {
+    let mut all = Vec::new();
+    for store in stores(roots)? {
+        all.extend(store.having(volume)?);
+    }
+    all.sort();
+    all.dedup();
+    Ok(all)
 }
 
 /// Why one container's JSON does not count.
@@ -243,6 +314,22 @@ impl Store for sqlite::Database<sqlite::File<'_>> {
             Ok(Some(Stored { config, state, pod_name: pod.map(|p| p.name), path: self.shown() }))
         })
     }
+
+    fn having(&self, volume: &[u8]) -> Result<Vec<BString>, ReadError> {
+        self.view(|tables| {
+            let mut ids = Vec::new();
+            let Some(table) = tables.table("ContainerConfig")? else { return Ok(ids) };
+            let [id, json] = table.columns(["ID", "JSON"])?;
+            table.rows(&mut |row| {
+                if let (Some(id), Some(json)) = (row.bytes(id)?, row.bytes(json)?) {
+                    let config: Config = own(&json, &id).map_err(sqlite::Trouble::Wrong)?;
+                    ids.extend(config.has_volume(volume).then(|| BString::from(id)));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(ids)
+        })
+    }
 }
 
 impl Store for bolt::Database<whose_kernel::held::Held> {
@@ -278,6 +365,21 @@ impl Store for bolt::Database<whose_kernel::held::Held> {
             let pod: Option<PodConfig> =
                 pod.map(|pod| json::parse(&pod)).transpose().map_err(wrong)?;
             Ok(Some(Stored { config, state, pod_name: pod.map(|p| p.name), path: self.shown() }))
+        })
+    }
+
+    fn having(&self, volume: &[u8]) -> Result<Vec<BString>, ReadError> {
+        let names = self.names()?;
+        self.view(|top| {
+            let mut ids = Vec::new();
+            for (id, _) in &names {
+                let bucket = top.at(&[b"ctr", id])?;
+                let config = bucket.map_or(Ok(None), |bucket| bucket.value(b"config"))?;
+                let Some(config) = config else { continue };
+                let config: Config = own(&config, id).map_err(bolt::Trouble::Wrong)?;
+                ids.extend(config.has_volume(volume).then(|| id.clone()));
+            }
+            Ok(ids)
         })
     }
 }

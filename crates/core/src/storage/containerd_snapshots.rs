@@ -235,7 +235,7 @@ fn gone(root: &Root) -> ReadError {
 }
 
 fn user(namespace: &BString, id: &BString) -> User {
-    User { engine: ENGINE, key: [namespace.as_slice(), b"/", id].concat().into() }
+    User::new(ENGINE, [namespace.as_slice(), b"/", id].concat())
 }
 
 /// Whether a container's key, or its bare id, is this one's.

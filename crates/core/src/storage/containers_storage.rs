@@ -1,7 +1,7 @@
 //! The word of containers/storage on a layer: its tables of layers, images and containers.
 //!
-//! One store may serve several engines: CRI-O's containers are told by what it keeps with them in the
-//! table; of others the engine is not known here.
+//! One store may serve several engines: CRI-O's and Podman's containers are told by what those keep
+//! with them in the table, Buildah's by its file beside; of others the engine is not known here.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,11 @@ use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
 use super::Driver;
-use super::table::{Asked, Image, LayerId, LayerInfo, Table, User, on_disk};
+use super::table::{Asked, Image, LayerId, LayerInfo, Placed, Table, User, on_disk};
 use crate::model::{Engine, LayerKind};
 use crate::state::containers_storage::{self as files, Store};
-use crate::state::crio;
+use crate::state::{buildah, crio, podman};
 
-const CRIO: Engine = Engine("cri-o");
 /// Layers in one stack: the library allows 500.
 const DEEPEST: usize = 1000;
 
@@ -37,6 +36,53 @@ struct Tables {
     images: Vec<files::Image>,
     /// Ids of the containers that have a directory.
     directories: Vec<BString>,
+}
+
+/// See [`super::table::through`].
+pub(super) fn through(
+    root: &Root,
+    further: &Root,
+    driver: &dyn Driver,
+    name: &BStr,
+) -> Result<Vec<Placed>, ReadError> {
+    let driver = driver.name().as_bytes();
+    let store = Store { root, driver };
+    let own = store.layers()?;
+    // Of a layer that both have, a container has its own store's.
+    if own.iter().any(|layer| layer.id.as_bytes() == name.as_ref() as &[u8]) {
+        return Ok(Vec::new());
+    }
+    let others = Store { root: further, driver };
+    let mut layers = HashMap::new();
+    for layer in others.layers()?.into_iter().chain(own) {
+        layers.insert(BString::from(layer.id.as_str()), layer);
+    }
+    let (images, directories) = (Vec::new(), Vec::new());
+    let tables = Tables { layers, containers: store.containers()?, images, directories };
+    let mut found = Vec::new();
+    for container in &tables.containers {
+        let stack = tables.stack(root, &store.layers_file(), &container.layer)?;
+        let at = stack.iter().position(|id| *id == name);
+        if let Some(at) = at.filter(|at| *at > 0) {
+            let user = User::new(engine_of(&store, container), container.id.as_str());
+            found.push((user, (at - 1, stack.len() - 1)));
+        }
+    }
+    Ok(found)
+}
+
+/// The engine that has a container, by what it keeps with it.
+fn engine_of(store: &Store<'_>, container: &files::Container) -> Engine {
+    if crio::parse_metadata(&container.metadata).is_some() {
+        return Engine("cri-o");
+    }
+    if podman::parse_metadata(&container.metadata).is_some() {
+        return Engine("podman");
+    }
+    match buildah::is_its(store, container) {
+        true => Engine("buildah"),
+        false => Engine::UNKNOWN,
+    }
 }
 
 impl Table for Tables {
@@ -98,9 +144,8 @@ impl Tables {
             let stack = self.stack(root, &table, &container.layer)?;
             let Some(at) = stack.iter().position(|id| *id == asked.name) else { continue };
             is_own |= at == 0;
-            let is_crios = crio::parse_metadata(&container.metadata).is_some();
-            let engine = if is_crios { CRIO } else { Engine::UNKNOWN };
-            users.push(User { engine, key: container.id.as_str().into() });
+            let engine = engine_of(&store, container);
+            users.push(User::new(engine, container.id.as_str()));
             let place = (at.wrapping_sub(1), stack.len() - 1);
             let counts = at > 0 && (asked.container.is_none() || is_it);
             if counts && !places.contains(&place) {

@@ -127,7 +127,7 @@ impl Work<'_> {
 
     /// The containers that use it.
     fn used_by(&mut self, ids: Vec<BString>) {
-        self.info.used_by(ids.into_iter().map(|key| User { engine: ENGINE, key }).collect());
+        self.info.used_by(ids.into_iter().map(|key| User::new(ENGINE, key)).collect());
     }
 
     fn upper(&mut self, of: BString) {

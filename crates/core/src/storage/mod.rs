@@ -72,9 +72,9 @@ pub trait Driver: Sync {
     /// The engine's name for it.
     fn name(&self) -> &'static str;
 
-    /// The engine that has it.
-    fn engine(&self) -> Engine {
-        Engine("docker")
+    /// The engines that have it. Of several one store may serve all; the first whose it is, is told.
+    fn engines(&self) -> &'static [Engine] {
+        &[Engine("docker")]
     }
 
     /// What has the engine's word on its layers.
@@ -226,11 +226,11 @@ mod tests {
     #[test]
     fn one_path_may_be_of_two_engines_stores() {
         let engines = |path: &str| -> Vec<&str> {
-            readings(BStr::new(path)).iter().map(|(_, driver, _)| driver.engine().0).collect()
+            readings(BStr::new(path)).iter().map(|(_, driver, _)| driver.engines()[0].0).collect()
         };
-        assert_eq!(engines("/d/overlay/x/diff/a"), ["docker", "cri-o"]);
+        assert_eq!(engines("/d/overlay/x/diff/a"), ["docker", "podman"]);
         for path in ["/d/vfs/dir/x/a", "/d/btrfs/subvolumes/x/a", "/d/zfs/graph/x/a"] {
-            assert_eq!(engines(path), ["docker", "cri-o"], "{path}");
+            assert_eq!(engines(path), ["docker", "podman"], "{path}");
         }
         assert_eq!(engines("/d/overlay2/x/diff/a"), ["docker"]);
     }

@@ -64,6 +64,16 @@ pub struct User {
     pub engine: Engine,
     /// Its key in that engine's state.
     pub key: BString,
+    /// Number of the root that has it, where that is another one than the layer's.
+    pub root: Option<usize>,
+}
+
+impl User {
+    /// A container of the root that has the layer.
+    #[must_use]
+    pub fn new(engine: Engine, key: impl Into<BString>) -> Self {
+        Self { engine, key: key.into(), root: None }
+    }
 }
 
 /// What a layer is, and whose.
@@ -98,7 +108,7 @@ impl LayerInfo {
     }
 
     /// Names those who use it.
-    pub(super) fn used_by(&mut self, users: Vec<User>) {
+    pub(crate) fn used_by(&mut self, users: Vec<User>) {
         let id = |user: &User| match user.key.rsplit(|b| *b == b'/').next() {
             Some(id) => BString::from(id),
             None => user.key.clone(),
@@ -118,7 +128,7 @@ impl LayerInfo {
     }
 
     /// Says the place among the lowers, if all stacks that it is in agree.
-    pub(super) fn placed(&mut self, places: &[(usize, usize)]) {
+    pub(crate) fn placed(&mut self, places: &[(usize, usize)]) {
         if let [(at, of)] = places {
             self.layer.index = u32::try_from(*at).ok();
             self.layer.of = u32::try_from(*of).ok();
@@ -143,6 +153,9 @@ pub struct Asked<'a> {
     /// layer is one of its own.
     pub users: bool,
 }
+
+/// A container, and a layer's place among its lowers and their number.
+pub type Placed = (User, (usize, usize));
 
 /// One driver's table in one data root.
 pub trait Table {
@@ -175,6 +188,23 @@ pub fn open(root: &Root, driver: &dyn Driver) -> Result<Option<Box<dyn Table>>, 
         Kind::Layerdb => docker::open(root, driver),
         Kind::Snapshots { .. } => containerd_snapshots::open(root, driver).map(Some),
         Kind::ContainersStorage => containers_storage::open(root, driver).map(Some),
+    }
+}
+
+/// The containers of a store that have a layer of another one below theirs, each with the layer's place
+/// among its lowers and their number.
+///
+/// # Errors
+/// When a table can't be read.
+pub fn through(
+    root: &Root,
+    further: &Root,
+    driver: &dyn Driver,
+    name: &BStr,
+) -> Result<Vec<Placed>, ReadError> {
+    match driver.table() {
+        Kind::ContainersStorage => containers_storage::through(root, further, driver, name),
+        Kind::Layerdb | Kind::Snapshots { .. } => Ok(Vec::new()),
     }
 }
 

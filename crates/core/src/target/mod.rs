@@ -5,6 +5,7 @@ pub mod layer;
 pub mod path;
 pub mod pid;
 pub mod pod;
+pub mod volume;
 
 use bstr::{BStr, BString, ByteSlice};
 
@@ -43,6 +44,8 @@ pub enum Target {
     Path(path::HostPath),
     /// A layer of an engine's store.
     Layer(layer::Name),
+    /// A volume of an engine's own.
+    Volume(volume::Name),
 }
 
 /// A target as typed.
@@ -74,9 +77,12 @@ pub enum BadTarget {
         "{0}: no layer: give its directory's name or sha256:DIGITS, at least 12 characters of either"
     )]
     NotALayer(BString),
+    /// No name of a volume.
+    #[error("{0}: no volume: give its name, of letters, digits and _ . -")]
+    NotAVolume(BString),
     /// A kind that is well formed and that this version does not answer.
     #[error(
-        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths and layers (a container may be forced with container:NAME)"
+        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths, layers and volumes (a container may be forced with container:NAME)"
     )]
     Unanswered {
         /// The target.
@@ -123,6 +129,10 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
         Some(("layer", value)) => {
             let name = layer::long(value).ok_or_else(|| BadTarget::NotALayer(text.into()))?;
             return Ok(typed(Target::Layer(name)));
+        }
+        Some(("volume", value)) => {
+            let name = volume::long(value).ok_or_else(|| BadTarget::NotAVolume(text.into()))?;
+            return Ok(typed(Target::Volume(name)));
         }
         // net:[4026531840] is a namespace and net no kind; if:eth0 is an interface.
         Some((kind, _)) => return Err(unanswered(kind)),
@@ -190,7 +200,8 @@ mod tests {
         for text in texts {
             assert!(matches!(parse(BStr::new(text)), Err(BadTarget::Unanswered { .. })), "{text}");
         }
-        for kind in KINDS.iter().filter(|k| !["pid", "tid", "container", "pod"].contains(k)) {
+        let answered = ["pid", "tid", "container", "pod", "volume"];
+        for kind in KINDS.iter().filter(|k| !answered.contains(k)) {
             assert!(parse(BStr::new(&format!("{kind}:x"))).is_err(), "{kind}");
         }
         for text in ["/", "/var/lib/docker", "path:/a:b", "layer:733b57e47063"] {
@@ -198,6 +209,8 @@ mod tests {
             assert!(matches!(target, Target::Path(_) | Target::Layer(_)), "{text}");
         }
         assert!(matches!(parse(BStr::new("pod:prod/web")).unwrap().target, Target::Pod(_)));
+        assert!(matches!(parse(BStr::new("volume:db")).unwrap().target, Target::Volume(_)));
+        assert!(matches!(parse(BStr::new("volume:a/b")), Err(BadTarget::NotAVolume(_))));
         assert!(matches!(parse(BStr::new("pod:a/b/c/d")), Err(BadTarget::NotAPod(_))));
         assert_eq!(parse(BStr::new("pod:")), Err(BadTarget::Empty));
         assert_eq!(parse(BStr::new("")), Err(BadTarget::Empty));

@@ -24,7 +24,7 @@ fn start(options: DockerOptions, what: &str) -> Option<Docker> {
 pub(crate) fn vfs(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
     let Some(docker) = start(options.storage_driver("vfs"), "vfs") else { return };
     image(&docker, markers);
-    cases.case("15 vfs", || whole_copies(&docker, markers, Some("vfs")));
+    cases.case("15 vfs", || whole_copies(&docker, markers, "vfs"));
 }
 
 pub(crate) fn btrfs(cases: &mut Cases, markers: &Markers, options: DockerOptions) {
@@ -33,7 +33,7 @@ pub(crate) fn btrfs(cases: &mut Cases, markers: &Markers, options: DockerOptions
     let options = options.storage_driver("btrfs").data_root(root);
     let Some(docker) = start(options, "btrfs") else { return };
     image(&docker, markers);
-    cases.case("15, T19 btrfs", || whole_copies(&docker, markers, Some("btrfs")));
+    cases.case("15, T19 btrfs", || whole_copies(&docker, markers, "btrfs"));
     drop(docker);
     drop(fs);
 }

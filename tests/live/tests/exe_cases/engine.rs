@@ -39,13 +39,13 @@ pub(crate) fn host(told: &serde_json::Value) -> PathBuf {
 
 /// A container has a directory of its own with everything in it. `driver` is what is told of its
 /// layer, if the engine's stores are known.
-pub(crate) fn whole_copies(engine: &dyn Engine, markers: &Markers, driver: Option<&str>) {
+pub(crate) fn whole_copies(engine: &dyn Engine, markers: &Markers, driver: &str) {
     let names = [engine.container(&[]), engine.container(&[])];
     // The same file in two containers, one of which changed it.
     let same = names.each_ref().map(|name| engine.exec(name, &["/bin/low"]));
     let hosts = same.each_ref().map(|running| {
         let told = about(running).role(&["direct"]).state(&["present"]).is_proven();
-        assert_eq!(told["layer"]["driver"].as_str(), driver, "{told:#}");
+        assert_eq!(told["layer"]["driver"], driver, "{told:#}");
         assert!(host(&told).starts_with(engine.store()), "{told:#}");
         host(&told)
     });

@@ -160,14 +160,14 @@ fn build(podman: &Podman) {
 
 pub(crate) fn vfs(cases: &mut Cases, markers: &Markers) {
     let podman = start(Podman::options().driver("vfs"), markers);
-    cases.case("15 podman vfs", || whole_copies(&podman, markers, None));
+    cases.case("15 podman vfs", || whole_copies(&podman, markers, "vfs"));
 }
 
 pub(crate) fn btrfs(cases: &mut Cases, markers: &Markers) {
     let fs = HostMount::image("btrfs");
     let options = Podman::options().driver("btrfs").graph_root(fs.point().join("root"));
     let podman = start(options, markers);
-    cases.case("15, T19 podman btrfs", || whole_copies(&podman, markers, None));
+    cases.case("15, T19 podman btrfs", || whole_copies(&podman, markers, "btrfs"));
     drop(podman);
     drop(fs);
 }
@@ -318,7 +318,7 @@ impl Asking {
 
 pub(crate) fn rootless_vfs(cases: &mut Cases, markers: &Markers) {
     let podman = start(Podman::options().rootless().driver("vfs"), markers);
-    cases.case("15 podman rootless vfs", || whole_copies(&podman, markers, None));
+    cases.case("15 podman rootless vfs", || whole_copies(&podman, markers, "vfs"));
 }
 
 /// A user's file server lets nobody in from outside the user's namespace, not even root: without

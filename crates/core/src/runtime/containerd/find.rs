@@ -69,7 +69,7 @@ pub(super) fn find(host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Ma
             }
         }
         Query::Name(name) => return by_name(host, root, name),
-        Query::Address(_) => {}
+        Query::Address(_) | Query::Volume(_) => {}
     }
     Ok(matches)
 }

@@ -12,8 +12,13 @@ use crate::state::podman::{self as files, Config};
 
 /// Whether a graph root has a database of Podman's or a container of its in the store's table; what
 /// can't be looked at may have.
-pub(super) fn has_some(root: &Root) -> bool {
-    files::has_database(root) || !tabled(root).is_ok_and(|all| all.is_empty())
+pub(super) fn has_some(root: &StateRoot) -> bool {
+    files::has_database(&places(root)) || !tabled(&root.root).is_ok_and(|all| all.is_empty())
+}
+
+/// Where its database may be, the graph root first.
+pub(super) fn places(root: &StateRoot) -> Vec<&Root> {
+    std::iter::once(&root.root).chain(&root.beside).collect()
 }
 
 /// Containers that Podman has put into the tables of every driver.
@@ -30,24 +35,33 @@ fn tabled(root: &Root) -> Result<Vec<(storage::Container, files::Metadata, BStri
 }
 
 /// Full ids and names of all containers: the database's, or, where there is none, the table's.
-pub(super) fn names(root: &Root) -> Result<Vec<(BString, BString)>, ReadError> {
-    let mut names = match files::names(root)? {
+pub(super) fn names(root: &StateRoot) -> Result<Vec<(BString, BString)>, ReadError> {
+    let of_table = |all: Vec<(storage::Container, files::Metadata, BString)>| {
+        all.into_iter().map(|(c, m, _)| (c.id.into(), m.name.into())).collect()
+    };
+    let mut names = match files::names(&places(root))? {
         Some(names) => names,
-        None => tabled(root)?.into_iter().map(|(c, m, _)| (c.id.into(), m.name.into())).collect(),
+        None => of_table(tabled(&root.root)?),
     };
     names.retain(|(id, _)| segment::is_hex64(id));
     Ok(names)
 }
 
-pub(super) fn find(root: &Root, query: Query<'_>) -> Result<Matches, ReadError> {
+pub(super) fn find(root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
     let fits = |(id, name): &(BString, BString)| match query {
         Query::Id(wanted) => id == wanted,
         Query::IdPrefix(prefix) => id.starts_with(prefix),
         Query::Name(wanted) => name == wanted,
-        Query::Address(_) => false,
+        Query::Address(_) | Query::Volume(_) => false,
     };
-    if matches!(query, Query::Address(_)) {
-        return Ok(Matches::default());
+    match query {
+        Query::Address(_) => return Ok(Matches::default()),
+        Query::Volume(volume) => {
+            let mut ids = files::having(&places(root), volume)?;
+            ids.retain(|id| segment::is_hex64(id));
+            return Ok(Matches { ids, gaps: Vec::new() });
+        }
+        Query::Id(_) | Query::IdPrefix(_) | Query::Name(_) => {}
     }
     let found = names(root)?.into_iter().filter(fits);
     Ok(Matches { ids: found.map(|(id, _)| id).collect(), gaps: Vec::new() })
@@ -58,8 +72,8 @@ pub(super) fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadE
     if !segment::is_hex64(id) {
         return Err(gone());
     }
-    let Some(stored) = files::container(&root.root, id)? else {
-        return match files::has_database(&root.root) {
+    let Some(stored) = files::container(&places(root), id)? else {
+        return match files::has_database(&places(root)) {
             true => Err(gone()),
             false => by_table(root, id)?.ok_or_else(gone),
         };

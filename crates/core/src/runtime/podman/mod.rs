@@ -13,6 +13,8 @@
 mod describe;
 mod roots;
 
+pub(super) use roots::graph_roots;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::{Host, ReadError};
@@ -79,16 +81,24 @@ impl Runtime for Podman {
         bundle.contains_str(&userdata).then_some(id)
     }
 
+    fn beside(&self) -> &'static [Engine] {
+        &[Engine("buildah")]
+    }
+
+    fn volumes(&self) -> Option<&'static str> {
+        Some("volumes")
+    }
+
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
         roots::roots(host, hints)
     }
 
     fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
-        describe::find(&root.root, query)
+        describe::find(root, query)
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
-        Ok(describe::names(&root.root)?.into_iter().map(|(id, _)| id).collect())
+        Ok(describe::names(root)?.into_iter().map(|(id, _)| id).collect())
     }
 
     fn describe(
@@ -101,7 +111,7 @@ impl Runtime for Podman {
     }
 
     fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
-        let stored = files::container(&root.root, id).ok().flatten();
+        let stored = files::container(&describe::places(root), id).ok().flatten();
         let uid = describe::uid_of(root);
         stored.map(|stored| describe::cgroups(&stored.config, uid)).unwrap_or_default()
     }

@@ -12,7 +12,7 @@ use crate::model::gap::what;
 use crate::runtime::docker::{name_of, of_admin, open_all};
 use crate::runtime::{FoundRoots, Hints, Subject};
 use crate::state::containers_storage as storage;
-use crate::state::toml;
+use crate::state::{podman as files, toml};
 
 /// The system's graph root when nothing moves it.
 const PLACE: &str = "var/lib/containers/storage";
@@ -20,25 +20,120 @@ const PLACE: &str = "var/lib/containers/storage";
 const USERS_PLACE: &str = ".local/share/containers/storage";
 /// Where the library's configuration says where stores are; what comes later counts.
 const CONF: [&str; 2] = ["usr/share/containers/storage.conf", "etc/containers/storage.conf"];
+/// The run root when nothing moves it.
+const RUN_ROOT: &str = "run/containers/storage";
+/// Where containers are configured, and the directory of files that overrule it in the order of names.
+const HOSTS_CONF: [&str; 2] =
+    ["usr/share/containers/containers.conf", "etc/containers/containers.conf"];
+const HOSTS_CONF_DIR: &[u8] = b"etc/containers/containers.conf.d";
+/// The file in a user's directory.
+const CONTAINERS_CONF: &[u8] = b"containers.conf";
+/// Files that a directory of configuration may hold.
+const MOST_FILES: usize = 1_000;
 /// The directory of a user's own, and its name there.
 const USERS_CONF: (&str, &[u8]) = (".config/containers", b"storage.conf");
 
-/// Roots by one kind of hint.
+/// Roots by one kind of hint: those that have to do with Podman.
 pub(super) fn roots(host: &Host, hints: Hints<'_>) -> FoundRoots {
-    let mut found = match hints {
+    let mut found = graph_roots(host, hints);
+    for root in &mut found.roots {
+        look_beside(host, root);
+    }
+    // Others keep containers in stores of the same kind.
+    found.roots.retain(has_some);
+    found
+}
+
+/// Finds what belongs to a graph root and lies elsewhere, by the configuration of whose it is: its
+/// database in a `static_dir` or in the run root of a transient store
+/// (libpod/sqlite_state_internal.go), and further stores of images. For root's the former is true of the
+/// one graph root which that names too.
+fn look_beside(host: &Host, root: &mut StateRoot) {
+    let read = |path: &str| host.root().read(path.as_bytes(), toml::CAP).ok();
+    let system = CONF.map(read);
+    let uid = |user: &BString| host.uid_of(user).or_else(|| parse::decimal32(user));
+    let Some(uid) = root.users_own().and_then(uid) else {
+        let elsewhere = elsewhere(&system, &containers_conf(host), RUN_ROOT);
+        root.further = elsewhere.further;
+        let identity = |look: whose_kernel::look::Look| (look.device, look.ino);
+        let place = configured(host).unwrap_or_else(|| PLACE.into());
+        let is_it = host.root().look(&place).map(identity).ok();
+        if is_it.is_some() && is_it == root.root.look(b"").map(identity).ok() {
+            let of_admin = |found: StateRoot| found.users_own().is_none().then_some(found.root);
+            let opened = open_all(host, elsewhere.databases).roots.into_iter();
+            root.beside = opened.filter_map(of_admin).collect();
+        }
+        return;
+    };
+    let Some(home) = host.home_of(uid) else { return };
+    let conf = host.owned_dir(home.as_ref(), BStr::new(USERS_CONF.0), uid).ok();
+    let read = |name: &[u8]| conf.as_ref()?.read(name, toml::CAP).ok();
+    // His own file stands instead of the system's.
+    let storage = read(USERS_CONF.1).map_or_else(|| system.to_vec(), |own| vec![Some(own)]);
+    let run_root = format!("/run/user/{uid}/containers");
+    let elsewhere = elsewhere(&storage, &[read(CONTAINERS_CONF)], &run_root);
+    root.further = elsewhere.further;
+    let text = |place: BString| place.replace("$HOME", &home).replace("$UID", uid.to_string());
+    let own = |place: BString| {
+        let place = text(place);
+        let is_whole = place.starts_with(b"/");
+        host.owned_dir(BStr::new("/"), BStr::new(&place), uid).ok().filter(|_| is_whole)
+    };
+    root.beside = elsewhere.databases.into_iter().filter_map(own).collect();
+}
+
+/// The files in which a host's administrator configures containers; what comes later counts.
+fn containers_conf(host: &Host) -> Vec<Option<Vec<u8>>> {
+    let mut paths: Vec<BString> = HOSTS_CONF.map(BString::from).into();
+    let mut entries = host.root().list(HOSTS_CONF_DIR, MOST_FILES).unwrap_or_default();
+    entries.retain(|entry| !entry.is_dir && entry.name.ends_with(b".conf"));
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    paths.extend(entries.iter().map(|entry| [HOSTS_CONF_DIR, b"/", &entry.name].concat().into()));
+    paths.iter().map(|path| host.root().read(path, toml::CAP).ok()).collect()
+}
+
+/// What configuration files say lies elsewhere.
+struct Elsewhere {
+    databases: Vec<BString>,
+    further: Vec<BString>,
+}
+
+/// Reads files that say where stores are, and files that configure containers; what comes later counts.
+fn elsewhere(
+    storage: &[Option<Vec<u8>>],
+    containers: &[Option<Vec<u8>>],
+    run_root: &str,
+) -> Elsewhere {
+    let (mut run_root, mut is_transient, mut further) = (run_root.to_owned(), false, Vec::new());
+    for bytes in storage.iter().flatten() {
+        let places = storage::parse_config(bytes).unwrap_or_default().storage;
+        run_root = places.runroot.filter(|place| !place.is_empty()).unwrap_or(run_root);
+        is_transient |= places.transient_store;
+        further = places.options.additionalimagestores.unwrap_or(further);
+    }
+    let mut static_dir = None;
+    for bytes in containers.iter().flatten() {
+        let engine = files::parse_conf(bytes).unwrap_or_default().engine;
+        static_dir = engine.static_dir.filter(|place| !place.is_empty()).or(static_dir);
+    }
+    let transient = is_transient.then_some(run_root);
+    let databases = static_dir.into_iter().chain(transient).map(BString::from).collect();
+    Elsewhere { databases, further: further.into_iter().map(BString::from).collect() }
+}
+
+/// Graph roots by one kind of hint, whosever containers are in them.
+pub(in crate::runtime) fn graph_roots(host: &Host, hints: Hints<'_>) -> FoundRoots {
+    match hints {
         Hints::Default => of_admin(open_all(host, [PLACE.into()])),
         Hints::Configured => of_admin(open_all(host, configured(host))),
-        Hints::Running => return FoundRoots::default(),
+        Hints::Running => FoundRoots::default(),
         Hints::Mounts(mounts) => open(host, shown_by(host, mounts)),
         Hints::At(path) => open_all(host, [path.into()]),
         Hints::Args(args) => open_all(host, of_podman(args)),
         Hints::User(user) => of_user(host, user),
         Hints::Inside(inside) => inside_of(inside),
         Hints::Monitor(monitor) => open_all(host, of_monitor(&monitor.args)),
-    };
-    // Others keep containers in stores of the same kind.
-    found.roots.retain(|r| has_some(&r.root));
-    found
+    }
 }
 
 /// The graph root that `podman --root` names.

@@ -7,7 +7,7 @@ use whose_kernel::root::{Links, Root};
 use whose_testkit::bolt::{self, Bucket};
 use whose_testkit::sqlite::{self, Cell, Entry};
 
-use super::{container, has_database, names, parse_metadata};
+use super::{container, has_database, having, names, parse_metadata};
 
 const POD: &str = "aaaa";
 
@@ -20,7 +20,8 @@ fn config(id: &str) -> String {
         r#"{{"spec":{{"process":{{"env":["A=b"]}}}},"id":"{id}","name":"web-{id}","pod":"{POD}",
         "rootfsImageName":"localhost/app:1","rootfsImageID":"cd","labels":{{"a":"b"}},"pause":true,
         "createdTime":"2026-01-02T03:04:05.6Z","cgroupManager":"systemd","cgroupsMode":"enabled",
-        "cgroupParent":"machine.slice","logPath":"/l","logDriver":"k8s-file","future":[1]}}"#
+        "cgroupParent":"machine.slice","logPath":"/l","logDriver":"k8s-file","future":[1],
+        "namedVolumes":[{{"volumeName":"v-{id}","dest":"/d","options":["rw"]}},{{"volumeName":"all"}}]}}"#
     )
 }
 
@@ -69,15 +70,15 @@ fn write_bolt(dir: &Path, ids: &[&str]) {
 fn both_databases_say_the_same() {
     for write in [write_sqlite, write_bolt] {
         let dir = tempfile::tempdir().unwrap();
-        assert!(!has_database(&root(dir.path())));
-        assert_eq!(names(&root(dir.path())).unwrap(), None);
+        assert!(!has_database(&[&root(dir.path())]));
+        assert_eq!(names(&[&root(dir.path())]).unwrap(), None);
         write(dir.path(), &["ab", "cd"]);
         let root = root(dir.path());
-        assert!(has_database(&root));
-        let all = names(&root).unwrap().unwrap();
+        assert!(has_database(&[&root]));
+        let all = names(&[&root]).unwrap().unwrap();
         let pair = |id: &str| (id.into(), format!("web-{id}").into());
         assert_eq!(all, [pair("ab"), pair("cd")]);
-        let stored = container(&root, BStr::new("cd")).unwrap().unwrap();
+        let stored = container(&[&root], BStr::new("cd")).unwrap().unwrap();
         let config = &stored.config;
         assert_eq!(
             (config.name.as_str(), config.image_name.as_str()),
@@ -89,7 +90,7 @@ fn both_databases_say_the_same() {
         assert_eq!((stored.state.state, stored.state.pid), (3, 77));
         assert_eq!(stored.state.started_time, "2026-01-02T03:04:06Z");
         assert_eq!(stored.pod_name.as_deref(), Some("shop"));
-        assert_eq!(container(&root, BStr::new("ef")).unwrap(), None);
+        assert_eq!(container(&[&root], BStr::new("ef")).unwrap(), None);
     }
 }
 
@@ -99,8 +100,8 @@ fn what_podman_had_before_counts_for_what_it_has_not_now() {
     write_sqlite(dir.path(), &["ab"]);
     write_bolt(dir.path(), &["ab", "cd"]);
     let root = root(dir.path());
-    assert_eq!(names(&root).unwrap().unwrap().len(), 2);
-    let path = |id: &str| container(&root, BStr::new(id)).unwrap().unwrap().path;
+    assert_eq!(names(&[&root]).unwrap().unwrap().len(), 2);
+    let path = |id: &str| container(&[&root], BStr::new(id)).unwrap().unwrap().path;
     assert!(path("ab").ends_with(b"/db.sql") && path("cd").ends_with(b"/bolt_state.db"));
     // A new database has no table yet.
     fs::write(dir.path().join("db.sql"), "").unwrap();
@@ -115,7 +116,7 @@ fn what_is_wrong_is_said() {
     let fails = |entries: Vec<Entry>| {
         let bytes = sqlite::file(&entries, sqlite::Layout::default());
         fs::write(dir.path().join("db.sql"), bytes).unwrap();
-        let error = container(&root(dir.path()), BStr::new("ab")).unwrap_err();
+        let error = container(&[&root(dir.path())], BStr::new("ab")).unwrap_err();
         (error.class, error.cause.to_string())
     };
     let configs = |json: &str| {
@@ -130,7 +131,7 @@ fn what_is_wrong_is_said() {
     assert_eq!(fails(vec![renamed]).1, "its table ContainerConfig has no column JSON");
     std::os::unix::fs::symlink("/etc/shadow", dir.path().join("link")).unwrap();
     fs::rename(dir.path().join("link"), dir.path().join("db.sql")).unwrap();
-    let error = names(&root(dir.path())).unwrap_err();
+    let error = names(&[&root(dir.path())]).unwrap_err();
     assert_eq!(error.class, Class::Malformed);
 }
 
@@ -141,4 +142,19 @@ fn only_what_podman_wrote_is_its_own() {
     for other in ["", "{}", r#"{"pod-name":"k8s_p","pod-id":"ab","name":"x"}"#] {
         assert!(parse_metadata(other).is_none(), "{other}");
     }
+}
+
+#[test]
+fn who_has_a_volume() {
+    type Writer = fn(&Path, &[&str]);
+    for write in [write_sqlite as Writer, write_bolt] {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &["a1", "b2"]);
+        let having = |name: &str| having(&[&root(dir.path())], BStr::new(name)).unwrap();
+        assert_eq!(having("v-a1"), ["a1"]);
+        assert_eq!(having("all"), ["a1", "b2"]);
+        assert!(having("v-").is_empty() && having("").is_empty());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(having(&[&root(dir.path())], BStr::new("all")).unwrap().is_empty());
 }

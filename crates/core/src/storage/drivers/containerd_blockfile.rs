@@ -18,8 +18,8 @@ impl Driver for Blockfile {
         "blockfile"
     }
 
-    fn engine(&self) -> Engine {
-        Engine("containerd")
+    fn engines(&self) -> &'static [Engine] {
+        &[Engine("containerd")]
     }
 
     fn table(&self) -> Kind {

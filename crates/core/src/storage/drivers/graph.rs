@@ -24,8 +24,8 @@ impl Driver for Graph {
         self.name
     }
 
-    fn engine(&self) -> Engine {
-        Engine("cri-o")
+    fn engines(&self) -> &'static [Engine] {
+        &[Engine("podman"), Engine("cri-o"), Engine("buildah")]
     }
 
     fn table(&self) -> Kind {

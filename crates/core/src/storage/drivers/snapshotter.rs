@@ -27,8 +27,8 @@ impl Driver for Snapshotter {
         self.name
     }
 
-    fn engine(&self) -> Engine {
-        Engine("containerd")
+    fn engines(&self) -> &'static [Engine] {
+        &[Engine("containerd")]
     }
 
     fn table(&self) -> Kind {

@@ -1,0 +1,175 @@
+//! What lies beside the layers of an engine's store: volumes, and what is kept for each container.
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::Class;
+
+use super::Index;
+use super::layers::User;
+use crate::model::gap::what;
+use crate::model::{Engine, Gap};
+use crate::runtime::{Matches, Query, REGISTRY, Runtime, by_engine, segment};
+use crate::state::docker::container_file;
+
+const DOCKER: Engine = Engine("docker");
+/// What Docker's data root has besides its volumes, so that no other directory is taken for one.
+const DOCKERS: [&str; 2] = ["/containers", "/image"];
+/// Engines that keep their containers in a store of containers/storage.
+const OF_STORAGE: [Engine; 3] = [Engine("podman"), Engine("cri-o"), Engine("buildah")];
+
+/// A volume of an engine's own.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    /// Number of the engine's root.
+    pub root: usize,
+    /// Its name there.
+    pub name: BString,
+    /// Where its files are, a path of the host.
+    pub dir: BString,
+}
+
+impl Index<'_> {
+    /// The container for which the directory is kept that a path lies in, `<data root>/containers/<id>` or
+    /// `<graph root>/<driver>-containers/<id>`; with the number of the engine's root.
+    ///
+    /// # Errors
+    /// When the engine's root can't be looked at.
+    pub fn state_dir_of(&mut self, path: &BStr) -> Result<Option<(usize, User)>, Gap> {
+        const DIR: &[u8] = b"containers/";
+        for at in path.find_iter(DIR).filter(|at| *at > 0) {
+            let id = path[at + DIR.len()..].split(|b| *b == b'/').next().unwrap_or_default();
+            if !segment::is_hex64(id) {
+                continue;
+            }
+            let found = match path[at - 1] {
+                b'/' => self.dockers(BStr::new(&path[..at - 1]), id)?,
+                b'-' => {
+                    let above = path[..at].rfind_byte(b'/').unwrap_or(0);
+                    self.of_storage(BStr::new(&path[..above]), id)?
+                }
+                _ => None,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    fn dockers(&mut self, base: &BStr, id: &[u8]) -> Result<Option<(usize, User)>, Gap> {
+        let Some(number) = self.root_at(DOCKER, base)? else { return Ok(None) };
+        let Some((_, state)) = self.roots.get(number) else { return Ok(None) };
+        match state.root.look(&container_file(id, "config.v2.json")) {
+            Ok(_) => Ok(Some((number, User::new(DOCKER, id)))),
+            Err(e) if e.class == Class::Gone => Ok(None),
+            Err(e) => Err(Gap::from_read(what::DESCRIPTION, &e)),
+        }
+    }
+
+    fn of_storage(&mut self, base: &BStr, id: &[u8]) -> Result<Option<(usize, User)>, Gap> {
+        for engine in OF_STORAGE {
+            let Some(number) = self.root_at(engine, base)? else { continue };
+            let (Some(runtime), Some((_, state))) = (by_engine(engine), self.roots.get(number))
+            else {
+                continue;
+            };
+            match runtime.find(self.host, state, Query::Id(BStr::new(id))) {
+                Ok(found) if found.ids.is_empty() => {}
+                Ok(_) => return Ok(Some((number, User::new(engine, id)))),
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => return Err(Gap::from_read(what::DESCRIPTION, &e)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The volume that a path lies in, or is the directory of. Of several the outermost counts.
+    ///
+    /// # Errors
+    /// When the engine's root can't be looked at.
+    pub fn volume_at(&mut self, path: &BStr) -> Result<Option<Volume>, Gap> {
+        for runtime in REGISTRY {
+            let Some(dir) = runtime.volumes() else { continue };
+            let between = format!("/{dir}/");
+            for at in path.find_iter(&between).filter(|at| *at > 0) {
+                let base = BStr::new(&path[..at]);
+                let rest = path[at + between.len()..].split(|b| *b == b'/').next();
+                let name = BString::from(rest.unwrap_or_default());
+                self.host.guard(base).map_err(|e| Gap::from_read(what::VOLUMES, &e))?;
+                let has = |of: &str| self.host.root().has_dir(&[base, of.as_bytes()].concat());
+                if runtime.engine() == DOCKER && !DOCKERS.into_iter().all(has) {
+                    continue;
+                }
+                let Some(root) = self.root_at(runtime.engine(), base)? else { continue };
+                let found = self.volume_of(*runtime, root, name.as_ref());
+                match found.map_err(|e| Gap::from_read(what::VOLUMES, &e))? {
+                    Some(found) => return Ok(Some(found)),
+                    None => continue,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The volumes of this name, of all engines and users; with the gaps that keep an empty result from
+    /// proving anything.
+    pub fn volumes_named(&mut self, name: &BStr) -> (Vec<Volume>, Vec<Gap>) {
+        let (mut gaps, _) = self.all_roots();
+        let mut found = self.volumes_in_known(name, &mut gaps);
+        // A user can give his own the name of anybody's, which may be where nothing has led to yet.
+        let is_users =
+            |v: &Volume| self.roots.get(v.root).is_some_and(|r| r.1.users_own().is_some());
+        if found.iter().all(is_users) && self.roots.walked.is_none() && !self.host.out_of_time() {
+            self.roots_from_cgroups();
+            found = self.volumes_in_known(name, &mut gaps);
+        }
+        gaps.extend(self.uncaptured());
+        (found, gaps)
+    }
+
+    fn volumes_in_known(&self, name: &BStr, gaps: &mut Vec<Gap>) -> Vec<Volume> {
+        let mut found = Vec::new();
+        for (number, (engine, _)) in self.roots.known.iter().enumerate() {
+            let Some(runtime) = by_engine(*engine) else { continue };
+            match self.volume_of(runtime, number, name) {
+                Ok(volume) => found.extend(volume),
+                Err(e) => gaps.push(Gap::from_read(what::VOLUMES, &e)),
+            }
+        }
+        found
+    }
+
+    fn volume_of(
+        &self,
+        runtime: &dyn Runtime,
+        root: usize,
+        name: &BStr,
+    ) -> Result<Option<Volume>, whose_kernel::ReadError> {
+        let (Some(dir), Some((_, state))) = (runtime.volumes(), self.roots.get(root)) else {
+            return Ok(None);
+        };
+        let below = [dir.as_bytes(), b"/", name].concat();
+        match state.root.look(&below) {
+            Ok(look) if look.is_dir() => {}
+            Ok(_) => return Ok(None),
+            Err(e) if e.class == Class::Gone => return Ok(None),
+            Err(e) => return Err(e),
+        }
+        let dir = state.root.join(&[&below[..], b"/_data"].concat());
+        let dir = self.host.unrooted(dir.as_ref()).unwrap_or(dir.as_ref()).into();
+        Ok(Some(Volume { root, name: name.into(), dir }))
+    }
+
+    /// The containers that have a volume, running or not; with what could not be read of others.
+    pub fn users_of_volume(&mut self, volume: &Volume) -> (Vec<User>, Vec<Gap>) {
+        let Some((engine, state)) = self.roots.get(volume.root) else { return Default::default() };
+        let Some(runtime) = by_engine(*engine) else { return Default::default() };
+        match runtime.find(self.host, state, Query::Volume(volume.name.as_ref())) {
+            Ok(Matches { ids, gaps }) => {
+                let user = |key: BString| User::new(*engine, key);
+                let of = |gap: Gap| gap.of(what::VOLUMES);
+                (ids.into_iter().map(user).collect(), gaps.into_iter().map(of).collect())
+            }
+            Err(e) => (Vec::new(), vec![Gap::from_read(what::VOLUMES, &e)]),
+        }
+    }
+}
