@@ -171,6 +171,12 @@ impl Rootless {
         self.user.name()
     }
 
+    /// The user.
+    #[must_use]
+    pub fn lab_user(&self) -> &LabUser {
+        &self.user
+    }
+
     /// Asks its client.
     ///
     /// # Errors
@@ -215,6 +221,95 @@ impl Drop for Rootless {
             drop(child.kill());
             drop(child.wait());
         }
+    }
+}
+
+/// A user with a containerd of his own, in namespaces where its directories lie in their usual places,
+/// as nerdctl sets it up. All goes when this is dropped.
+#[derive(Debug)]
+pub struct RootlessContainerd {
+    child: Child,
+    // Goes last, when nothing of the user's runs any more.
+    user: LabUser,
+}
+
+/// Runs as the user.
+const CONTAINERD: &str = r#"
+cd
+export XDG_RUNTIME_DIR="$1" PATH=/usr/sbin:/usr/bin:/sbin:/bin
+exec rootlesskit --net=host --copy-up=/etc --copy-up=/run --copy-up=/var/lib --state-dir="$1/containerd-rootless" \
+    --propagation=rslave sh -ec '
+        rm -rf /run/containerd /run/runc /var/lib/containerd /etc/containerd
+        for pair in "$HOME/.local/share/containerd:/var/lib" "$XDG_RUNTIME_DIR/containerd:/run"; do
+            mkdir -p "${pair%%:*}" "${pair##*:}/containerd"
+            mount --bind "${pair%%:*}" "${pair##*:}/containerd"
+        done
+        exec containerd --log-level warn'
+"#;
+
+impl RootlessContainerd {
+    /// Makes a user and starts it.
+    ///
+    /// # Errors
+    /// What did not work, with the engine's log.
+    pub fn start() -> Result<Self, String> {
+        let user = LabUser::new()?;
+        let run = user.runtime_dir();
+        let log = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+        let output = || log.reopen().map(Stdio::from).map_err(|e| e.to_string());
+        let mut command = Command::new("su");
+        command.args(["-s", "/bin/sh", user.name(), "-c", CONTAINERD, "sh"]).arg(&run);
+        command.stdin(Stdio::null()).stdout(output()?).stderr(output()?);
+        let rootless = Self { child: command.spawn().map_err(|e| e.to_string())?, user };
+        let began = std::time::Instant::now();
+        while rootless.try_ctr(&["version"]).is_err() {
+            if began.elapsed() > START {
+                let log = std::fs::read_to_string(log.path()).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(5).collect();
+                return Err(format!("the user's containerd does not answer: {}", tail.join("\n")));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(rootless)
+    }
+
+    /// The user.
+    #[must_use]
+    pub fn user(&self) -> &LabUser {
+        &self.user
+    }
+
+    /// Asks its client in its namespaces.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn try_ctr(&self, args: &[&str]) -> Result<String, String> {
+        let file = self.user.runtime_dir().join("containerd-rootless/child_pid");
+        let pid = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+        let mut command = Command::new("nsenter");
+        command.args(["-t", pid.trim(), "-U", "-m", "--", "ctr"]).args(args);
+        said(command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+    }
+
+    /// Asks its client.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ctr(&self, args: &[&str]) -> String {
+        self.try_ctr(args).unwrap_or_else(|e| panic!("{e}"))
+    }
+}
+
+impl Drop for RootlessContainerd {
+    fn drop(&mut self) {
+        // rootlesskit ends with what it started; its containers go with the user.
+        let mine = self.user.processes();
+        let is_engine = |pid: &u32| procfs::comm(*pid).is_some_and(|comm| comm == "containerd");
+        for pid in mine.into_iter().filter(is_engine) {
+            drop(said(Command::new("kill").args(["-KILL", &pid.to_string()])));
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
