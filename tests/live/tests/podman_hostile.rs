@@ -298,6 +298,7 @@ fn a_users_files_lie_to_nobody_but_himself() {
     cases.case("storage.conf leads elsewhere", || configured(&lab));
     cases.case("a monitor leads elsewhere", || monitors(&lab));
     cases.case("a cgroup of his has root's id", || cgroup(&lab));
+    cases.case("tables as long as they may be", || long_tables(&lab));
     cases.case("a volume of his has the name of root's", || volume(&lab));
     drop(lab);
     cases.finish();
@@ -513,6 +514,41 @@ fn monitors(lab: &Lab) {
         drop(child.kill());
         drop(child.wait());
     }
+}
+
+/// As many containers as go into a table, each on a layer at the top of a deep stack.
+fn long_tables(lab: &Lab) {
+    const CONTAINERS: usize = 60_000;
+    const DEEP: usize = 900;
+    let layer = |n: usize| format!("{n:064x}");
+    let stack: Vec<Value> = (0..DEEP)
+        .map(|n| json!({"id": layer(n), "parent": if n == 0 { String::new() } else { layer(n - 1) }}))
+        .collect();
+    let table = |first: usize| {
+        let row = |n| json!({"id": layer(n), "layer": layer(DEEP - 1), "metadata": "x"});
+        let rows: Vec<Value> = (first..first + CONTAINERS / 2).map(row).collect();
+        json!(rows).to_string().into_bytes()
+    };
+    let at = |rel: &str| lab.eve.graph_root().join(rel);
+    let _table = lab.planted(&lab.table(), holding(table(0)));
+    let twin = at("vfs-containers/volatile-containers.json");
+    let _twin = lab.planted(&twin, holding(table(CONTAINERS)));
+    let layers = at("vfs-layers/layers.json");
+    let _layers = lab.planted(&layers, holding(json!(stack).to_string().into_bytes()));
+    lab.stands();
+    let bottom = at("vfs/dir").join(layer(0));
+    let _dir = lab.planted(&bottom, |path| std::fs::create_dir(path).unwrap());
+    let run = lab.examined(&whose(), &["--json", bottom.to_str().unwrap()]);
+    let told = run.json()["answers"][0].clone();
+    assert!(matches!(run.code, Some(0 | 3)), "{}", run.code.unwrap_or(-1));
+    assert_eq!(told["file"]["layer"]["owners"].as_array().unwrap().len(), CONTAINERS);
+    // A circle is no stack.
+    let top = layer(DEEP - 1);
+    let circle = json!([{"id": layer(0), "parent": top}, {"id": top, "parent": layer(0)}]);
+    std::fs::write(&layers, circle.to_string()).unwrap();
+    let run = lab.examined(&whose(), &["--json", bottom.to_str().unwrap()]).expect_code(3);
+    let gap = run.json()["answers"][0]["gaps"][0].clone();
+    assert_eq!(gap["class"], "malformed", "{gap:#}");
 }
 
 /// Both are told apart, and nothing of his is taken for root's.

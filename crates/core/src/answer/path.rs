@@ -9,7 +9,7 @@ use super::volume::in_volume;
 use super::{Answer, Detail, Status, container};
 use crate::index::Index;
 use crate::index::layers::{Found, LayerId, LayerInfo, User};
-use crate::model::gap::Class;
+use crate::model::gap::{Class, what};
 use crate::model::{
     Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
     Source,
@@ -169,7 +169,7 @@ pub(super) fn place(index: &mut Index<'_>, root: usize) -> Option<Place> {
 
 fn in_layer(index: &mut Index<'_>, answer: &mut Answer, found: &Found, detail: Detail) {
     let info = index.layer_info(found, None);
-    let LayerInfo { layer, users, images, is_step, is_changing, evidence, gaps } = info;
+    let LayerInfo { layer, users, images, is_step, is_changing, evidence, mut gaps } = info;
     answer.place = place(index, found.root);
     if let Some(place) = &mut answer.place {
         place.part = Some(found.part);
@@ -191,8 +191,9 @@ fn in_layer(index: &mut Index<'_>, answer: &mut Answer, found: &Found, detail: D
         }
         _ => {
             answer.seen = evidence;
-            answer.owners =
-                Some(users.iter().map(|user| owner(index, found.root, user, detail)).collect());
+            let (owners, late) = owners(index, found.root, &users, detail);
+            answer.owners = Some(owners);
+            gaps.extend(late);
         }
     }
     if let Some(gap) = gaps.first() {
@@ -222,7 +223,28 @@ fn role(found: &Found, kind: Option<LayerKind>) -> Option<FileRole> {
     }
 }
 
-pub(super) fn owner(index: &mut Index<'_>, root: usize, user: &User, detail: Detail) -> Rc<Owner> {
+/// All that have something, as far as there is time; a user's state may name as many as he likes.
+pub(super) fn owners(
+    index: &mut Index<'_>,
+    root: usize,
+    users: &[User],
+    detail: Detail,
+) -> (Vec<Rc<Owner>>, Option<Gap>) {
+    let mut owners = Vec::new();
+    for user in users {
+        if index.host().out_of_time() {
+            let why = "not all containers were read in time";
+            let path = index.store(root).map(|(_, path, _)| path).unwrap_or_default();
+            let remedy = Some("try again with a longer --timeout");
+            let late = Gap::new(what::DESCRIPTION, Class::TimedOut, path, why, remedy);
+            return (owners, Some(late));
+        }
+        owners.push(owner(index, root, user, detail));
+    }
+    (owners, None)
+}
+
+fn owner(index: &mut Index<'_>, root: usize, user: &User, detail: Detail) -> Rc<Owner> {
     index.container_of_root(root, user, detail.needs.and(Needs::DESCRIPTION))
 }
 

@@ -2,7 +2,7 @@
 
 use bstr::BString;
 
-use super::path::{file_at, owner, partial, place};
+use super::path::{file_at, owners, partial, place};
 use super::{Answer, Detail, Status};
 use crate::index::Index;
 use crate::index::volumes::Volume;
@@ -51,7 +51,7 @@ pub(super) fn in_volume(
     volume: &Volume,
     detail: Detail,
 ) {
-    let (users, gaps) = index.users_of_volume(volume);
+    let (users, mut gaps) = index.users_of_volume(volume);
     answer.place = place(index, volume.root);
     if let Some(place) = &mut answer.place {
         place.volume = Some(volume.name.clone());
@@ -59,15 +59,14 @@ pub(super) fn in_volume(
     if let Some(file) = &mut answer.file {
         file.role = Some(FileRole::Volume);
     }
-    let mut owners = Vec::new();
-    for user in &users {
-        let owner = owner(index, volume.root, user, detail);
+    let (owners, late) = owners(index, volume.root, &users, detail);
+    gaps.extend(late);
+    for owner in &owners {
         if let Some(description) = owner.description() {
             let told = format!("{} has it", owner.label());
             let path = description.path.clone();
             answer.seen.push(Evidence::agreeing(Source::StateFile, told, path));
         }
-        owners.push(owner);
     }
     answer.owners = Some(owners);
     if let Some(gap) = gaps.into_iter().next() {

@@ -7,6 +7,8 @@
 //! atomically, so that a reader needs no lock. Field names: containers/storage containers.go,
 //! images.go, layers.go; the file: docs/containers-storage.conf.5.md.
 
+use std::collections::HashSet;
+
 use bstr::{BString, ByteSlice};
 use serde::Deserialize;
 use whose_kernel::root::Root;
@@ -145,11 +147,11 @@ impl Store<'_> {
     /// When a table is there and can't be read.
     pub fn containers(&self) -> Result<Vec<Container>, ReadError> {
         let mut all: Vec<Container> = Vec::new();
+        // A user's may be as long as he likes.
+        let mut known: HashSet<String> = HashSet::new();
         for name in ["containers.json", "volatile-containers.json"] {
             let table = self.table(&self.path("containers", name), parse_containers)?;
-            let new = |c: &Container| !all.iter().any(|known| known.id == c.id);
-            let more: Vec<Container> = table.into_iter().filter(new).collect();
-            all.extend(more);
+            all.extend(table.into_iter().filter(|c| known.insert(c.id.clone())));
         }
         Ok(all)
     }

@@ -3,7 +3,7 @@
 //! One store may serve several engines: CRI-O's and Podman's containers are told by what those keep
 //! with them in the table, Buildah's by its file beside; of others the engine is not known here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bstr::{BStr, BString};
 use whose_kernel::root::Root;
@@ -60,12 +60,12 @@ pub(super) fn through(
     let (images, directories) = (Vec::new(), Vec::new());
     let tables = Tables { layers, containers: store.containers()?, images, directories };
     let mut found = Vec::new();
+    let mut stacks = Stacks::of(&tables, name);
     for container in &tables.containers {
-        let stack = tables.stack(root, &store.layers_file(), &container.layer)?;
-        let at = stack.iter().position(|id| *id == name);
-        if let Some(at) = at.filter(|at| *at > 0) {
+        let stack = stacks.stack(root, &store.layers_file(), &container.layer)?;
+        if let Some(at) = stack.at.filter(|at| *at > 0) {
             let user = User::new(engine_of(&store, container), container.id.as_str());
-            found.push((user, (at - 1, stack.len() - 1)));
+            found.push((user, (at - 1, stack.count - 1)));
         }
     }
     Ok(found)
@@ -121,9 +121,8 @@ impl Tables {
         let table = store.layers_file();
         let Some(layer) = self.layers.get(asked.name) else {
             // A transient store has the containers' layers in a table of its run root.
-            let untold =
-                |id: &&BString| self.containers.iter().all(|c| c.id.as_bytes() != id.as_slice());
-            if let Some(id) = self.directories.iter().find(untold) {
+            let told: HashSet<&[u8]> = self.containers.iter().map(|c| c.id.as_bytes()).collect();
+            if let Some(id) = self.directories.iter().find(|id| !told.contains(id.as_slice())) {
                 let why = "its tables do not have a container that has a directory in it";
                 let path = root.join(&store.userdata(id, ""));
                 return Err(ReadError::new(path, Class::Unsupported, why));
@@ -138,17 +137,19 @@ impl Tables {
         let mut users = Vec::new();
         let mut places: Vec<(usize, usize)> = Vec::new();
         let mut is_own = false;
+        let mut stacks = Stacks::of(self, asked.name);
         for container in &self.containers {
             let is_it =
                 asked.container.is_some_and(|of| container.id.as_bytes() == of.as_ref() as &[u8]);
-            let stack = self.stack(root, &table, &container.layer)?;
-            let Some(at) = stack.iter().position(|id| *id == asked.name) else { continue };
+            let stack = stacks.stack(root, &table, &container.layer)?;
+            let Some(at) = stack.at else { continue };
             is_own |= at == 0;
             let engine = engine_of(&store, container);
             users.push(User::new(engine, container.id.as_str()));
-            let place = (at.wrapping_sub(1), stack.len() - 1);
+            let place = (at.wrapping_sub(1), stack.count - 1);
             let counts = at > 0 && (asked.container.is_none() || is_it);
-            if counts && !places.contains(&place) {
+            // Two that differ are as good as many.
+            if counts && places.len() < 2 && !places.contains(&place) {
                 places.push(place);
             }
         }
@@ -162,7 +163,7 @@ impl Tables {
             let tops = std::iter::once(&image.layer).chain(image.mapped_layers.iter().flatten());
             let mut has = false;
             for top in tops {
-                has = has || self.stack(root, &table, top)?.contains(&asked.name.into());
+                has = has || stacks.stack(root, &table, top)?.at.is_some();
             }
             if has {
                 let names = image.names.iter().flatten().map(|n| n.as_str().into()).collect();
@@ -189,19 +190,55 @@ impl Tables {
         info.used_by(users);
         Ok(())
     }
+}
 
-    /// A layer and what it lies on, itself first.
-    fn stack(&self, root: &Root, table: &[u8], top: &str) -> Result<Vec<BString>, ReadError> {
-        let mut stack: Vec<BString> = Vec::new();
+/// The stacks that layers are the top of, each looked at once however many have it.
+struct Stacks<'t> {
+    tables: &'t Tables,
+    name: &'t BStr,
+    known: HashMap<&'t str, Stack>,
+}
+
+/// How many layers there are in a stack, and where the layer that is asked for is: 0 for the top.
+#[derive(Clone, Copy, Default)]
+struct Stack {
+    count: usize,
+    at: Option<usize>,
+}
+
+impl<'t> Stacks<'t> {
+    fn of(tables: &'t Tables, name: &'t BStr) -> Self {
+        Self { tables, name, known: HashMap::new() }
+    }
+
+    fn stack(&mut self, root: &Root, table: &[u8], top: &'t str) -> Result<Stack, ReadError> {
+        let too_deep = || {
+            let why = "layers lead in a circle";
+            Err(ReadError::new(root.join(table), Class::Malformed, why))
+        };
+        let mut way: Vec<&str> = Vec::new();
+        let mut stack = Stack::default();
         let mut next = top;
         while !next.is_empty() {
-            if stack.len() == DEEPEST || stack.iter().any(|seen| seen == next) {
-                let why = "layers lead in a circle";
-                return Err(ReadError::new(root.join(table), Class::Malformed, why));
+            if let Some(known) = self.known.get(next) {
+                stack = *known;
+                break;
             }
-            stack.push(next.into());
+            if way.len() == DEEPEST {
+                return too_deep();
+            }
+            way.push(next);
             // A layer of a further image store is in that store's table.
-            next = self.layers.get(BStr::new(next)).map_or("", |l| l.parent.as_str());
+            next = self.tables.layers.get(BStr::new(next)).map_or("", |l| l.parent.as_str());
+        }
+        for layer in way.into_iter().rev() {
+            let is_it = self.name == layer.as_bytes();
+            let at = if is_it { Some(0) } else { stack.at.map(|at| at + 1) };
+            stack = Stack { count: stack.count + 1, at };
+            if stack.count > DEEPEST {
+                return too_deep();
+            }
+            self.known.insert(layer, stack);
         }
         Ok(stack)
     }
