@@ -16,9 +16,7 @@ use whose_kernel::{Class, Host, Mode, ReadError, parse};
 use super::arbitrate::{Verdict, arbitrate};
 use super::entry::Entry;
 use super::{Index, facts, machines};
-use crate::model::{
-    Described, Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source,
-};
+use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
 use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject, nspawn};
 
 /// The lines of a cgroup file, as what they are shared by: whoever was given the same ones is judged

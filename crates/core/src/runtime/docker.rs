@@ -129,10 +129,11 @@ impl Runtime for Docker {
                 return Ok(search.by_name(|c| c.name.as_bytes() == wanted));
             }
             Query::Volume(volume) => {
-                return self.matching(host, root, volume, |c| {
+                let search = Search { host, root, ids: self.list(root)?, needle: volume };
+                return Ok(search.all(|c| {
                     let mut mounted = c.mount_points.iter().flat_map(|m| m.values());
                     mounted.any(|m| m.name.as_bytes() == volume.as_bytes())
-                });
+                }));
             }
             Query::Address(address) => {
                 let search = Search { host, root, ids: self.list(root)?, needle: address };
