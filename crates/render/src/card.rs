@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bstr::ByteSlice;
 use whose_core::answer::Answer;
-use whose_core::model::{Evidence, Owner, OwnerKind, Process, Row, Source};
+use whose_core::model::{Described, Evidence, Owner, OwnerKind, Process, Row, Source};
 use whose_fields::{Cell, FieldId, Record};
 
 use crate::style::Style;
@@ -152,7 +152,11 @@ impl Card<'_> {
         let value = match owner.kind {
             OwnerKind::Host => "the host itself".into(),
             OwnerKind::Unknown => {
-                self.style.warn(&format!("contained, but no known runtime claims it   {id}"))
+                let why = match owner.described {
+                    Described::Unread(_) => "contained, and whose it is could not be read",
+                    _ => "contained, but no known runtime claims it",
+                };
+                self.style.warn(&format!("{why}   {id}"))
             }
             OwnerKind::Unit | OwnerKind::Session => {
                 format!(

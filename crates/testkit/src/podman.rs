@@ -14,7 +14,7 @@
 
 use crate::call::{ended, said, waited};
 use crate::cgroup::{dirs_named, remove_new, subtree_pids, tops};
-use crate::docker::layered_archive;
+use crate::docker::{View, layered_archive};
 use crate::procfs;
 use crate::users::LabUser;
 use serde_json::Value;
@@ -154,12 +154,15 @@ impl Podman {
     /// Writes the two configuration files that all commands are pointed to.
     fn configure(&self, options: &PodmanOptions, state: &Path) -> Result<(), String> {
         // The ulimits: podman's own are above what a machine without CAP_SYS_RESOURCE may set.
-        let containers = format!(
-            "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]\n\
-             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\n\
-             events_logger = \"none\"\nlock_type = \"file\"\ntmp_dir = \"{}\"\n",
-            state.join("libpod").display()
-        );
+        let mut containers = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \
+             \"nproc=4096:4096\"]\n[engine]\nruntime = \"runc\"\n\
+             cgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nlock_type = \"file\"\n"
+            .to_owned();
+        // A user's is in the runtime directory anyway.
+        if self.user.is_none() {
+            let line = format!("tmp_dir = \"{}\"\n", state.join("libpod").display());
+            containers.push_str(&line);
+        }
         let mut storage = format!(
             "[storage]\ndriver = \"{}\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
             options.driver,
@@ -257,6 +260,26 @@ impl Podman {
     /// What it said on stderr, when it fails.
     pub fn try_cli<S: AsRef<str>>(&self, args: &[S]) -> Result<String, String> {
         said(&mut self.command(args), CALL)
+    }
+
+    /// As [`Podman::try_cli`], with one kind of cgroups alone: crun refuses a hybrid host. Of root's only.
+    ///
+    /// # Errors
+    /// What it said on stderr, when it fails.
+    pub fn try_in_view<S: AsRef<str>>(&self, view: View, args: &[S]) -> Result<String, String> {
+        let hide = match view {
+            View::Hybrid => "",
+            View::V1 => {
+                "! mountpoint -q /sys/fs/cgroup/unified || umount -l /sys/fs/cgroup/unified"
+            }
+            View::V2 => "mount -t cgroup2 none /sys/fs/cgroup",
+        };
+        let script = format!("set -e\n{hide}\nexec podman \"$@\"");
+        let mut command = Command::new("unshare");
+        command.env_clear().env("HOME", self.dir());
+        command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+        command.args(args.iter().map(AsRef::as_ref));
+        said(&mut self.with_files(command), CALL)
     }
 
     /// Makes an image with that many layers, see [`layered_archive`]; `fill` puts more into the

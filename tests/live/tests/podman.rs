@@ -10,100 +10,25 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::chown;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use whose_core::state::docker::time;
-use whose_live_tests::{alone, answer, pid_of, unique, whose};
-use whose_testkit::facts::Facts;
+use whose_live_tests::podman::{Asking, IMAGE, NEEDS, listed, sleeping, start};
+use whose_live_tests::{alone, answer, unique, whose};
 use whose_testkit::podman::Podman;
+use whose_testkit::require;
 use whose_testkit::sqlite::{self, Cell, Entry};
-use whose_testkit::{procfs, require};
 
-const NEEDS: &[&str] = &["root", "podman", "conmon", "runc", "busybox", "mount-namespace"];
-const IMAGE: &str = "localhost/whose-lab:1";
-
-fn start(rootless: bool) -> Podman {
-    let options = Podman::options();
-    let options = if rootless { options.rootless().driver("vfs") } else { options };
-    let podman = options.start().unwrap_or_else(|e| panic!("{e}"));
-    podman.layered_image_with(IMAGE, 2, |_, _| ());
-    podman
-}
-
-/// Milliseconds of a time, however it is written.
-fn ms(value: &Value) -> Option<i64> {
-    time(value.as_str()?)
-}
-
-/// An owner by what podman says of the container.
-fn same(facts: &mut Facts, owner: &Value, inspected: &Value, podman: &Podman) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let sandbox = inspected["IsInfra"] == true;
-    facts.same("kind", owner["kind"].clone(), json!(if sandbox { "sandbox" } else { "container" }));
-    facts.same("runtime", owner["runtime"].clone(), json!("podman"));
-    facts.same("id", owner["id"].clone(), inspected["Id"].clone());
-    facts.same("name", owner["name"].clone(), inspected["Name"].clone());
-    facts.same("image", owner["image"].clone(), inspected["ImageName"].clone());
-    let image_id = format!("sha256:{}", text(&inspected["Image"]));
-    facts.same("image_id", owner["image_id"].clone(), json!(image_id));
-    let labels = inspected["Config"]["Labels"].as_object().cloned().unwrap_or_default();
-    let told = owner["labels"].as_object().cloned().unwrap_or_default();
-    facts.same("labels", told, labels);
-    facts.same("state", owner["state"].clone(), json!("running"));
-    facts.same("engine_state", owner["engine_state"].clone(), inspected["State"]["Status"].clone());
-    facts.holds("created", ms(&owner["created"]).is_some(), &owner["created"]);
-    facts.same("created", ms(&owner["created"]), ms(&inspected["Created"]));
-    facts.same("started", ms(&owner["started"]), ms(&inspected["State"]["StartedAt"]));
-    facts.same("init_pid", owner["init_pid"].clone(), inspected["State"]["Pid"].clone());
-    facts.same("log", owner["log"].clone(), inspected["HostConfig"]["LogConfig"]["Path"].clone());
-    let user = podman.user().map_or(Value::Null, |user| json!(user.name()));
-    facts.same("user", owner["user"].clone(), user);
-    let pod = inspected["Pod"].as_str().filter(|pod| !pod.is_empty());
-    facts.same("pod.uid", owner["pod"]["uid"].as_str(), pod);
-    if let Some(pod) = pod {
-        let name = podman.cli(&["pod", "inspect", "--format", "{{.Name}}", pod]);
-        facts.same("pod.name", owner["pod"]["name"].clone(), json!(name));
-    }
-}
-
-/// All that is said of a container: by its name, by its id, by its init.
+/// All that is said of a container, to root: by its name, by its id, by its init.
 fn check(podman: &Podman, name: &str, label: &str) -> usize {
-    let inspected = podman.inspect(name);
-    let id = inspected["Id"].as_str().unwrap();
-    let init = pid_of(&inspected["State"]["Pid"]).filter(|pid| *pid > 0).unwrap();
-    let mut facts = Facts::about(format!("podman's {label}"));
-    let told = answer(&init.to_string());
-    same(&mut facts, &told["owner"], &inspected, podman);
-    let role = if inspected["IsInfra"] == true { "sandbox" } else { "init" };
-    facts.same("role", told["process"]["role"].clone(), json!(role));
-    facts.same("gaps", told["gaps"].clone(), json!([]));
-    for target in [name, id, &id[..20]] {
-        let by_name = answer(target);
-        facts.same(target, by_name["owner"].clone(), told["owner"].clone());
-    }
-    let table = whose().args(["ps", "--no-headers", "-o", "owner", &init.to_string()]).run();
-    facts.same("OWNER", table.expect_code(0).stdout_str().trim(), label);
-    facts.finish(12)
+    Asking::root(&[name], label).check(podman, &podman.inspect(name))
 }
 
 fn pids(target: &str) -> BTreeSet<u32> {
-    let run = whose().args(["pids", target]).run().expect_code(0);
-    run.stdout_str().lines().map(|line| line.parse().unwrap()).collect()
+    Asking::root(&[], "").pids(target)
 }
 
-/// What runs in a container, by the arguments that only it has.
-fn running(seconds: &str) -> u32 {
-    let is_it = |pid: &u32| procfs::args(*pid).is_some_and(|a| a.ends_with(&[seconds.into()]));
-    let sleeps = |pid: &u32| procfs::comm(*pid).is_some_and(|comm| comm == "busybox");
-    procfs::wait_for(seconds, Duration::from_secs(20), || {
-        procfs::pids().into_iter().find(|pid| sleeps(pid) && is_it(pid))
-    })
-}
-
-fn listed() -> Vec<Value> {
-    let list = whose().args(["ls", "-a", "--json"]).run().expect_code(0).json();
-    list["containers"].as_array().unwrap().clone()
+fn all() -> Vec<Value> {
+    listed(&whose())
 }
 
 #[test]
@@ -112,7 +37,7 @@ fn of_root_with_a_pod_and_an_exec() {
         return;
     }
     let _alone = alone();
-    let podman = start(false);
+    let podman = start(Podman::options());
     let (web, pod, inside) = (unique("web"), unique("pod"), unique("inpod"));
     let words = ["--label", "tier=front", "--label", "odd=\u{e9} =,x", "--env", "PASS=secret"];
     let sleep = |seconds: &'static str| [IMAGE, "/bin/busybox", "sleep", seconds];
@@ -132,7 +57,7 @@ fn of_root_with_a_pod_and_an_exec() {
     eprintln!("{compared} facts of three containers of root's podman");
 
     // What was exec'd is in the container, below a monitor of its own.
-    let exec = running("97003");
+    let exec = sleeping("97003");
     let told = answer(&exec.to_string());
     assert_eq!(told["owner"]["name"], web.as_str(), "{told:#}");
     assert_eq!(told["process"]["role"], "exec", "{told:#}");
@@ -146,7 +71,7 @@ fn of_root_with_a_pod_and_an_exec() {
     podman.cli(&["stop", "-t", "0", &web]);
     let told = answer(&web);
     assert_eq!(told["owner"]["state"], "exited", "{told:#}");
-    let names: Vec<Value> = listed().into_iter().map(|o| o["name"].clone()).collect();
+    let names: Vec<Value> = all().into_iter().map(|o| o["name"].clone()).collect();
     for name in [&web, &inside, &infra] {
         assert_eq!(names.iter().filter(|n| *n == name.as_str()).count(), 1, "{name} {names:?}");
     }
@@ -158,10 +83,10 @@ fn of_a_user_who_cannot_speak_for_others() {
         return;
     }
     let _alone = alone();
-    let root = start(false);
+    let root = start(Podman::options());
     let victim = unique("victim");
     let id = root.run(&["--name", &victim, IMAGE, "/bin/busybox", "sleep", "97011"]);
-    let podman = start(true);
+    let podman = start(Podman::options().rootless().driver("vfs"));
     let user = podman.user().unwrap();
     let web = unique("web");
     podman.run(&["--name", &web, "--label", "a=b", IMAGE, "/bin/busybox", "sleep", "97012"]);
@@ -171,7 +96,7 @@ fn of_a_user_who_cannot_speak_for_others() {
     eprintln!("{compared} facts of a container of a user's podman");
     let init = podman.init_pid(&web);
     assert_eq!(pids(&web), BTreeSet::from([init]));
-    let mine = listed().into_iter().find(|o| o["name"] == web.as_str()).unwrap();
+    let mine = all().into_iter().find(|o| o["name"] == web.as_str()).unwrap();
     assert_eq!((&mine["user"], &mine["pids"]), (&json!(user.name()), &json!([init])));
 
     // A database of the user's own that claims root's container, its PID and its cgroup.
@@ -193,7 +118,7 @@ fn of_a_user_who_cannot_speak_for_others() {
         assert_eq!((&owner["name"], &owner["user"]), (&json!(victim), &Value::Null), "{told:#}");
     }
     assert_eq!(pids(&id), BTreeSet::from([pid]));
-    let claimed: Vec<Value> = listed().into_iter().filter(|o| o["id"] == id.as_str()).collect();
+    let claimed: Vec<Value> = all().into_iter().filter(|o| o["id"] == id.as_str()).collect();
     let with_pids: Vec<&Value> = claimed.iter().filter(|o| o["pids"] != json!([])).collect();
     assert!(with_pids.len() == 1 && with_pids[0]["name"] == victim.as_str(), "{claimed:#?}");
     assert_eq!(with_pids[0]["pids"], json!([pid]));
@@ -202,7 +127,8 @@ fn of_a_user_who_cannot_speak_for_others() {
     // A link in the database's place is not followed, and no other database is asked instead.
     std::fs::remove_file(&file).unwrap();
     std::os::unix::fs::symlink("/etc/shadow", &file).unwrap();
-    let told = answer(&init.to_string());
+    let run = whose().args(["--json", &init.to_string()]).run().expect_code(3);
+    let told = &run.json()["answers"][0];
     assert_eq!(told["owner"]["kind"], "unknown", "{told:#}");
     assert!(told["gaps"].to_string().contains(file.to_str().unwrap()), "{told:#}");
     std::fs::remove_file(&file).unwrap();

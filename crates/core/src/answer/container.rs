@@ -10,6 +10,7 @@ use crate::index::Index;
 use crate::index::describe::pod_evidence;
 use crate::index::lookup::Container;
 use crate::index::sandboxes::Hidden;
+use crate::index::search::Scope;
 use crate::model::gap::{Class, what};
 use crate::model::{
     Described, Engine, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row, Source,
@@ -29,9 +30,9 @@ pub(super) enum Resolved {
 
 /// Looks the name up.
 pub(super) fn resolve(index: &mut Index<'_>, typed: &Typed, name: &Name, needs: Needs) -> Resolved {
-    let found = index.containers_named(name.name.as_ref());
+    let scope = Scope { engine: name.engine, user: name.user.as_ref().map(|user| user.as_ref()) };
+    let found = index.containers_named(name.name.as_ref(), scope);
     let mut hits = found.containers;
-    hits.retain(|(engine, _)| name.engine.is_none_or(|e| e == *engine));
     let mut gaps = found.gaps;
     let mut pods = Vec::new();
     if let Some(pod) = crate::target::pod::bare(name.name.as_ref()).filter(|_| name.or_pod) {

@@ -8,7 +8,7 @@ use whose_kernel::{Class, Mode, parse};
 use super::{Answer, Detail, Server, Status};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Fact, Gap, Owner, OwnerKind, Role, Row};
+use crate::model::{Described, Fact, Gap, Owner, OwnerKind, Role, Row};
 use crate::runtime::Subject;
 use crate::target::Typed;
 use crate::target::pid::Pid;
@@ -55,8 +55,7 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
     let mut answer = Answer::new(typed, kind, Status::Found);
     if detail.served_by {
         answer.served_by = server(index, &row);
-        let serves = row.process.serves.known().cloned();
-        answer.serves_name = serves.and_then(|id| index.name_of(id.as_ref()));
+        answer.serves_name = index.name_served(&row);
     }
     let hidden = index.hidden_by(&row);
     if let (Some((hidden, owner)), Fact::Known(membership)) = (hidden, &mut row.membership) {
@@ -69,6 +68,11 @@ pub(super) fn answer(index: &mut Index<'_>, typed: &Typed, pid: Pid, detail: Det
         membership.evidence.extend(helper);
     }
     answer.membership = row.membership.clone();
+    let unread = answer.owner().filter(|o| o.kind == OwnerKind::Unknown).cloned();
+    if let Some(Described::Unread(gap)) = unread.as_ref().map(|owner| &owner.described) {
+        answer.status = Status::Partial;
+        answer.message = Some(format!("can't tell whose process {} is: {gap}", pid.0));
+    }
     // In a saved tree no process runs: `exe` says so, a card is not asked. A capture tells.
     if let Some(layers) = detail.binary.filter(|_| !index.host().is_loose()) {
         answer.binary = super::binary::of(index, &row, false, layers);

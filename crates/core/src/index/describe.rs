@@ -37,6 +37,7 @@ impl Index<'_> {
     pub(super) fn describe_rows(&mut self, rows: &mut [Row], needs: Needs) {
         for row in rows.iter_mut().filter(|_| needs.has(Needs::ROLE)) {
             self.settle_sandbox_role(row);
+            self.settle_helper_role(row);
         }
         if !needs.has(Needs::DESCRIPTION) {
             return;

@@ -12,7 +12,7 @@ use whose_kernel::{Class, ReadError};
 use super::Index;
 use super::arbitrate::{Confirmed, arbitrate};
 use super::describe::Members;
-use super::search::Search;
+use super::search::{Scope, Search};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
 use crate::runtime::segment::down_to;
@@ -43,7 +43,7 @@ pub struct Found {
 impl Index<'_> {
     /// Containers by full id, else by exact name, else by unique beginning of the id, as docker
     /// reads its arguments.
-    pub fn containers_named(&mut self, text: &BStr) -> Found {
+    pub fn containers_named(&mut self, text: &BStr, scope: Scope<'_>) -> Found {
         let mut gaps: Vec<Gap> = Vec::new();
         let hexadecimal = crate::runtime::segment::is_hex(text);
         let mut queries = vec![Query::Name(text)];
@@ -53,7 +53,7 @@ impl Index<'_> {
         }
         let last = queries.len() - 1;
         for (at, query) in queries.into_iter().enumerate() {
-            let mut search = self.search(query, at == last);
+            let mut search = self.search(query, scope, at == last);
             if matches!(query, Query::Name(_)) {
                 self.keep_bearers(&mut search, text);
             }
@@ -64,7 +64,7 @@ impl Index<'_> {
         }
         // The last walk may have found engines that the first queries did not know of.
         if hexadecimal {
-            let mut search = self.search(Query::Name(text), false);
+            let mut search = self.search(Query::Name(text), scope, false);
             self.keep_bearers(&mut search, text);
             if !search.found.is_empty() {
                 return Found { containers: search.found, gaps: Vec::new() };
@@ -72,7 +72,8 @@ impl Index<'_> {
             gaps.extend(search.gaps);
         }
         if hexadecimal {
-            let containers = self.ids_in_cgroups(text);
+            let mut containers = self.ids_in_cgroups(text);
+            containers.retain(|(engine, _)| scope.is_of(*engine));
             if !containers.is_empty() {
                 return Found { containers, gaps: Vec::new() };
             }
@@ -110,7 +111,7 @@ impl Index<'_> {
 
     /// The name of the container with this full id, if some engine's state here gives one.
     pub fn name_of(&mut self, id: &BStr) -> Option<BString> {
-        let mut found = self.search(Query::Id(id), false).found;
+        let mut found = self.search(Query::Id(id), Scope::default(), false).found;
         let (engine, key) = found.pop().filter(|_| found.is_empty())?;
         let owner = Owner::with_key(OwnerKind::Container, engine, &key);
         self.description_for(&owner, None, Needs::DESCRIPTION)?.ok()?.name

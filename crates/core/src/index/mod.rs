@@ -9,6 +9,7 @@ pub mod describe;
 pub mod engines;
 mod entry;
 mod facts;
+mod helpers;
 pub mod layers;
 pub mod lookup;
 mod machines;
@@ -21,7 +22,7 @@ pub mod pods;
 mod roots;
 pub mod sandboxes;
 pub mod scan;
-mod search;
+pub mod search;
 mod users;
 pub mod volumes;
 
@@ -58,6 +59,8 @@ pub struct Index<'h> {
     nested: nested::NestedRoots,
     pods: pods::Pods,
     users_seen: HashSet<(u32, bool)>,
+    /// What stood in the way of looking at users' own engines.
+    users_gaps: Vec<(u32, Engine, Gap)>,
     watchers: HashMap<u32, Option<users::Watcher>>,
     /// The root of the state that each monitor of the host's own engines belongs to.
     monitors: HashMap<u32, Option<usize>>,
@@ -90,6 +93,7 @@ impl<'h> Index<'h> {
             nested: nested::NestedRoots::default(),
             pods: pods::Pods::default(),
             users_seen: HashSet::new(),
+            users_gaps: Vec::new(),
             watchers: HashMap::new(),
             monitors: HashMap::new(),
             addresses: HashSet::new(),

@@ -10,7 +10,7 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, parse};
 
 use super::arbitrate::Confirmed;
-use super::search::{Find, Search};
+use super::search::{Find, Scope, Search};
 use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Described, Description, Engine, Gap, Owner};
@@ -240,8 +240,14 @@ impl Index<'_> {
     }
 
     /// Searches the engines inside containers, once the host's own know nothing.
-    pub(super) fn search_nested(&mut self, find: &mut Find<'_>, search: &mut Search) {
-        for nested in &self.nested.known {
+    pub(super) fn search_nested(
+        &mut self,
+        scope: Scope<'_>,
+        find: &mut Find<'_>,
+        search: &mut Search,
+    ) {
+        let asked = |n: &&Nested| scope.user.is_none() && scope.is_of(n.engine);
+        for nested in self.nested.known.iter().filter(asked) {
             let Some(runtime) = by_engine(nested.engine) else { continue };
             match find(runtime, &nested.root) {
                 Ok(matches) => {

@@ -12,6 +12,7 @@ use whose_kernel::{Class, ReadError};
 use super::Index;
 use super::lookup::{self, Container};
 use super::pods::{kubelet_roots, pod_owner};
+use super::search::Scope;
 use super::users::manager_of;
 use crate::model::gap::what;
 use crate::model::{Engine, Fact, Gap, Owner, Pod, SeenPod, Source};
@@ -199,7 +200,9 @@ impl Index<'_> {
         ids.sort();
         for id in ids {
             // A link may outlive its container.
-            found.containers.extend(self.containers_named(id.as_ref()).containers);
+            found
+                .containers
+                .extend(self.containers_named(id.as_ref(), Scope::default()).containers);
         }
         if found.containers.is_empty() && everywhere {
             let search =

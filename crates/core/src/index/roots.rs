@@ -508,11 +508,6 @@ impl Index<'_> {
         self.roots.of(engine)
     }
 
-    /// What stood in the way of looking at an engine's roots.
-    pub(super) fn gap_of(&self, engine: Engine) -> Option<Gap> {
-        self.roots.gaps.iter().find(|(e, _)| *e == engine).map(|(_, gap)| gap.clone())
-    }
-
     /// Takes all steps; the gaps met so far, and every root with its engine.
     pub(super) fn all_roots(&mut self) -> (Vec<Gap>, &[(Engine, StateRoot)]) {
         while self.roots.advance(self.host) {}

@@ -20,31 +20,42 @@ const MOST_MEMBERS: usize = 4;
 impl Index<'_> {
     /// The container that has this address, if exactly one running one does.
     pub(super) fn owner_of_address(&mut self, address: &BStr) -> Option<BString> {
-        let mut found = self.search(Query::Address(address), false).found;
+        let mut found = self.search(Query::Address(address), Scope::default(), false).found;
         (found.len() == 1).then(|| found.remove(0).1)
     }
 
-    /// Searches the state of all engines, step by step until something is found. With `everywhere`
-    /// the cgroup tree is walked as a last resort, for engines whose roots nothing else names.
-    pub(super) fn search(&mut self, query: Query<'_>, everywhere: bool) -> Search {
+    /// Searches the state of those engines that are asked, step by step until something is found. With
+    /// `everywhere` the cgroup tree is walked as a last resort, for engines whose roots nothing else
+    /// names.
+    pub(super) fn search(
+        &mut self,
+        query: Query<'_>,
+        scope: Scope<'_>,
+        everywhere: bool,
+    ) -> Search {
         let host = self.host;
-        self.search_by(everywhere, &mut |runtime, root| runtime.find(host, root, query))
+        self.search_by(scope, everywhere, &mut |runtime, root| runtime.find(host, root, query))
     }
 
     /// As [`Index::search`], everywhere, for containers in pods.
     pub(super) fn search_pods(&mut self, query: PodQuery<'_>) -> Search {
         let host = self.host;
-        self.search_by(true, &mut |runtime, root| runtime.find_in_pods(host, root, query))
+        let scope = Scope::default();
+        self.search_by(scope, true, &mut |runtime, root| runtime.find_in_pods(host, root, query))
     }
 
-    fn search_by(&mut self, everywhere: bool, find: &mut Find<'_>) -> Search {
+    fn search_by(&mut self, scope: Scope<'_>, everywhere: bool, find: &mut Find<'_>) -> Search {
         let mut search = Search::default();
+        if let Some(uid) = scope.user.and_then(|user| self.uid_named(user)) {
+            self.roots_of_user(uid, Vec::new());
+        }
         let mut tried = 0;
         // A user can give his own the name of anybody's container: that one may be in a state of the
         // host's which nothing has led to yet.
         let mut settled = false;
         loop {
-            for (engine, root) in self.roots.known.iter().skip(tried) {
+            let asked = |(engine, root): &&(Engine, StateRoot)| scope.has(*engine, root);
+            for (engine, root) in self.roots.known.iter().skip(tried).filter(asked) {
                 let Some(runtime) = by_engine(*engine) else {
                     continue;
                 };
@@ -70,15 +81,21 @@ impl Index<'_> {
                 continue;
             }
             let walks = everywhere || !search.found.is_empty();
-            if !walks || self.roots.walked.is_some() || self.host.out_of_time() {
+            if !walks || self.host.out_of_time() {
                 break;
             }
-            self.roots_from_cgroups();
+            // Where there are no cgroups, nothing but monitors tells of a root that was moved.
+            let walked = self.roots.walked.is_some();
+            match walked {
+                false => self.roots_from_cgroups(),
+                true if self.roots_from_monitors() => {}
+                true => break,
+            }
         }
         if search.found.is_empty() {
-            self.search_nested(find, &mut search);
+            self.search_nested(scope, find, &mut search);
         }
-        search.gaps.extend(self.roots.gaps.iter().map(|(_, gap)| gap.clone()));
+        search.gaps.extend(self.gaps_in(scope));
         search.gaps.extend(self.uncaptured());
         search.found.sort();
         search.found.dedup();
@@ -104,6 +121,16 @@ impl Index<'_> {
             some |= self.roots.advance_unasked(host, runtime);
         }
         some
+    }
+
+    /// What stood in the way of looking at the roots that are asked.
+    fn gaps_in(&self, scope: Scope<'_>) -> Vec<Gap> {
+        if let Some(user) = scope.user {
+            let uid = self.uid_named(user);
+            return uid.map(|uid| self.gaps_of_user(uid, scope.engine)).unwrap_or_default();
+        }
+        let asked = |(engine, _): &&(Engine, Gap)| scope.is_of(*engine);
+        self.roots.gaps.iter().filter(asked).map(|(_, gap)| gap.clone()).collect()
     }
 
     /// Walks the cgroup tree for containers that no known root has, and learns their engines' roots
@@ -177,6 +204,28 @@ impl Index<'_> {
         ids.sort();
         ids.dedup();
         ids
+    }
+}
+
+/// Whose state is asked; all of it unless told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scope<'s> {
+    /// Only this engine's.
+    pub engine: Option<Engine>,
+    /// Only that of this user's own engines.
+    pub user: Option<&'s BStr>,
+}
+
+impl Scope<'_> {
+    fn has(self, engine: Engine, root: &StateRoot) -> bool {
+        let is_his = |user: &BStr| root.users_own().is_some_and(|own| own == user);
+        self.is_of(engine) && self.user.is_none_or(is_his)
+    }
+
+    /// Whether the engine is asked.
+    #[must_use]
+    pub fn is_of(self, engine: Engine) -> bool {
+        self.engine.is_none_or(|asked| asked == engine)
     }
 }
 

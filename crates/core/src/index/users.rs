@@ -7,7 +7,7 @@ use whose_kernel::parse::status::Status;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
-use whose_kernel::{Class, Host, parse, scan};
+use whose_kernel::{Class, Host, ReadError, parse, scan};
 
 use super::Index;
 use super::membership::unknown;
@@ -95,7 +95,7 @@ impl Index<'_> {
         let host = self.host;
         let Some(user) = user(host, uid, args) else { return };
         for runtime in REGISTRY {
-            self.add_roots(*runtime, runtime.roots(host, Hints::User(&user)));
+            self.add_users_roots(&user, *runtime);
         }
     }
 
@@ -131,7 +131,12 @@ impl Index<'_> {
                 (false, _) if p.comm() == CONMON && owner.kind.has_root() => {
                     return self.roots_inside(owner, p.pid, Vec::new());
                 }
-                (false, Some(uid)) if p.comm() == CONMON => self.users_monitor(uid, p.pid),
+                (false, Some(uid)) if p.comm() == CONMON => {
+                    // Of several moved ones the mounts and monitors of their containers tell.
+                    if self.addresses.insert(format!("a monitor of {uid}").into()) {
+                        self.users_monitor(uid, p.pid);
+                    }
+                }
                 (false, Some(uid)) => self.roots_of_user(uid, Vec::new()),
                 (false, None) if hosts_own => self.notice_monitor(p),
                 (_, None) => {}
@@ -159,11 +164,10 @@ impl Index<'_> {
         }
     }
 
-    /// Learns of a user's own engines, at his home and where a monitor of his says that it works. Of
-    /// several moved ones the mounts of their containers tell.
-    fn users_monitor(&mut self, uid: u32, pid: u32) {
+    /// Learns of a user's own engines, at his home and where this monitor of his says that it works.
+    pub(super) fn users_monitor(&mut self, uid: u32, pid: u32) {
         self.roots_of_user(uid, Vec::new());
-        if !self.addresses.insert(format!("a monitor of {uid}").into()) {
+        if !self.addresses.insert(format!("the monitor {pid} of {uid}").into()) {
             return;
         }
         let host = self.host;
@@ -172,8 +176,62 @@ impl Index<'_> {
         let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
         let Some(user) = user(host, uid, parse::cmdline::parse(&bytes)) else { return };
         for runtime in REGISTRY.iter().filter(|r| r.watched(&user.args).is_some()) {
-            self.add_roots(*runtime, runtime.roots(host, Hints::User(&user)));
+            self.add_users_roots(&user, *runtime);
         }
+    }
+
+    /// The uid of a user by name, or the number that stands for one without a name.
+    pub(super) fn uid_named(&self, user: &BStr) -> Option<u32> {
+        let number = || parse::decimal32(user).filter(|uid| self.host.user_name(*uid).is_none());
+        self.host.uid_of(user).or_else(number)
+    }
+
+    /// Learns of a user's own engines, and keeps what stood in the way.
+    fn add_users_roots(&mut self, user: &User, runtime: &dyn Runtime) {
+        let found = runtime.roots(self.host, Hints::User(user));
+        let of = |gap: &Gap| (user.uid, runtime.engine(), gap.clone());
+        self.users_gaps.extend(found.gaps.iter().map(of));
+        self.add_roots(runtime, found);
+    }
+
+    /// What stood in the way of looking at a user's own engines, as far as they were looked for.
+    pub(super) fn gaps_of_user(&self, uid: u32, engine: Option<Engine>) -> Vec<Gap> {
+        let his =
+            |(of, e, _): &&(u32, Engine, Gap)| *of == uid && engine.is_none_or(|asked| asked == *e);
+        self.users_gaps.iter().filter(his).map(|(.., gap)| gap.clone()).collect()
+    }
+
+    /// Learns of users' engines by all monitors of theirs that run: a graph root that was moved is shown by
+    /// nothing else where there are no cgroups. Costs a read a process. False once that was done.
+    pub(super) fn roots_from_monitors(&mut self) -> bool {
+        let host = self.host;
+        if !self.addresses.insert("all monitors".into()) {
+            return false;
+        }
+        let mut monitors: Vec<(u32, u64, u32)> = Vec::new();
+        let of_users = |pid: u32, dir: Result<ProcDir<'_>, ReadError>| {
+            let Ok(dir) = dir else { return };
+            let Some(stat) = dir.stat().ok().filter(|s| s.comm == CONMON) else { return };
+            let uid = dir.status().map_or(0, |status| status.euid);
+            monitors.extend((uid != 0).then_some((pid, stat.start_ticks, uid)));
+        };
+        let mut of_users = of_users;
+        if scan::each_process(host, &mut of_users).is_err() {
+            return false;
+        }
+        for (pid, start_ticks, uid) in monitors {
+            if host.out_of_time() {
+                return false;
+            }
+            let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
+            let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
+            let args = parse::cmdline::parse(&bytes);
+            let Some(user) = user(host, uid, args) else { continue };
+            for runtime in REGISTRY.iter().filter(|r| r.watched(&user.args).is_some()) {
+                self.add_users_roots(&user, *runtime);
+            }
+        }
+        true
     }
 
     pub(super) fn name_of_user(&self, uid: u32) -> BString {
@@ -193,7 +251,7 @@ impl Index<'_> {
         let runtime = by_engine(engine)?;
         let name = self.name_of_user(uid);
         self.roots_of_user(uid, Vec::new());
-        let mut answer = self.ask_user(runtime, id, &name, needs)?;
+        let mut answer = self.ask_user(runtime, id, (uid, &name), needs)?;
         if let (Err(_), Some(pid)) = (&answer, hint) {
             self.learn_from_mounts(runtime, pid);
             let parent = self.host.process(pid).and_then(|p| p.stat()).ok().map(|s| s.ppid);
@@ -201,7 +259,7 @@ impl Index<'_> {
             if let Some((_, _, _, at)) = above.filter(|(_, _, by, _)| *by == uid) {
                 self.users_monitor(uid, at);
             }
-            answer = self.ask_user(runtime, id, &name, needs)?;
+            answer = self.ask_user(runtime, id, (uid, &name), needs)?;
         }
         Some(answer)
     }
@@ -210,7 +268,7 @@ impl Index<'_> {
         &self,
         runtime: &dyn Runtime,
         id: &BStr,
-        user: &BString,
+        (uid, user): (u32, &BString),
         needs: Needs,
     ) -> Option<Result<Description, Gap>> {
         let mut problem = None;
@@ -223,7 +281,10 @@ impl Index<'_> {
             }
         }
         let engine = runtime.engine();
-        let told = || self.gap_of(engine).map(|g| g.of(what::DESCRIPTION));
+        let told = || {
+            let his = self.gaps_of_user(uid, Some(engine)).into_iter().next();
+            his.map(|gap| gap.of(what::DESCRIPTION))
+        };
         let unknown = || {
             let why = format!("no {} state of {user} here knows it", engine.0);
             Gap::new(what::DESCRIPTION, Class::Gone, self.host.shown(b""), why, None)
@@ -241,10 +302,8 @@ impl Index<'_> {
         if uid == 0 {
             return self.watched_by_hosts(p, engine, &key, pid);
         }
-        self.users_monitor(uid, pid);
-        let described =
-            self.users_description(engine, key.as_ref(), uid, (Some(p.pid), Needs::NONE))?;
-        let owner = match described {
+        let hint = (Some(p.pid), Needs::NONE);
+        let owner = match self.users_description(engine, key.as_ref(), uid, hint)? {
             Ok(description) => {
                 let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
                 owner.described = Described::Yes(Box::new(description));
@@ -288,6 +347,8 @@ impl Index<'_> {
             Some((cgroup, hierarchy)) => (owner.cgroup, owner.hierarchy) = (cgroup, hierarchy),
             // It asked for none, and is in its monitor's.
             None if cgroups.is_empty() => {}
+            // Which it asked for can't be read; a monitor of one container's is that one's all the same.
+            None if described.is_err() && runtime.has_monitor_each() => {}
             None => return None,
         }
         owner.described = match described {
@@ -334,7 +395,7 @@ impl Index<'_> {
         monitored.is_some_and(|(_, key)| owner.has_key(&key))
     }
 
-    fn watcher_above(&mut self, pid: u32) -> Option<Watcher> {
+    pub(super) fn watcher_above(&mut self, pid: u32) -> Option<Watcher> {
         let host = self.host;
         let mut way = Vec::new();
         let mut at = pid;

@@ -121,6 +121,17 @@ pub struct User {
     pub args: Vec<BString>,
 }
 
+/// A user's process that may help an engine of his.
+#[derive(Clone, Debug)]
+pub struct Helper {
+    /// Its PID.
+    pub pid: u32,
+    /// His uid.
+    pub uid: u32,
+    /// Its arguments.
+    pub args: Vec<BString>,
+}
+
 /// What is known of an engine in a container, by one process there.
 #[derive(Debug)]
 pub struct Inside<'h> {
@@ -270,6 +281,26 @@ pub trait Runtime: Sync {
     /// for a user's own containers only. Pure.
     fn watched(&self, _args: &[BString]) -> Option<BString> {
         None
+    }
+
+    /// Whether each of its containers has a monitor of its own, and what is below that is in it.
+    fn has_monitor_each(&self) -> bool {
+        false
+    }
+
+    /// Names of processes that may help a user's own engine.
+    fn helper_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The container that a user's process works for, by the state of his own engine.
+    fn helps_one(&self, _root: &StateRoot, _helper: &Helper) -> Option<BString> {
+        None
+    }
+
+    /// Whether a user's process works for all of his engine's containers, by the files he has of it.
+    fn helps_all(&self, _host: &Host, _helper: &Helper) -> bool {
+        false
     }
 
     /// Where a container's own processes are, if it keeps them from the host's sight.

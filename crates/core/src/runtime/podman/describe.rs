@@ -22,7 +22,9 @@ pub(super) fn places(root: &StateRoot) -> Vec<&Root> {
 }
 
 /// Containers that Podman has put into the tables of every driver.
-fn tabled(root: &Root) -> Result<Vec<(storage::Container, files::Metadata, BString)>, ReadError> {
+pub(super) fn tabled(
+    root: &Root,
+) -> Result<Vec<(storage::Container, files::Metadata, BString)>, ReadError> {
     let mut known = Vec::new();
     for driver in storage::drivers(root)? {
         for container in (Store { root, driver: &driver }).containers()? {

@@ -11,6 +11,7 @@
 //! says is his containers' alone.
 
 mod describe;
+mod helpers;
 mod roots;
 
 pub(super) use roots::graph_roots;
@@ -21,7 +22,7 @@ use whose_kernel::{Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
-use super::{FoundRoots, Hints, Inside, Matches, Query, Runtime, StateRoot, User, segment};
+use super::{FoundRoots, Helper, Hints, Inside, Matches, Query, Runtime, StateRoot, User, segment};
 use crate::model::{Description, Engine, Owner, OwnerKind};
 use crate::state::podman as files;
 
@@ -87,6 +88,22 @@ impl Runtime for Podman {
 
     fn volumes(&self) -> Option<&'static str> {
         Some("volumes")
+    }
+
+    fn has_monitor_each(&self) -> bool {
+        true
+    }
+
+    fn helper_names(&self) -> &'static [&'static str] {
+        &["conmon", "catatonit", "podman", "fuse-overlayfs"]
+    }
+
+    fn helps_one(&self, root: &StateRoot, helper: &Helper) -> Option<BString> {
+        helpers::of_one(self.watched(&helper.args), root, helper)
+    }
+
+    fn helps_all(&self, host: &Host, helper: &Helper) -> bool {
+        helpers::is_pause(host, helper)
     }
 
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
