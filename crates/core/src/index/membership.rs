@@ -336,7 +336,15 @@ impl Index<'_> {
             // Services may have a root directory of their own and are no containers.
             Place::OtherRoot(seen) if service => evidence.push(seen),
             Place::Inside(seen) | Place::OtherRoot(seen) => {
-                if let Some((owner, above)) = self.watched(p) {
+                let told = match self.watched(p) {
+                    // What can't be read of a monitor's may still be a step of a build.
+                    Some((owner, above)) if owner.kind == OwnerKind::Unknown => {
+                        self.build_step(entry, p).or(Some((owner, above)))
+                    }
+                    None => self.build_step(entry, p),
+                    told => told,
+                };
+                if let Some((owner, above)) = told {
                     chain.push(Rc::new(owner));
                     evidence.extend([above, seen]);
                     return Ok(());

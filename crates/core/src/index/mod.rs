@@ -23,6 +23,7 @@ mod roots;
 pub mod sandboxes;
 pub mod scan;
 pub mod search;
+mod steps;
 mod users;
 pub mod volumes;
 

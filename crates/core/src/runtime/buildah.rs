@@ -2,13 +2,15 @@
 //!
 //! The runtime's container is `buildah-<temporary directory>`, the directory `buildah` and digits
 //! (buildah run_linux.go, define/types.go); the working container's id does not show. Drivers of
-//! systemd put the runtime's name before it.
+//! systemd put the runtime's name before it. A user's step, and any with the isolation `chroot`, has no
+//! cgroup: the temporary directory shows in its mounts.
 //!
 //! Working containers are in the store's table with a name, an image and a layer, beside Podman's and
 //! CRI-O's, and have a file of Buildah's (buildah.go). Nothing runs in one but such steps.
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::root::Root;
 use whose_kernel::{Class, Host, ReadError};
 
@@ -24,6 +26,18 @@ use crate::state::{buildah as files, docker::time};
 pub(super) struct Buildah;
 
 const ENGINE: Engine = Engine("buildah");
+
+/// Where a step has files of its own mounted, and what they are in its temporary directory
+/// (buildah run_common.go).
+const FILES: [(&str, &str); 4] = [
+    ("/run/.containerenv", "/run/.containerenv"),
+    ("/etc/hostname", "/hostname"),
+    ("/etc/resolv.conf", "/resolv.conf"),
+    ("/etc/hosts", "/hosts"),
+];
+/// What the processes that run a step call themselves: that of the OCI runtime, and those of the isolation
+/// `chroot` (buildah run_common.go, chroot/run_common.go).
+const RUNNERS: [&str; 3] = ["buildah-oci-runtime", "buildah-chroot-runtime", "buildah-chroot-exec"];
 
 impl Runtime for Buildah {
     fn engine(&self) -> Engine {
@@ -74,6 +88,20 @@ impl Runtime for Buildah {
     ) -> Option<Result<Description, ReadError>> {
         // A step has no state of its own.
         segment::is_hex64(id).then(|| describe(root, id))
+    }
+
+    fn step_in(&self, mounts: &[Mount]) -> Option<Owner> {
+        let own = |(point, file): &(&str, &str)| {
+            let mount = mounts.iter().find(|m| m.point == *point)?;
+            let dir = mount.root.strip_suffix(file.as_bytes())?;
+            let id = [b"buildah-", dir.rsplit_once_str("/")?.1].concat();
+            step(&id).map(|id| Owner::new(OwnerKind::Job, ENGINE, id))
+        };
+        FILES.iter().find_map(own)
+    }
+
+    fn runs_steps(&self, args: &[BString]) -> bool {
+        args.first().is_some_and(|first| RUNNERS.iter().any(|runner| first == runner))
     }
 }
 
@@ -130,7 +158,32 @@ fn step(text: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::step;
+    use bstr::BString;
+    use whose_kernel::parse::mountinfo::parse;
+
+    use super::{Buildah, step};
+    use crate::runtime::Runtime;
+
+    #[test]
+    fn a_step_by_its_own_files() {
+        let step = |root: &str, point: &str| {
+            let line = format!("9 8 254:0 {root} {point} rw - ext4 /dev/vda rw\n");
+            Buildah.step_in(&parse(line.as_bytes()).unwrap()).map(|owner| owner.id)
+        };
+        let id = Some(BString::from("buildah-buildah770976400"));
+        assert_eq!(step("/var/tmp/buildah770976400/hostname", "/etc/hostname"), id);
+        assert_eq!(step("/x/buildah770976400/run/.containerenv", "/run/.containerenv"), id);
+        for (root, point) in [
+            ("/var/tmp/buildah770976400/hostname", "/etc/hosts"),
+            ("/var/tmp/buildah7x/hostname", "/etc/hostname"),
+            ("/var/tmp/buildah7/a/hostname", "/etc/hostname"),
+            ("buildah7/hostname", "/etc/hostname"),
+        ] {
+            assert_eq!(step(root, point), None, "{root} {point}");
+        }
+        let runs = |word: &str| Buildah.runs_steps(&[word.into()]);
+        assert!(runs("buildah-oci-runtime") && !runs("buildah") && !Buildah.runs_steps(&[]));
+    }
 
     #[test]
     fn a_step_is_buildah_twice_and_a_number() {

@@ -43,7 +43,7 @@ use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
-use crate::model::{Description, Engine, Gap, Pod};
+use crate::model::{Description, Engine, Gap, Owner, Pod};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 
@@ -300,6 +300,16 @@ pub trait Runtime: Sync {
 
     /// Whether a user's process works for all of his engine's containers, by the files he has of it.
     fn helps_all(&self, _host: &Host, _helper: &Helper) -> bool {
+        false
+    }
+
+    /// The build step that has its own files among these mounts. Pure.
+    fn step_in(&self, _mounts: &[Mount]) -> Option<Owner> {
+        None
+    }
+
+    /// Whether a process of these arguments runs build steps. Pure.
+    fn runs_steps(&self, _args: &[BString]) -> bool {
         false
     }
 
