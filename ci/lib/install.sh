@@ -39,6 +39,8 @@ live docker-compose docker-compose
 live iptables iptables
 live rootlesskit rootlesskit
 live newuidmap uidmap
+live dbus-daemon dbus-daemon
+live /usr/lib/systemd/user/dbus.socket dbus-user-session
 live useradd passwd
 deep gcc gcc
 deep g++ g++

@@ -5,22 +5,28 @@ use std::collections::{HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
+use whose_kernel::parse::cgroup::Line;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, parse};
 
 use super::arbitrate::Confirmed;
 use super::search::{Find, Scope, Search};
+use super::users::manager_of;
 use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Described, Description, Engine, Gap, Owner};
 use crate::runtime::segment::is_hex64;
-use crate::runtime::{Hints, Inside, Level, Proof, Query, REGISTRY, StateRoot, by_engine};
+use crate::runtime::{
+    FoundRoots, Hints, InnerUser, Inside, Level, Proof, Query, REGISTRY, StateRoot, by_engine,
+};
 
 /// Ancestors looked at for one that is in the outer container.
 const MOST_ANCESTORS: usize = 32;
 /// Processes of one container by which engines in it are looked for.
 const MOST_TRIED: usize = 8;
+/// Bytes of a list of users.
+const PASSWD: usize = 16 << 20;
 
 /// One engine's root in a container.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub(super) struct Nested {
     pub(super) outer: BString,
     /// The engine.
     pub(super) engine: Engine,
+    /// The uid there of the user whose own it is; `None` for the system's.
+    pub(super) uid: Option<u32>,
     /// Its state.
     pub(super) root: StateRoot,
     /// PID namespaces down to the engine's, the host's counted: its PIDs are those of the last.
@@ -44,10 +52,33 @@ pub(super) struct NestedRoots {
     /// Processes by which each was looked into.
     tried: HashMap<BString, Vec<u32>>,
     climbed: HashSet<(BString, u32)>,
+    /// Users whose engines were looked for, by outer container and a process there.
+    users: HashSet<(BString, u32, u32)>,
     /// The containers that were looked into, and a process of each.
     outers: HashMap<BString, (Owner, u32)>,
     /// Containers that a search found in them, and the outer container of each.
     hits: HashMap<(Engine, BString), BString>,
+}
+
+impl NestedRoots {
+    /// Adds the roots that were found in a container: of an engine, of a user there or the system, so many
+    /// PID namespaces deep.
+    fn add(
+        &mut self,
+        found: FoundRoots,
+        outer: &BString,
+        (engine, uid, depth): (Engine, Option<u32>, usize),
+    ) {
+        self.gaps.extend(found.gaps.into_iter().map(|g| (outer.clone(), g)));
+        for root in found.roots {
+            let place = |r: &StateRoot| r.root.look(b"").map(|l| (l.device, l.ino)).ok();
+            let new = place(&root);
+            let same = |n: &Nested| n.engine == engine && n.outer == *outer;
+            if !self.known.iter().any(|n| same(n) && place(&n.root) == new) {
+                self.known.push(Nested { outer: outer.clone(), engine, uid, root, depth });
+            }
+        }
+    }
 }
 
 impl Index<'_> {
@@ -77,15 +108,54 @@ impl Index<'_> {
         for runtime in REGISTRY {
             let engine = runtime.engine();
             let found = runtime.roots(host, Hints::Inside(&inside));
-            self.nested.gaps.extend(found.gaps.into_iter().map(|g| (outer.clone(), g)));
-            for root in found.roots {
-                let place = |r: &StateRoot| r.root.look(b"").map(|l| (l.device, l.ino)).ok();
-                let new = place(&root);
-                let same = |n: &Nested| n.engine == engine && n.outer == *outer;
-                if !self.nested.known.iter().any(|n| same(n) && place(&n.root) == new) {
-                    self.nested.known.push(Nested { outer: outer.clone(), engine, root, depth });
-                }
+            self.nested.add(found, outer, (engine, None, depth));
+        }
+    }
+
+    /// Learns of the engines of the user in whose manager's cgroup in the container around it the owner is;
+    /// `pid` is a process of the owner. His uid there, unless it is root or nobody.
+    fn users_roots_inside(&mut self, owner: &Owner, pid: Option<u32>) -> Option<u32> {
+        let outer = &owner.within;
+        let mut segments = owner.cgroup.split_str("/");
+        segments.find(|segment| segment.contains_str(outer))?;
+        let uid = segments.find_map(manager_of).filter(|uid| *uid != 0)?;
+        let Some(pid) = pid.and_then(|pid| self.topmost_in(outer.as_ref(), pid)) else {
+            return Some(uid);
+        };
+        if !self.nested.users.insert((outer.clone(), uid, pid)) {
+            return Some(uid);
+        }
+        let host = self.host;
+        let Ok(process) = host.process(pid) else { return Some(uid) };
+        let depth = process.status().ok().and_then(|s| s.nspid).map_or(1, |n| n.len());
+        let passwd =
+            process.directory(BStr::new("etc")).and_then(|dir| dir.read(b"passwd", PASSWD));
+        let passwd = match passwd {
+            Ok(passwd) => passwd,
+            Err(e) => {
+                let gap = Gap::from_read(what::CONTAINERS, &e);
+                self.nested.gaps.push((outer.clone(), gap));
+                return Some(uid);
             }
+        };
+        let of_uid = |all: Vec<(u32, BString)>| all.into_iter().find(|(id, _)| *id == uid);
+        let Some((_, home)) = of_uid(parse::passwd::homes(&passwd)) else { return Some(uid) };
+        let name = of_uid(parse::passwd::parse(&passwd));
+        let name = name.map_or_else(|| uid.to_string().into(), |(_, name)| name);
+        let inside = Inside { process, args: Vec::new(), mounts: Vec::new() };
+        let user = InnerUser { uid, name, home };
+        for runtime in REGISTRY {
+            let found = runtime.roots(host, Hints::UserInside(&inside, &user));
+            self.nested.add(found, outer, (runtime.engine(), Some(uid), depth));
+        }
+        Some(uid)
+    }
+
+    /// Learns of the engines around a container that a walk came by, and of its user's there too.
+    pub(super) fn learn_around(&mut self, owner: &Owner, pid: u32) {
+        if !owner.within.is_empty() {
+            self.roots_above(owner.within.as_ref(), pid);
+            self.users_roots_inside(owner, Some(pid));
         }
     }
 
@@ -96,20 +166,39 @@ impl Index<'_> {
         }
         let host = self.host;
         let mounts = host.process(pid).and_then(|p| p.mountinfo()).unwrap_or_default();
+        let above = self.above_in(outer, pid);
+        let owner = above.and_then(|(at, line)| Some((lookup::level_named(&line, outer)?, at)));
+        if let Some((owner, at)) = owner {
+            self.roots_inside(&owner, at, mounts);
+        }
+    }
+
+    /// The next process above that is in `outer` and in nothing it runs, and a line that says so.
+    fn above_in(&self, outer: &BStr, pid: u32) -> Option<(u32, Line)> {
         let mut at = pid;
         for _ in 0..MOST_ANCESTORS {
-            let Ok(stat) = host.process(at).and_then(|p| p.stat()) else { return };
-            at = stat.ppid;
-            let Ok(lines) = host.process(at).and_then(|p| p.cgroup()) else { return };
+            at = self.host.process(at).and_then(|p| p.stat()).ok()?.ppid;
+            let lines = self.host.process(at).and_then(|p| p.cgroup()).ok()?;
             let mut inside = lines.iter().filter(|l| l.segments().any(|s| s.contains_str(outer)));
-            let Some(first) = inside.clone().next() else { return };
+            let first = inside.clone().next()?;
             // Only the text is asked: what lies deeper may be anybody's, so it must name nothing.
             let plain = !is_hex64(outer);
             if inside.all(|l| lookup::last_id(l).map_or(plain, |id| id == outer)) {
-                let owner = lookup::level_named(first, outer);
-                return owner.map_or((), |o| self.roots_inside(&o, at, mounts));
+                return Some((at, first.clone()));
             }
         }
+        None
+    }
+
+    /// The topmost process above that is in `outer`: it has the namespaces that are the container's, where
+    /// a user's own engine has some of its own.
+    fn topmost_in(&self, outer: &BStr, pid: u32) -> Option<u32> {
+        let (mut top, _) = self.above_in(outer, pid)?;
+        for _ in 0..MOST_ANCESTORS {
+            let Some((above, _)) = self.above_in(outer, top) else { break };
+            top = above;
+        }
+        Some(top)
     }
 
     /// Whether an engine inside `outer` knows the level's id; `pid` is a process that shows it. What
@@ -123,7 +212,7 @@ impl Index<'_> {
     ) -> Confirmed {
         let engine = level.owner.runtime;
         let Some(runtime) = by_engine(engine) else { return Confirmed::No };
-        let knows = |n: &Nested| n.outer == outer.id && n.engine == engine;
+        let knows = |n: &Nested| n.outer == outer.id && n.engine == engine && n.uid.is_none();
         if !self.nested.known.iter().any(knows) {
             self.roots_above(outer.id.as_ref(), pid);
         }
@@ -158,7 +247,10 @@ impl Index<'_> {
     ) -> Option<Result<Description, Gap>> {
         let runtime = by_engine(owner.runtime)?;
         let outer = BStr::new(&owner.within);
-        let knows = |n: &Nested| n.outer == outer && n.engine == owner.runtime;
+        let uid = self.users_roots_inside(owner, hint);
+        // While its cgroup is not known all there have a say.
+        let his = |n: &Nested| n.uid == uid || owner.cgroup.is_empty();
+        let knows = |n: &Nested| n.outer == outer && n.engine == owner.runtime && his(n);
         if let Some(pid) = hint
             && !self.nested.known.iter().any(knows)
         {

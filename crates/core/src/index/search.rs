@@ -173,6 +173,9 @@ impl Index<'_> {
                         let mut outer = Owner::new(OwnerKind::Container, engine, id.clone());
                         super::lookup::place(&mut outer, &hierarchy, &dir);
                         self.roots_inside(&outer, *pid, Vec::new());
+                        if members.first() == Some(pid) {
+                            self.learn_around(&outer, *pid);
+                        }
                     }
                     let cgroup = super::lookup::path_below(&hierarchy, &dir).unwrap_or_default();
                     let place = Place::new(host, &cgroup);

@@ -97,6 +97,8 @@ pub enum Hints<'h> {
     User(&'h User),
     /// An engine inside a container.
     Inside(&'h Inside<'h>),
+    /// The engine of a user inside a container: its directory is his there.
+    UserInside(&'h Inside<'h>, &'h InnerUser),
     /// A monitor of one of its containers.
     Monitor(&'h Monitor),
 }
@@ -119,6 +121,17 @@ pub struct User {
     pub home: BString,
     /// Arguments of his engine; empty when it was not seen.
     pub args: Vec<BString>,
+}
+
+/// A user as the `etc/passwd` of a container has him.
+#[derive(Clone, Debug)]
+pub struct InnerUser {
+    /// His uid there.
+    pub uid: u32,
+    /// His name there.
+    pub name: BString,
+    /// His home directory there.
+    pub home: BString,
 }
 
 /// A user's process that may help an engine of his.

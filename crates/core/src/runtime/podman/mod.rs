@@ -22,7 +22,9 @@ use whose_kernel::{Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
-use super::{FoundRoots, Helper, Hints, Inside, Matches, Query, Runtime, StateRoot, User, segment};
+use super::{
+    FoundRoots, Helper, Hints, InnerUser, Inside, Matches, Query, Runtime, StateRoot, User, segment,
+};
 use crate::model::{Description, Engine, Owner, OwnerKind};
 use crate::state::podman as files;
 

@@ -1,12 +1,13 @@
 //! Where Podman's graph roots are: the system's, a user's, those in containers.
 
 use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::parse::idmap;
 use whose_kernel::parse::mountinfo::{Mount, strip};
 use whose_kernel::root::Root;
-use whose_kernel::{Class, Host, parse};
+use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::describe::has_some;
-use super::{Inside, StateRoot, User, segment};
+use super::{InnerUser, Inside, StateRoot, User, segment};
 use crate::model::Gap;
 use crate::model::gap::what;
 use crate::runtime::docker::{name_of, of_admin, open_all};
@@ -132,6 +133,7 @@ pub(in crate::runtime) fn graph_roots(host: &Host, hints: Hints<'_>) -> FoundRoo
         Hints::Args(args) => open_all(host, of_podman(args)),
         Hints::User(user) => of_user(host, user),
         Hints::Inside(inside) => inside_of(inside),
+        Hints::UserInside(inside, user) => users_inside(inside, user),
         Hints::Monitor(monitor) => open_all(host, of_monitor(&monitor.args)),
     }
 }
@@ -246,6 +248,28 @@ fn inside_of(inside: &Inside<'_>) -> FoundRoots {
     let mut found = FoundRoots::default();
     match inside.process.directory(BStr::new(PLACE)) {
         Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
+        Err(e) if e.class == Class::Gone => {}
+        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+    }
+    found
+}
+
+/// The graph root in the home of a user in a container, if it is his there.
+fn users_inside(inside: &Inside<'_>, user: &InnerUser) -> FoundRoots {
+    let mut found = FoundRoots::default();
+    let place = BString::from([user.home.as_slice(), b"/", USERS_PLACE.as_bytes()].concat());
+    let opened = inside.process.directory(place.as_ref()).and_then(|root| {
+        let owner = match root.recorded_owner(b"") {
+            Some(owner) => owner,
+            None => root.look(b"")?.uid,
+        };
+        let own = idmap::inside(&inside.process.uid_map()?, owner);
+        let why = format!("its owner is not uid {} there", user.uid);
+        let others = || ReadError::new(root.shown(), Class::Malformed, why);
+        if own == Some(user.uid) { Ok(root) } else { Err(others()) }
+    });
+    match opened {
+        Ok(root) => found.roots.push(StateRoot::new(root, None, Some(user.name.clone()))),
         Err(e) if e.class == Class::Gone => {}
         Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
     }

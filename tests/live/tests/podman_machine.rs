@@ -1,0 +1,299 @@
+//! Podman where systemd makes the cgroups: root's, and a user's with what his manager delegates; scopes, pods'
+//! slices, units with split cgroups and units that podman generated. Asked inside, where it is a host, by
+//! root and by the user, and from outside.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use std::path::Path;
+
+use serde_json::Value;
+use whose_live_tests::inner::busybox_archive;
+use whose_live_tests::podman::{Asking, NEEDS, listed};
+use whose_live_tests::{alone, pid_of, unique, whose};
+use whose_testkit::facts::Facts;
+use whose_testkit::harness::Whose;
+use whose_testkit::podman_machine::{PodmanMachine, UID, USER};
+use whose_testkit::{procfs, require};
+
+const IMAGE: &str = "localhost/lab:1";
+const PROGRAM: &str = "/whose";
+
+/// A container of the machine.
+struct Kind {
+    name: String,
+    /// Whose engine: the system's, or the user's.
+    user: Option<&'static str>,
+    pod: Option<String>,
+    /// Its cgroup, with ID and POD where those of its own stand.
+    cgroup: String,
+    /// That of its monitor.
+    monitors: String,
+}
+
+struct Lab {
+    machine: PodmanMachine,
+    kinds: Vec<Kind>,
+}
+
+impl Lab {
+    fn start() -> Lab {
+        let machine = PodmanMachine::start().unwrap_or_else(|e| panic!("{e}"));
+        let archive = busybox_archive(machine.dir());
+        for place in ["root/busybox.tar", "home/alice/busybox.tar"] {
+            std::fs::copy(&archive, machine.root().join(place)).unwrap();
+        }
+        let program = machine.root().join(PROGRAM.trim_start_matches('/'));
+        std::fs::copy(whose().bin(), program).unwrap();
+        let mut lab = Lab { machine, kinds: Vec::new() };
+        for user in [None, Some(USER)] {
+            lab.podman(user, &["import", "-q", "busybox.tar", IMAGE]);
+            lab.plain(user);
+            lab.pod(user);
+            lab.split_unit(user);
+        }
+        lab.generated_unit();
+        lab
+    }
+
+    fn before(&self, user: Option<&str>) -> Vec<String> {
+        user.map_or_else(|| self.machine.inside(), |_| self.machine.below_manager())
+    }
+
+    fn podman(&self, user: Option<&str>, words: &[&str]) -> String {
+        self.machine.run(&self.before(user), &[&["podman"][..], words].concat())
+    }
+
+    /// The slice in which a user's engine makes its cgroups, and root's.
+    fn slice(user: Option<&str>) -> String {
+        let manager = || format!("/user.slice/user-{UID}.slice/user@{UID}.service/user.slice");
+        user.map_or_else(|| "/machine.slice".into(), |_| manager())
+    }
+
+    fn named(user: Option<&str>, name: &str) -> String {
+        unique(&format!("{}{name}", user.unwrap_or("root")))
+    }
+
+    fn plain(&mut self, user: Option<&'static str>) {
+        let name = Lab::named(user, "plain");
+        let words = ["run", "-d", "--network", "none", "--label", "a=b", "--name", &name, IMAGE];
+        self.podman(user, &[&words[..], &["/bin/sleep", "97301"]].concat());
+        let slice = Lab::slice(user);
+        let cgroup = format!("{slice}/libpod-ID.scope");
+        let monitors = format!("{slice}/libpod-conmon-ID.scope");
+        self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
+    }
+
+    fn pod(&mut self, user: Option<&'static str>) {
+        let (pod, name) = (Lab::named(user, "pod"), Lab::named(user, "inpod"));
+        self.podman(user, &["pod", "create", "--network", "none", "--name", &pod]);
+        let words = ["run", "-d", "--pod", &pod, "--name", &name, IMAGE, "/bin/sleep", "97302"];
+        self.podman(user, &words);
+        let infra = ["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod];
+        let infra = self.podman(user, &infra);
+        let infra = self.machine.inspect(&self.before(user), &infra);
+        let prefix = if user.is_some() { "user" } else { "machine" };
+        let slice = format!("{}/{prefix}-libpod_pod_POD.slice", Lab::slice(user));
+        for name in [name, infra["Name"].as_str().unwrap().to_owned()] {
+            let cgroup = format!("{slice}/libpod-ID.scope");
+            let monitors = format!("{slice}/libpod-conmon-ID.scope");
+            self.kinds.push(Kind { name, user, pod: Some(pod.clone()), cgroup, monitors });
+        }
+    }
+
+    /// A unit as quadlet writes it. A user's podman moves to a scope first, since it may not split what is
+    /// not his.
+    fn split_unit(&mut self, user: Option<&'static str>) {
+        let name = Lab::named(user, "split");
+        let unit = format!(
+            "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\n\
+             KillMode=mixed\nEnvironment=PODMAN_SYSTEMD_UNIT=%n PATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
+             ExecStart=/usr/bin/podman run --name {name} --replace --rm --cgroups=split \
+             --sdnotify=conmon --network none -d {IMAGE} /bin/sleep 97303\n"
+        );
+        let place = if user.is_some() { "user" } else { "system" };
+        self.machine.write(&format!("etc/systemd/{place}/{name}.service"), &unit);
+        self.start_unit(user, &name);
+        let (cgroup, monitors) = match user {
+            None => (
+                format!("/system.slice/{name}.service/libpod-payload-ID"),
+                format!("/system.slice/{name}.service/runtime"),
+            ),
+            Some(_) => ("*/libpod-payload-ID".into(), "*/runtime".into()),
+        };
+        self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
+    }
+
+    /// A unit that `podman generate systemd` writes.
+    fn generated_unit(&mut self) {
+        let name = Lab::named(None, "generated");
+        let create = ["create", "--network", "none", "--name", &name, IMAGE, "/bin/sleep", "97304"];
+        self.podman(None, &create);
+        let unit = self.podman(None, &["generate", "systemd", "--new", "--name", &name]);
+        self.podman(None, &["rm", &name]);
+        // There is no network to wait for.
+        let path = "[Service]\nEnvironment=PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+        let unit = unit.replace("[Unit]", "[Unit]\nDefaultDependencies=no");
+        let unit = unit.replace("[Service]", path);
+        self.machine.write(&format!("etc/systemd/system/{name}.service"), &unit);
+        self.start_unit(None, &name);
+        let cgroup = "/machine.slice/libpod-ID.scope".into();
+        let monitors = format!("/system.slice/{name}.service");
+        self.kinds.push(Kind { name, user: None, pod: None, cgroup, monitors });
+    }
+
+    fn start_unit(&self, user: Option<&str>, name: &str) {
+        let before = user.map_or_else(|| self.machine.inside(), |_| self.machine.as_user());
+        let manager: &[&str] = if user.is_some() { &["--user"] } else { &[] };
+        let unit = format!("{name}.service");
+        for words in [vec!["daemon-reload"], vec!["start", &unit]] {
+            self.machine.run(&before, &[&["systemctl"][..], manager, &words].concat());
+        }
+    }
+
+    /// `whose` in the machine: root's, or the user's.
+    fn whose(&self, user: Option<&str>) -> Whose {
+        let before = user.map_or_else(|| self.machine.inside(), |_| self.machine.as_user());
+        Whose::new(PROGRAM).via(before)
+    }
+}
+
+/// Whether a path is as wanted: `*` stands for any beginning.
+fn fits(path: &str, wanted: &str, inspected: &Value) -> bool {
+    let id = inspected["Id"].as_str().unwrap();
+    let pod = inspected["Pod"].as_str().unwrap_or_default();
+    let wanted = wanted.replace("ID", id).replace("POD", pod);
+    match wanted.strip_prefix('*') {
+        Some(end) => path.ends_with(end),
+        None => path == wanted,
+    }
+}
+
+/// What is said inside of a container and its monitor, besides what its engine knows.
+fn in_its_cgroup(lab: &Lab, kind: &Kind, inspected: &Value, asking: &Asking) -> usize {
+    let mut facts = Facts::about(format!("the cgroups of {}", kind.name));
+    let init = pid_of(&inspected["State"]["Pid"]).unwrap();
+    let told = asking.answer(&init.to_string());
+    let cgroup = told["process"]["cgroup"].as_str().unwrap();
+    facts.holds("cgroup", fits(cgroup, &kind.cgroup, inspected), cgroup);
+    facts.same("pids", asking.pids(&kind.name), [init].into());
+    let chain = told["chain"].as_array().unwrap();
+    let of_kind = |word: &str| chain.iter().find(|o| o["kind"] == word);
+    facts.same(
+        "pod",
+        of_kind("pod").map(|pod| pod["name"].clone()),
+        kind.pod.clone().map(Value::from),
+    );
+    // A user's manager is a unit itself.
+    let in_unit = kind.user.is_some() || kind.cgroup.contains("payload");
+    facts.same("unit", of_kind("unit").is_some(), in_unit);
+    // Of the monitor: where it is, and for whom.
+    let monitor = told["process"]["ppid"].to_string();
+    let told = asking.answer(&monitor);
+    let process = &told["process"];
+    facts.same("monitor", process["comm"].as_str(), Some("conmon"));
+    facts.same("monitor's user", process["user"].as_str(), Some(kind.user.unwrap_or("root")));
+    facts.same("monitor's role", process["role"].as_str(), Some("plumbing"));
+    facts.same("monitor serves", process["serves"].clone(), inspected["Id"].clone());
+    let cgroup = process["cgroup"].as_str().unwrap();
+    facts.holds("monitor's cgroup", fits(cgroup, &kind.monitors, inspected), cgroup);
+    facts.same("monitor is outside", told["owner"]["kind"].as_str(), Some("unit"));
+    facts.same("machine", lab.machine.outside(init).is_some(), true);
+    facts.finish(11)
+}
+
+#[test]
+fn with_the_systemd_manager() {
+    let systemd = ["systemd-nspawn", "/lib/systemd/systemd", "nsenter", "setpriv", "catatonit"];
+    let bus = ["dbus-daemon", "/usr/lib/systemd/user/dbus.socket", "newuidmap"];
+    if !require(&[NEEDS, &systemd, &bus].concat()) {
+        return;
+    }
+    let _alone = alone();
+    let lab = Lab::start();
+    let (mut inside, mut outside) = (0, 0);
+    for kind in &lab.kinds {
+        let inspected = lab.machine.inspect(&lab.before(kind.user), &kind.name);
+        let init = pid_of(&inspected["State"]["Pid"]).unwrap();
+        let label = kind.user.map_or_else(|| kind.name.clone(), |u| format!("{u}@{}", kind.name));
+        let exact = match kind.user {
+            None => format!("container:podman/{}", kind.name),
+            Some(user) => format!("container:podman@{user}/{}", kind.name),
+        };
+        // By root, and by whose it is.
+        let mut askers = vec![lab.whose(None)];
+        askers.extend(kind.user.map(|user| lab.whose(Some(user))));
+        for asker in askers {
+            let asking = Asking::with(asker, &[&kind.name, &exact], &label);
+            inside += asking.check_at(&inspected, init, kind.user, kind.pod.as_deref());
+            inside += in_its_cgroup(&lab, kind, &inspected, &asking);
+        }
+        let outer = lab.machine.outside(init).expect("the host sees it");
+        let asking = Asking::root(&[&kind.name], &label).nested();
+        outside += asking.check_at(&inspected, outer, kind.user, kind.pod.as_deref());
+        let told = asking.answer(&outer.to_string());
+        let outermost = &told["chain"][0];
+        assert_eq!(outermost["kind"], "machine", "{told:#}");
+        // Machines without a unit share a cgroup: of one alone the name is told.
+        let name = outermost["name"].as_str();
+        let wanted = (machines() == 1).then(|| machines_name(&lab.machine));
+        assert_eq!(name, wanted.as_deref(), "{told:#}");
+        assert_eq!(asking.pids(&kind.name), [outer].into());
+    }
+    assert!(inside >= 400 && outside >= 200, "{inside} {outside}");
+    eprintln!("{inside} facts of {} containers inside, {outside} from outside", lab.kinds.len());
+    what_the_user_sees(&lab);
+    what_holds_the_users_namespaces(&lab);
+}
+
+/// How many machines run, another test's too.
+fn machines() -> usize {
+    let is_one = |pid: &u32| procfs::comm(*pid).is_some_and(|comm| comm == "systemd-nspawn");
+    procfs::pids().into_iter().filter(is_one).count()
+}
+
+fn machines_name(machine: &PodmanMachine) -> String {
+    let name = machine.dir().file_name().map(Path::new).unwrap();
+    name.display().to_string()
+}
+
+/// Of root's containers the user is told the ids, and that the names can't be read.
+fn what_the_user_sees(lab: &Lab) {
+    let list = listed(&lab.whose(Some(USER)));
+    for kind in &lab.kinds {
+        let named = list.iter().filter(|o| o["name"] == kind.name.as_str()).count();
+        assert_eq!(named, usize::from(kind.user.is_some()), "{}: {list:#?}", kind.name);
+        if kind.user.is_some() {
+            continue;
+        }
+        let inspected = lab.machine.inspect(&lab.before(None), &kind.name);
+        let init = inspected["State"]["Pid"].to_string();
+        let asker = lab.whose(Some(USER));
+        let told = asker.args(["--json", &init]).run().expect_code(0).json()["answers"][0].clone();
+        assert_eq!(told["owner"]["id"], inspected["Id"], "{told:#}");
+        assert!(told["owner"]["name"].is_null(), "{told:#}");
+        let gaps = told["gaps"].as_array().unwrap();
+        let closed = gaps.iter().find(|gap| gap["what"] == "container description");
+        assert_eq!(closed.map(|gap| &gap["class"]), Some(&"forbidden".into()), "{told:#}");
+    }
+}
+
+/// The process that holds the user's namespaces is in a scope of its own, and nobody's container.
+fn what_holds_the_users_namespaces(lab: &Lab) {
+    let words = ["cat", "/run/user/47000/libpod/tmp/pause.pid"];
+    let pause = lab.machine.run(&lab.machine.as_user(), &words);
+    for asker in [lab.whose(None), lab.whose(Some(USER))] {
+        let told = asker.args(["--json", pause.trim()]).run().expect_code(0).json();
+        let told = &told["answers"][0];
+        assert_eq!(told["process"]["comm"], "catatonit", "{told:#}");
+        assert_eq!(told["process"]["role"], "plumbing", "{told:#}");
+        assert_eq!(told["process"]["user"], USER, "{told:#}");
+        assert_eq!(told["owner"]["kind"], "unit", "{told:#}");
+        let cgroup = told["process"]["cgroup"].as_str().unwrap();
+        assert!(cgroup.contains("/podman-pause-"), "{told:#}");
+    }
+}
