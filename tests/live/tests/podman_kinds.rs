@@ -164,6 +164,11 @@ fn checked_for_health(podman: &Podman) {
     let mut command = podman.command(&["healthcheck", "run", &name]);
     let _running = Ended::start(&mut command);
     let process = sleeping("97231");
+    // The runtime that started it is above it at first.
+    procfs::wait_for("its monitor above it", Duration::from_secs(20), || {
+        let above = procfs::ppid(process).and_then(procfs::comm)?;
+        (above == "conmon").then_some(())
+    });
     let told = answer(&process.to_string());
     assert_eq!(told["owner"]["name"], name.as_str(), "{told:#}");
     assert_eq!(told["process"]["role"], "exec", "{told:#}");
