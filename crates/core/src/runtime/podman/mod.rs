@@ -3,8 +3,8 @@
 //! `libpod-<id>.scope`, with the cgroupfs manager `libpod_parent/libpod-<id>`, with split cgroups
 //! (quadlet) `<unit>/libpod-payload-<id>` (podman libpod/container.go,
 //! container_internal_linux.go); pods `...libpod_pod_<id>.slice` or `libpod_parent/<id>`
-//! (libpod/runtime_pod_linux.go); conmon `libpod-conmon-<id>.scope` or `libpod_parent/conmon`
-//! (libpod/oci_conmon_linux.go); rootless helpers `podman-pause-<hex>.scope` and
+//! (libpod/runtime_pod_linux.go); conmon `libpod-conmon-<id>.scope`, `libpod_parent/conmon` or, for a pod,
+//! `libpod_parent/<id>/conmon` (libpod/oci_conmon_linux.go); rootless helpers `podman-pause-<hex>.scope` and
 //! `rootless-netns-<hex>.scope` (container-libs common/pkg/systemd).
 //!
 //! There is no daemon. Names are in a database in the graph root, root's or a user's; what a user's
@@ -43,10 +43,11 @@ impl Runtime for Podman {
         let levels = place::levels(subject.lines, |p| container(p).or_else(|| pod(p)));
         let helper = place::plumbing(subject.lines, |p| helper(p.text()));
         // A user's own conmon can't be told from anyone's process of that name, except by cgroup.
+        let monitors = place::plumbing(subject.lines, monitors);
         let named = helper.is_none()
             && subject.comm == "conmon"
             && subject.is_hosts_own()
-            && !segment::names_an_id(subject.lines);
+            && (monitors.is_some() || !segment::names_an_id(subject.lines));
         if named {
             // CRI-O's have the same arguments (conmon src/cli.c).
             let Some(args) = subject.args else {
@@ -56,13 +57,7 @@ impl Runtime for Podman {
             let conmon = id.map_or(Plumbing(None), |id| Plumbing::of(&id));
             return place::claim(levels, Some(conmon));
         }
-        let parent = || {
-            place::plumbing(subject.lines, |p| {
-                let conmon = p.text() == b"conmon" && p.parent() == b"libpod_parent";
-                conmon.then_some(Plumbing(None))
-            })
-        };
-        place::claim(levels, helper.or_else(parent))
+        place::claim(levels, helper.or(monitors))
     }
 
     fn monitor(&self) -> Option<&'static str> {
@@ -161,6 +156,12 @@ fn pod(place: Place<'_>) -> Option<Owner> {
     segment::is_hex64(id).then(|| Owner::new(OwnerKind::Pod, ENGINE, id))
 }
 
+/// Where the cgroupfs manager puts monitors: of a pod's containers they are in the pod's cgroup.
+fn monitors(place: Place<'_>) -> Option<Plumbing> {
+    let of_its = place.parent() == b"libpod_parent" || segment::is_hex64(place.parent());
+    (place.text() == b"conmon" && of_its).then_some(Plumbing(None))
+}
+
 fn helper(text: &[u8]) -> Option<Plumbing> {
     let stem = text.strip_suffix(b".scope")?;
     if let Some(id) = stem.strip_prefix(b"libpod-conmon-") {
@@ -205,6 +206,8 @@ mod tests {
         assert_eq!(conmon(&format!("/machine.slice/libpod-conmon-{ID}.scope"), 0), named(ID));
         assert_eq!(conmon("/libpod_parent/conmon", 0), named("x"));
         assert_eq!(conmon("/libpod_parent/conmon", 1000), (plumbing, None));
+        assert_eq!(conmon(&format!("/libpod_parent/{ID}/conmon"), 0), named("x"));
+        assert_eq!(conmon(&format!("/libpod_parent/{ID}/libpod-{ID}/conmon"), 0), (None, None));
         assert_eq!(conmon("/system.slice/web.service/runtime", 0), named("x"));
         assert_eq!(conmon("/user.slice/user-1000.slice/session-1.scope", 1000), (None, None));
         assert_eq!(conmon(&format!("/machine.slice/libpod-{ID}.scope"), 0), (None, None));
