@@ -16,6 +16,7 @@ mod crio;
 mod databases;
 mod docker;
 mod kubelet;
+mod machines;
 mod memory;
 mod mount;
 mod namespace;
@@ -81,10 +82,14 @@ pub const TARGETS: &[Target] = &[
     Target::new("kubelet_config", kubelet::config),
     Target::new("kubelet_names", kubelet::names),
     Target::new("loadavg", boot::loadavg),
+    Target::new("lxc_config", machines::lxc_config),
+    Target::new("lxd_backup", machines::lxd_backup),
+    Target::new("machined", machines::machine),
     Target::new("maps", memory::maps),
     Target::new("mountinfo", mount::mountinfo),
     Target::new("mount_escape", mount::escape),
     Target::new("nslink", namespace::nslink),
+    Target::new("oci_state", machines::oci_state),
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
     Target::new("podman", podman::podman),
@@ -101,6 +106,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("task_record", tasks::record),
     Target::new("task_usage", tasks::usage),
     Target::new("uptime", boot::uptime),
+    Target::new("yaml", machines::yaml),
 ];
 
 /// The target of that name.

@@ -1,0 +1,106 @@
+//! LXC's configuration of a container: `<lxcpath>/<name>/config`, lines of `key = value`
+//! (lxc.container.conf(5)), and the comments that lxc-create writes above them (lxc
+//! src/lxc/lxccontainer.c).
+
+use bstr::{BStr, BString, ByteSlice};
+
+/// Largest configuration file taken, bytes.
+pub const CAP: usize = 1 << 20;
+
+/// What lxc-create writes before the arguments it gave to the template.
+const PARAMETERS: &str = "# Parameters passed to the template:";
+/// Image names of the template `download` are made of these, in this order.
+const DOWNLOAD: [[&str; 2]; 3] = [["-d", "--dist"], ["-r", "--release"], ["-a", "--arch"]];
+
+/// A configuration, as far as this file itself goes: what it includes is not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Keys and values, in order.
+    entries: Vec<(BString, BString)>,
+    /// The words after the template's name.
+    parameters: Vec<BString>,
+}
+
+/// Parses a configuration. Lines that are none are left out, as LXC's own comments are.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Config {
+    let mut config = Config::default();
+    for line in bytes.lines().map(<[u8]>::trim_ascii) {
+        if let Some(words) = line.strip_prefix(PARAMETERS.as_bytes()) {
+            let words = words.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            config.parameters = words.map(BString::from).collect();
+        }
+        if line.starts_with(b"#") {
+            continue;
+        }
+        let Some((key, value)) = line.split_once_str("=") else { continue };
+        let value = value.trim_ascii();
+        // LXC takes one pair of quotes off (src/lxc/confile.c).
+        let bare = ["\"", "'"]
+            .iter()
+            .find_map(|quote| value.strip_prefix(quote.as_bytes())?.strip_suffix(quote.as_bytes()));
+        let pair = (key.trim_ascii().into(), bare.unwrap_or(value).into());
+        config.entries.push(pair);
+    }
+    config
+}
+
+impl Config {
+    /// The value of a key; of several the last, as LXC has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&BStr> {
+        let of_key = self.entries.iter().rfind(|(k, _)| k == key);
+        of_key.map(|(_, value)| value.as_bstr()).filter(|value| !value.is_empty())
+    }
+
+    /// The directory that is the container's root, if it is one directory of the host's.
+    #[must_use]
+    pub fn root_dir(&self) -> Option<&BStr> {
+        let path = self.get("lxc.rootfs.path").or_else(|| self.get("lxc.rootfs"))?;
+        let bare = path.strip_prefix(b"dir:").map_or(path, BStr::new);
+        bare.starts_with(b"/").then_some(bare)
+    }
+
+    /// `DIST/RELEASE/ARCH` of a container that the template `download` made, when all were given.
+    #[must_use]
+    pub fn image(&self) -> Option<BString> {
+        let given = |names: &[&str; 2]| {
+            let at = self.parameters.iter().position(|word| names.iter().any(|n| word == n))?;
+            self.parameters.get(at + 1)
+        };
+        let parts: Option<Vec<&BString>> = DOWNLOAD.iter().map(given).collect();
+        Some(bstr::join("/", parts?).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn keys_and_comments() {
+        let config = parse(
+            b"# Template used to create this container: /usr/share/lxc/templates/lxc-download\n\
+              # Parameters passed to the template: -d alpine -r 3.18 -a amd64\n\
+              lxc.include = /usr/share/lxc/config/common.conf\n\
+              lxc.rootfs.path = dir:/var/lib/lxc/a/rootfs\n\
+              lxc.uts.name=\"first\"\n  lxc.uts.name = a \nrubbish\n",
+        );
+        assert_eq!(config.get("lxc.uts.name").unwrap(), "a");
+        assert_eq!(config.root_dir().unwrap(), "/var/lib/lxc/a/rootfs");
+        assert_eq!(config.image().unwrap(), "alpine/3.18/amd64");
+        assert_eq!(config.get("lxc.net"), None);
+    }
+
+    #[test]
+    fn roots_that_are_no_directory_and_images_half_told() {
+        for none in ["overlay:/a:/b", "loop:/x.img", "zfs:tank/a", ""] {
+            let text = format!("lxc.rootfs.path = {none}\n");
+            assert_eq!(parse(text.as_bytes()).root_dir(), None, "{none}");
+        }
+        let old = parse(b"lxc.rootfs = /srv/a\n");
+        assert_eq!(old.root_dir().unwrap(), "/srv/a");
+        let half = parse(b"# Parameters passed to the template: -d alpine -r\n");
+        assert_eq!(half.image(), None);
+    }
+}

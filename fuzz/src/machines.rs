@@ -1,0 +1,54 @@
+//! What LXC, LXD, systemd-machined, runc, crun and youki write down.
+
+use std::fmt::Debug;
+
+use whose_core::state::{lxc, lxd, machined, oci, yaml};
+
+/// Whatever is refused is refused with a reason on one line.
+fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(why) => {
+            assert!(!why.is_empty() && !why.contains('\n'), "{why:?}");
+            None
+        }
+    }
+}
+
+pub(crate) fn lxc_config(bytes: &[u8]) {
+    let config = lxc::parse(bytes);
+    assert!(config.root_dir().is_none_or(|path| path.starts_with(b"/")));
+    assert!(config.image().is_none_or(|image| image.iter().filter(|b| **b == b'/').count() >= 2));
+}
+
+pub(crate) fn yaml(bytes: &[u8]) {
+    if let Some(document) = told(yaml::parse(bytes)) {
+        // What follows adds to it and changes nothing.
+        let more = yaml::parse(&[bytes, b"\nzz:\n  yy: xx\n"].concat());
+        if let Ok(more) = more
+            && document.get(&["zz", "yy"]).is_none()
+        {
+            assert_eq!(more.get(&["container", "name"]), document.get(&["container", "name"]));
+        }
+    }
+}
+
+pub(crate) fn lxd_backup(bytes: &[u8]) {
+    if let Some(instance) = told(lxd::parse(bytes)) {
+        assert!(!instance.name.is_empty());
+    }
+}
+
+pub(crate) fn machine(bytes: &[u8]) {
+    let machine = machined::parse(bytes);
+    assert!(machine.leader != Some(0));
+    assert!(machine.root.is_none_or(|root| root.starts_with(b"/")));
+}
+
+pub(crate) fn oci_state(bytes: &[u8]) {
+    for parse in [oci::runc, oci::crun, oci::youki] {
+        if let Some(container) = told(parse(bytes)) {
+            assert!(container.cgroups.iter().all(|path| path.starts_with(b"/") && path.len() > 1));
+        }
+    }
+}
