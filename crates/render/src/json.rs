@@ -332,6 +332,7 @@ fn describe(object: &mut Map<String, Value>, d: &Description, labels: bool) {
     bytes("image", &d.image);
     bytes("image_id", &d.image_id);
     bytes("log", &d.log);
+    bytes("rootfs", &d.rootfs);
     bytes("user", &d.user);
     if labels && d.unread(FieldId::Labels).is_none() {
         let pair =

@@ -66,18 +66,35 @@ fn a_machine_is_named_by_its_supervisor() {
     }
 }
 
-/// Names are only told where they are shown: a cgroup that two machines share has none.
+/// Of machines that share their cgroup each has the name that the supervisor above it says.
 #[test]
-fn machines_that_share_their_cgroup_have_no_name() {
+fn machines_that_share_their_cgroup_are_told_apart() {
     let host = host(CgroupLayout::V2);
     machine(&host, 7100, "other", "/payload");
     host.cgroup_dirs("supervisor", &[7000, 7100]).cgroup_dirs("payload", &[7101]);
-    for pid in ["7001", "7010", "7101"] {
+    for (pid, name) in [("7001", "lab"), ("7010", "lab"), ("7101", "other")] {
         let owner = answer(&host, pid)["owner"].clone();
         assert_eq!([&owner["kind"], &owner["runtime"]], ["machine", "systemd-nspawn"]);
-        assert_eq!(owner.get("name"), None, "{owner:#}");
+        assert_eq!(owner["name"], name, "{owner:#}");
     }
-    // Nor has one whose supervisor ended, or that somebody else began.
+    for (name, pids, supervisor) in
+        [("lab", vec![7001, 7010], "7000"), ("other", vec![7101], "7100")]
+    {
+        assert_eq!(ask(&host, &["pids", name]).expect_code(0).pids(), pids);
+        let found = answer(&host, name);
+        assert_eq!(found["owner"]["name"], name, "{found:#}");
+        assert_eq!(answer(&host, supervisor)["process"]["serves"], found["owner"]["id"]);
+    }
+    let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+    let names: Vec<&Value> =
+        list["containers"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["lab", "other"], "{list:#}");
+}
+
+/// Names are only told where they are shown.
+#[test]
+fn a_machine_without_its_supervisor_has_no_name() {
+    // Its supervisor ended, or somebody else began it.
     for parent in [1, 7100] {
         let host = self::host(CgroupLayout::V2);
         let x = host.process(7100).comm("x").cmdline(&[b"systemd-nspawn", b"-M", b"no"]);

@@ -18,6 +18,7 @@ mod honesty;
 mod kind;
 mod layers;
 mod ls;
+mod lxc;
 mod machines;
 mod membership;
 mod output;

@@ -126,9 +126,12 @@ fn the_engine_of_a_custom_parent_is_confirmed_by_its_state() {
 #[test]
 fn contained_by_nobody_known() {
     let host = host();
-    host.process(7000).nspid(&[7000, 1]).in_cgroup("/").write();
+    let own = "5 1 254:0 /srv/root / rw - ext4 /dev/vda rw\n";
+    let nested = host.process(7000).nspid(&[7000, 1]).ns("mnt", 4_026_533_000).mountinfo(own);
+    nested.ns("pid", 4_026_533_003).in_cgroup("/").write();
     let nested = answer(&host, "7000");
     assert_eq!(nested["owner"]["kind"], "unknown", "{nested:#}");
+    assert_eq!(nested["owner"]["id"], "pid:[4026533003]", "{nested:#}");
     let overlay = "5 1 0:99 / / rw - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c\n";
     host.process(7001)
         .ns("mnt", 4_026_533_001)
@@ -146,6 +149,29 @@ fn contained_by_nobody_known() {
         .in_cgroup("/system.slice/jail.service")
         .write();
     assert_eq!(answer(&host, "7002")["owner"]["kind"], "unit");
+}
+
+/// Browsers give a PID namespace to their own processes, and a root without anything in it.
+#[test]
+fn a_pid_namespace_alone_contains_nothing() {
+    let host = host();
+    let renderer =
+        |pid: u32| host.process(pid).nspid(&[pid, 1]).host_mounts().exe("/opt/browser/browser");
+    renderer(7010).in_cgroup("/").write();
+    renderer(7011).root_link("/proc/9/fdinfo (deleted)").in_cgroup("/").write();
+    let scope = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-browser.scope";
+    renderer(7012).in_cgroup(scope).write();
+    for (pid, kind) in [("7010", "host"), ("7011", "host"), ("7012", "unit")] {
+        let found = answer(&host, pid);
+        assert_eq!(found["owner"]["kind"], kind, "{found:#}");
+        let against = found["evidence"].as_array().unwrap();
+        let nested = |e: &&serde_json::Value| e["agrees"] == false && e["source"] == "namespace";
+        assert_eq!(against.iter().filter(nested).count(), 1, "{found:#}");
+    }
+    // With its program in a root of its own it is contained.
+    let jailed = host.process(7013).nspid(&[7013, 1]).host_mounts().exe("/srv/jail/bin/x");
+    jailed.root_link("/srv/jail").in_cgroup("/").write();
+    assert_eq!(answer(&host, "7013")["owner"]["kind"], "unknown");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Just the PIDs, for scripts: all of them or none.
 
 use whose_fields::Needs;
-use whose_kernel::{Class, scan};
+use whose_kernel::{Class, Mode, scan};
 
 use super::container::{Resolved, resolve};
 use super::{Answer, Status, pod};
@@ -138,7 +138,14 @@ fn strays(index: &Index<'_>, pids: &mut Vec<u32>) -> Result<(), Gap> {
         let dir = host.process(pid).ok()?;
         Some([dir.namespace("pid").ok(), dir.namespace("mnt").ok()])
     };
-    let Some(of_host) = namespaces(1).filter(|n| n.iter().all(Option::is_some)) else {
+    let whole = |n: &[Option<u64>; 2]| n.iter().all(Option::is_some);
+    // PID 1 may have capabilities that even root has not here; this program is the host's too, where
+    // it sees all of the host.
+    let own = || {
+        let outermost = host.mode() == Mode::Live && host.is_outermost() == Some(true);
+        outermost.then(|| namespaces(std::process::id())).flatten().filter(whole)
+    };
+    let Some(of_host) = namespaces(1).filter(whole).or_else(own) else {
         let remedy = Some("run as root: sudo whose ...");
         let path = host.shown(b"proc/1/ns");
         return Err(Gap::new(

@@ -109,7 +109,8 @@ impl Index<'_> {
             if present {
                 continue;
             }
-            let mut owner = Owner::with_key(OwnerKind::Container, known.engine, &known.key);
+            let kind = by_engine(known.engine).map_or(OwnerKind::Container, |r| r.kind());
+            let mut owner = Owner::with_key(kind, known.engine, &known.key);
             owner.within.clone_from(&known.within);
             let pid = known.described.as_ref().ok().filter(|d| d.is_believed_up());
             let pid = pid.and_then(|d| d.pid).filter(|_| known.within.is_empty());

@@ -15,6 +15,7 @@ use crate::model::{
     ContainerState, Described, Description, Evidence, Fact, Gap, Owner, OwnerKind, Role, Row,
     Source,
 };
+use crate::runtime::{by_engine, nspawn};
 
 /// What a description may lack.
 const DETAILS: Needs = Needs::DESCRIBED.without(Needs::DESCRIPTION);
@@ -50,8 +51,11 @@ impl Index<'_> {
             let depth = needs.only(DEPTH);
             for at in 0..membership.chain.len() {
                 let owner = Rc::clone(&membership.chain[at]);
-                if !matches!(owner.kind, OwnerKind::Container | OwnerKind::Sandbox) {
-                    continue;
+                let has_state = || by_engine(owner.runtime).is_some_and(|r| r.has_state());
+                match owner.kind {
+                    OwnerKind::Container | OwnerKind::Sandbox => {}
+                    kind if kind.contains() && has_state() => {}
+                    _ => continue,
                 }
                 let place = (Rc::as_ptr(&owner), depth);
                 if let Some((_, known)) = self.described.get(&place) {
@@ -72,10 +76,14 @@ impl Index<'_> {
             };
             if needs.has(Needs::EVIDENCE) {
                 membership.evidence.extend(pod_evidence(&owner));
+                let unproven = unproven(&owner, &membership.evidence);
+                membership.evidence.extend(unproven);
             }
             if let Some(description) = owner.description().filter(|_| needs.has(Needs::EVIDENCE)) {
-                let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_bstr());
-                let detail = format!("{} calls it {name}", owner.runtime.0);
+                let detail = match owner.best_name() {
+                    Some(name) => format!("{} calls it {name}", owner.runtime.0),
+                    None => format!("{} has it", owner.runtime.0),
+                };
                 let seen = Evidence::agreeing(Source::StateFile, detail, description.path.clone());
                 membership.evidence.push(seen);
                 let believed = description.believed;
@@ -107,11 +115,14 @@ impl Index<'_> {
             Members::Has(pid) => Some(pid),
             Members::None | Members::Unread => None,
         };
+        let is_nspawns = owner.runtime == nspawn::ENGINE;
         match &owner.described {
             Described::No => {
                 owner.described = match self.description_for(&owner, hint, needs) {
                     None => Described::No,
                     Some(Ok(description)) => Described::Yes(Box::new(description)),
+                    // Who registered nothing is not missing from what was registered.
+                    Some(Err(gap)) if gap.class == Class::Gone && is_nspawns => Described::No,
                     Some(Err(gap)) => Described::Unread(gap),
                 };
             }
@@ -170,6 +181,8 @@ impl Index<'_> {
             Members::None => Fact::Known(match believed {
                 Some(ContainerState::Running | ContainerState::Paused) => ContainerState::Exited,
                 Some(other) => other,
+                // Whoever keeps no word of what runs has started it again and again, or never.
+                None if owner.kind == OwnerKind::Machine => ContainerState::Exited,
                 None => ContainerState::Unknown,
             }),
             Members::Unread => {
@@ -230,7 +243,8 @@ impl Index<'_> {
             Described::No => return Fact::Absent,
         };
         let Some(pid) = believed.pid else {
-            return Fact::Absent;
+            let is_machine = owner.kind == OwnerKind::Machine;
+            return is_machine.then(|| self.machine_init(owner)).flatten().into();
         };
         if believed.pid_start.is_some() {
             // Another process may have its PID by now, even in the same container.
@@ -273,6 +287,19 @@ pub fn pod_evidence(owner: &Owner) -> Vec<Evidence> {
         evidence.push(Evidence::against(Source::StateFile, detail, path));
     }
     evidence
+}
+
+/// What is said where nothing but a cgroup's name puts a process of the host's namespaces into a
+/// container: anyone who may make cgroups can call them so.
+fn unproven(owner: &Owner, evidence: &[Evidence]) -> Option<Evidence> {
+    let contains =
+        matches!(owner.kind, OwnerKind::Container | OwnerKind::Sandbox | OwnerKind::Machine);
+    if !contains || owner.description().is_some() {
+        return None;
+    }
+    let namespace = evidence.iter().find(|e| e.source == Source::Namespace && !e.agrees)?;
+    let detail = format!("not proven: only a cgroup's name says {}", owner.runtime.0);
+    Some(Evidence::against(Source::Namespace, detail, namespace.path.clone()))
 }
 
 /// What only the engine's word for the init process settles: with `--pid=host` init has no PID of

@@ -15,8 +15,8 @@ use super::describe::Members;
 use super::search::{Scope, Search};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
-use crate::runtime::segment::down_to;
-use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject};
+use crate::runtime::segment::{down_to, unescape};
+use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Runtime, Subject, by_engine, nspawn};
 
 /// A container and where its processes are.
 #[derive(Clone, Debug)]
@@ -71,12 +71,14 @@ impl Index<'_> {
             }
             gaps.extend(search.gaps);
         }
-        if hexadecimal {
-            let mut containers = self.ids_in_cgroups(text);
-            containers.retain(|(engine, _)| scope.is_of(*engine));
-            if !containers.is_empty() {
-                return Found { containers, gaps: Vec::new() };
-            }
+        let mut containers = self.machines_named(text);
+        if containers.is_empty() {
+            containers =
+                if hexadecimal { self.ids_in_cgroups(text) } else { self.names_in_cgroups(text) };
+        }
+        containers.retain(|(engine, _)| scope.is_of(*engine));
+        if !containers.is_empty() {
+            return Found { containers, gaps: Vec::new() };
         }
         let mut told: Vec<Gap> = Vec::new();
         for gap in gaps {
@@ -119,13 +121,21 @@ impl Index<'_> {
 
     /// One container with its processes. Nothing but its own cgroup and state is read.
     pub fn container(&mut self, engine: Engine, key: &BStr, needs: Needs) -> Container {
-        let mut owner = Owner::with_key(OwnerKind::Container, engine, key);
+        let kind = by_engine(engine).map_or(OwnerKind::Container, Runtime::kind);
+        let mut owner = Owner::with_key(kind, engine, key);
         owner.within = self.found_within(engine, key);
+        let is_free = |gap: &Gap| gap.class == Class::Gone && engine.has_chosen_ids();
         let description = match self.description_for(&owner, None, Needs::NONE) {
             // Whose processes they would be can't be told.
-            Some(Err(gap)) if owner.is_chosen() => return undecided(owner, gap),
+            Some(Err(gap)) if owner.is_chosen() && !is_free(&gap) => return undecided(owner, gap),
             described => described.and_then(Result::ok),
         };
+        if engine == nspawn::ENGINE
+            && description.is_none()
+            && let Some(found) = self.machine_container(key, needs)
+        {
+            return found;
+        }
         let believed_pid = description.as_ref().and_then(|d| d.pid);
         let running = description
             .as_ref()
@@ -171,10 +181,11 @@ impl Index<'_> {
 
     /// What the cgroup's text says besides: the kind, a name, the pod.
     fn adopt_seed(&self, owner: &mut Owner, line: &Line) {
-        let seed = chain_in(line).into_iter().rev().find(|o| o.id == owner.id);
+        let is_it = |o: &Owner| o.id == owner.id || o.cgroup == owner.cgroup;
+        let seed = chain_in(line).into_iter().rev().find(is_it);
         if let Some(seed) = seed.filter(|s| s.kind.contains()) {
             owner.kind = seed.kind;
-            owner.name = seed.name;
+            owner.name = seed.name.filter(|_| seed.id == owner.id);
             owner.pod_uid = seed.pod_uid;
             owner.within = seed.within;
         }
@@ -216,7 +227,8 @@ impl Index<'_> {
         };
         let mut chain = chain_in(&line);
         self.name_machine(&mut chain);
-        chain.retain(|o| o.id != owner.id && o.kind != OwnerKind::Unknown);
+        let is_it = |o: &Owner| o.id == owner.id || o.cgroup == owner.cgroup;
+        chain.retain(|o| !is_it(o) && o.kind != OwnerKind::Unknown);
         chain
     }
 
@@ -258,6 +270,9 @@ impl Index<'_> {
                 return Ok(Some((hierarchy.clone(), path)));
             }
         }
+        if owner.runtime.has_chosen_ids() {
+            return self.place_by_members(owner, cgroups, &hierarchies);
+        }
         let guessed = match cgroups {
             [] => self.guessed_cgroups(owner.runtime, owner.id.as_ref()),
             told => told.to_vec(),
@@ -274,6 +289,80 @@ impl Index<'_> {
         // A name that someone chose may be anybody's.
         let by_name = running && !owner.is_chosen();
         if by_name { self.walk_for(owner, &hierarchies) } else { Ok(None) }
+    }
+
+    /// The cgroup of a container whose name may be another's too: one is its own if its processes are
+    /// said to be the container's. The usual ones are asked first, then all whose name holds its.
+    fn place_by_members(
+        &mut self,
+        owner: &Owner,
+        usual: &[BString],
+        hierarchies: &[Hierarchy],
+    ) -> Result<Option<(Hierarchy, BString)>, ReadError> {
+        let places = |h: &Hierarchy| usual.iter().filter_map(|path| h.dir(path)).collect();
+        let mut asked: Vec<(Hierarchy, Vec<BString>)> =
+            hierarchies.iter().map(|h| (h.clone(), places(h))).collect();
+        let mut problem = None;
+        for again in [false, true] {
+            if again {
+                for (hierarchy, dirs) in &mut asked {
+                    let walk = cgroup_tree::subtree(self.host(), &hierarchy.point)?;
+                    problem = problem.or(walk.problem);
+                    *dirs = walk.dirs;
+                    let holds = |dir: &BString| {
+                        let name = dir.rsplit_str("/").next().unwrap_or_default();
+                        let plain = unescape(name);
+                        plain.is_some_and(|name| name.contains_str(&owner.id))
+                    };
+                    dirs.retain(holds);
+                }
+            }
+            for (hierarchy, dirs) in &asked {
+                for dir in dirs {
+                    if let Some(path) = self.is_own(owner, hierarchy, dir)? {
+                        return Ok(Some((hierarchy.clone(), path)));
+                    }
+                }
+            }
+        }
+        problem.map_or(Ok(None), Err)
+    }
+
+    /// The path of a cgroup, if its first process is said to be the owner's by it.
+    fn is_own(
+        &mut self,
+        owner: &Owner,
+        hierarchy: &Hierarchy,
+        dir: &BString,
+    ) -> Result<Option<BString>, ReadError> {
+        let pids = match self.members_below(dir) {
+            Ok((_, pids)) => pids,
+            Err(e) if e.class == Class::Gone => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let Some(path) = path_below(hierarchy, dir) else { return Ok(None) };
+        let Some(pid) = pids.first() else { return Ok(None) };
+        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER).and(Needs::DESCRIPTION);
+        let Some(row) = self.row(*pid, needs)? else { return Ok(None) };
+        let chain = row.membership.known().map(|m| m.chain.as_slice()).unwrap_or_default();
+        let key = owner.key();
+        let is_it = |o: &Rc<Owner>| {
+            o.runtime == owner.runtime
+                && o.has_key(&key)
+                && o.within == owner.within
+                && o.cgroup == path
+        };
+        Ok(chain.iter().any(is_it).then_some(path))
+    }
+
+    /// The first process of a machine, by its PIDs: its PID namespace is one deeper than what runs it.
+    pub(super) fn machine_init(&self, owner: &Owner) -> Option<u32> {
+        let first = |pid: &u32| {
+            let status = self.host().process(*pid).and_then(|p| p.status());
+            let pids = status.ok().and_then(|s| s.nspid)?;
+            (pids.len() > 1 && pids.last() == Some(&1)).then_some((pids.len(), *pid))
+        };
+        self.pids_of(owner).iter().filter_map(first).min().map(|(_, pid)| pid)
     }
 
     /// The last resort: every cgroup there is. Not found counts only after a complete walk.
@@ -355,7 +444,7 @@ impl Index<'_> {
             let owner = &container.owner;
             let in_pod =
                 |o: &Owner| owner.kind == OwnerKind::Pod && o.pod_uid.as_ref() == Some(&owner.id);
-            inner.is_none_or(|o| o.id == owner.id || in_pod(o))
+            inner.is_none_or(|o| o.id == owner.id || o.cgroup == owner.cgroup || in_pod(o))
         };
         container.dirs.iter().filter(own).cloned().collect()
     }

@@ -5,16 +5,15 @@ use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, BString};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
-use whose_kernel::parse::mountinfo::Mount;
-use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
-use whose_kernel::{Class, Host, Mode, ReadError, parse};
+use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::arbitrate::{Verdict, arbitrate};
 use super::entry::Entry;
+use super::place::nested_pids;
 use super::{Index, facts, machines};
 use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
 use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject, nspawn};
@@ -63,26 +62,6 @@ pub(super) struct Parent {
     comm: BString,
 }
 
-/// How the host itself looks: what PID 1 shows.
-#[derive(Debug, Default)]
-pub(super) struct HostReference {
-    mount_namespace: Option<u64>,
-    /// Device and directory of the root mount.
-    root: Option<((u32, u32), BString)>,
-}
-
-/// What namespaces and mounts say of a process that no cgroup line claims.
-enum Place {
-    /// The host's own root file system and PID namespace, by this file.
-    Host(&'static str, &'static str),
-    /// A nested PID namespace, or another root.
-    Inside(Evidence),
-    /// Another root, but of a kind that services of the host have too.
-    OtherRoot(Evidence),
-    /// Nothing could be read.
-    Unproven,
-}
-
 impl Index<'_> {
     /// Whose a process is. Sets its cgroup path; its role and whom it serves when that is needed.
     ///
@@ -115,6 +94,8 @@ impl Index<'_> {
             if machines::is_outside(outermost, p) {
                 contained = false;
                 chain.clear();
+            } else {
+                self.tell_machine(&mut chain, p);
             }
         }
         let mut part = None;
@@ -129,9 +110,16 @@ impl Index<'_> {
             evidence.extend(chain.first().and_then(|o| self.name_evidence(o)));
         }
         if contained {
+            if machines::may_be_in_another(&chain, &lines)
+                && let Some((owner, above)) = self.jailed(entry, p)
+            {
+                let within = chain.last().map(|outer| outer.id.clone()).unwrap_or_default();
+                chain.push(Rc::new(Owner { within, ..owner }));
+                evidence.push(above);
+            }
             if needs.has(Needs::EVIDENCE) {
                 facts::load_status(self.host, entry, p, Needs::NONE)?;
-                evidence.extend(nested_pids(self.host, p));
+                evidence.extend(nested_pids(self.host, p).or_else(|| self.with_host(entry)));
             }
         } else {
             self.place_outside(entry, p, needs, &mut chain, &mut evidence)?;
@@ -146,7 +134,11 @@ impl Index<'_> {
         p.serves = match (&part.role, &part.serves) {
             // The runtime on its way in works for the container it is about to become.
             (Some(_), _) if contained => chain.last().map(|o| o.id.clone()).into(),
-            (Some(Role::Plumbing), Some(Serves::Id(id))) => Fact::Known(id.clone()),
+            (Some(Role::Plumbing), Some(Serves::Id(id))) => {
+                let own = (part.engine == Some(nspawn::ENGINE) && id == nspawn::PAYLOAD)
+                    .then(|| self.served(p.pid));
+                Fact::Known(own.flatten().unwrap_or_else(|| id.clone()))
+            }
             (Some(Role::Plumbing), Some(Serves::Address(ip))) => {
                 self.owner_of_address(ip.as_ref()).into()
             }
@@ -178,6 +170,17 @@ impl Index<'_> {
     /// Whether the text alone says that a process of it is in a container.
     pub(super) fn names_a_container(&mut self, pid: u32, lines: &Rc<Vec<Line>>) -> bool {
         self.decide(pid, lines).verdict.is_contained()
+    }
+
+    /// The levels of a process that the text alone puts into a container.
+    pub(super) fn container_chain(
+        &mut self,
+        pid: u32,
+        lines: &Rc<Vec<Line>>,
+    ) -> Option<Vec<Rc<Owner>>> {
+        let decision = self.decide(pid, lines);
+        let contains = decision.verdict.owner().is_some_and(|o| o.kind.contains());
+        contains.then(|| decision.chain.clone())
     }
 
     /// Asks the runtimes whose the text is, or remembers what they said; `pid` is a process that
@@ -288,87 +291,9 @@ impl Index<'_> {
         self.parents.entry(pid).or_insert_with(read).clone()
     }
 
-    /// What no runtime claims: a host process if that is shown, contained by nobody known, or null.
-    fn place_outside(
-        &mut self,
-        entry: &Entry<'_>,
-        p: &mut Process,
-        needs: Needs,
-        chain: &mut Vec<Rc<Owner>>,
-        evidence: &mut Vec<Evidence>,
-    ) -> Result<(), ReadError> {
-        let inner = chain.last();
-        let is_unit = inner.is_some();
-        let service = inner.filter(|o| o.kind == OwnerKind::Unit).and_then(|o| o.name.as_ref());
-        let service = service.is_some_and(|name| name.ends_with_str(".service"));
-        if p.status == Fact::Unasked && !entry.is_in_initial_pid_namespace()? {
-            facts::load_status(self.host, entry, p, Needs::NONE)?;
-        }
-        let nested = p.nspid().is_some_and(|n| n.len() > 1);
-        if p.is_dead() && (!is_unit || nested) {
-            // A zombie's v1 lines all read `/`, whatever it belonged to.
-            chain.clear();
-            return self.zombie(p, chain, evidence);
-        }
-        match self.place(entry, p) {
-            // What looks like the host is the container this runs in, or was captured in: units are
-            // its own, and around them is what nobody here can see.
-            Place::Host(..) if self.host.is_outermost() == Some(false) => {
-                chain.insert(0, Rc::new(unknown(p)));
-                let path = self.host.shown(b"proc/1/ns/pid");
-                let detail = "this is not a host's own PID namespace";
-                evidence.push(Evidence::agreeing(Source::Namespace, detail, path));
-            }
-            Place::Host(..) if chain.is_empty() && self.host.is_outermost().is_none() => {
-                let why = "nothing shows whether this is a host or a container";
-                let path = self.host.shown(b"proc/1/ns/pid");
-                return Err(ReadError::new(path, Class::Unsupported, why));
-            }
-            Place::Host(detail, file) => {
-                if chain.is_empty() {
-                    chain.push(Rc::clone(&self.host_owner));
-                }
-                if needs.has(Needs::EVIDENCE) {
-                    let file = path(self.host, p.pid, file);
-                    evidence.push(Evidence::agreeing(Source::Mount, detail, file));
-                }
-            }
-            // Services may have a root directory of their own and are no containers.
-            Place::OtherRoot(seen) if service => evidence.push(seen),
-            Place::Inside(seen) | Place::OtherRoot(seen) => {
-                let told = match self.watched(p) {
-                    // What can't be read of a monitor's may still be a step of a build.
-                    Some((owner, above)) if owner.kind == OwnerKind::Unknown => {
-                        self.build_step(entry, p).or(Some((owner, above)))
-                    }
-                    None => self.build_step(entry, p),
-                    told => told,
-                };
-                if let Some((owner, above)) = told {
-                    chain.push(Rc::new(owner));
-                    evidence.extend([above, seen]);
-                    return Ok(());
-                }
-                chain.push(Rc::new(unknown(p)));
-                evidence.push(seen);
-            }
-            Place::Unproven if is_unit => {}
-            Place::Unproven => {
-                let why =
-                    "the cgroup names no owner, and neither namespaces nor mounts could be read";
-                return Err(ReadError::new(
-                    path(self.host, p.pid, "cgroup"),
-                    Class::Unsupported,
-                    why,
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// A zombie without a telling cgroup: its parent's container, if it shares the PID namespace
     /// depth or the parent is that container's shim. Otherwise nothing is known.
-    fn zombie(
+    pub(super) fn zombie(
         &mut self,
         p: &Process,
         chain: &mut Vec<Rc<Owner>>,
@@ -413,78 +338,9 @@ impl Index<'_> {
         }
         unproven()
     }
-
-    fn place(&mut self, entry: &Entry<'_>, p: &Process) -> Place {
-        if let Some(seen) = nested_pids(self.host, p) {
-            return Place::Inside(seen);
-        }
-        let reference = self.reference.get_or_init(|| HostReference::read(self.host));
-        let namespace = entry.mount_namespace();
-        if namespace.is_some() && namespace == reference.mount_namespace {
-            return Place::Host("in the host's mount namespace", "ns/mnt");
-        }
-        if namespace.is_some_and(|n| self.hosts_namespaces.contains(&n)) {
-            return Place::Host("its root is the host's", "ns/mnt");
-        }
-        let Ok(mounts) = entry.dir().and_then(ProcDir::mountinfo) else {
-            return Place::Unproven;
-        };
-        let Some(host_root) = &reference.root else {
-            return Place::Unproven;
-        };
-        // A root reached by chroot has no line of its own; that alone contains nothing.
-        let same =
-            root_mount(&mounts).is_none_or(|m| (m.device, &m.root) == (host_root.0, &host_root.1));
-        if same {
-            // In the same namespace no other root is to be had but by chroot, which contains nothing.
-            self.hosts_namespaces.extend(namespace);
-            Place::Host("its root is the host's", "mountinfo")
-        } else {
-            self.other_root(p, &mounts)
-        }
-    }
-
-    fn other_root(&self, p: &Process, mounts: &[Mount]) -> Place {
-        let Some(root) = root_mount(mounts) else {
-            return Place::Unproven;
-        };
-        let detail = format!("its root is {} {}", root.fs_type, root.root);
-        let seen = Evidence::agreeing(Source::Mount, detail, path(self.host, p.pid, "mountinfo"));
-        let layered = root.fs_type == "overlay" || root.fs_type.starts_with(b"fuse");
-        if layered { Place::Inside(seen) } else { Place::OtherRoot(seen) }
-    }
 }
 
-impl HostReference {
-    fn read(host: &Host) -> Self {
-        let mut reference = Self::default();
-        if let Ok(init) = host.process(1) {
-            reference.mount_namespace = init.namespace("mnt").ok();
-            let mounts = init.mountinfo().ok();
-            reference.root =
-                mounts.as_deref().and_then(root_mount).map(|m| (m.device, m.root.clone()));
-        }
-        let own = host.mode() == Mode::Live || host.is_captured();
-        if reference.root.is_none() && own {
-            // PID 1 is hidden (hidepid): this process's own root stands in for the host's.
-            let own = host.mounts().ok().and_then(root_mount);
-            reference.root = own.map(|m| (m.device, m.root.clone()));
-        }
-        reference
-    }
-}
-
-/// What nobody knows, by its place.
-pub(super) fn unknown(p: &Process) -> Owner {
-    let id = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
-    Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)
-}
-
-fn root_mount(mounts: &[Mount]) -> Option<&Mount> {
-    mounts.iter().rfind(|m| m.point == "/")
-}
-
-fn path(host: &Host, pid: u32, file: &str) -> BString {
+pub(super) fn path(host: &Host, pid: u32, file: &str) -> BString {
     host.shown(format!("proc/{pid}/{file}").as_bytes())
 }
 
@@ -522,13 +378,6 @@ fn subject<'s>(p: &'s Process, lines: &'s [Line]) -> Subject<'s> {
         uid: p.uid(),
         nspid: p.nspid(),
     }
-}
-
-fn nested_pids(host: &Host, p: &Process) -> Option<Evidence> {
-    let pids = p.nspid().filter(|n| n.len() > 1)?;
-    let inner: Vec<String> = pids[1..].iter().map(u32::to_string).collect();
-    let detail = format!("pid {} in a nested PID namespace", inner.join(", "));
-    Some(Evidence::agreeing(Source::Namespace, detail, path(host, p.pid, "status")))
 }
 
 fn cgroup_evidence(verdict: &Verdict, lines: &[Line], file: &BString) -> Vec<Evidence> {

@@ -10,12 +10,15 @@ pub mod engines;
 mod entry;
 mod facts;
 mod helpers;
+mod jailed;
+mod joined;
 pub mod layers;
 pub mod lookup;
 mod machines;
 mod membership;
 mod nested;
 pub mod paths;
+mod place;
 pub mod plan;
 pub mod pod_lookup;
 pub mod pods;
@@ -41,7 +44,8 @@ use crate::model::gap::what;
 use crate::model::{Engine, Fact, File, Gap, Owner, OwnerKind, Row};
 use crate::state::facts as facts_of_capture;
 use entry::Entry;
-use membership::{Decision, HostReference, Part, Shared};
+use membership::{Decision, Part, Shared};
+use place::HostReference;
 use roots::Roots;
 
 /// What identifies an owner on this host: two engines may know the same id.
@@ -76,11 +80,14 @@ pub struct Index<'h> {
     sandboxes: HashMap<(Engine, BString), Option<sandboxes::Hidden>>,
     described: HashMap<(*const Owner, Needs), Described>,
     reference: OnceCell<HostReference>,
+    /// Containers by their mount namespaces, once that was asked.
+    by_mounts: Option<joined::ByMounts>,
     /// Mount namespaces whose root is the host's.
     hosts_namespaces: HashSet<u64>,
     parents: HashMap<u32, Option<membership::Parent>>,
     hierarchies: OnceCell<Result<Vec<Hierarchy>, ReadError>>,
     supervisor: OnceCell<Option<machines::Supervisor>>,
+    machines: machines::Machines,
     binaries: OnceCell<Result<HashMap<facts_of_capture::Process, File>, ReadError>>,
 }
 
@@ -106,10 +113,12 @@ impl<'h> Index<'h> {
             owners: HashMap::new(),
             sandboxes: HashMap::new(),
             reference: OnceCell::new(),
+            by_mounts: None,
             hosts_namespaces: HashSet::new(),
             parents: HashMap::new(),
             hierarchies: OnceCell::new(),
             supervisor: OnceCell::new(),
+            machines: machines::Machines::default(),
             binaries: OnceCell::new(),
         }
     }

@@ -218,7 +218,12 @@ impl Index<'_> {
         }
         let mut answer = Confirmed::No;
         let key = level.owner.key();
+        // A number behind its name may be the runtime's or the name's.
+        let says = (level.proof == Proof::Guess && runtime.monitor_is_enough())
+            .then(|| self.says_monitor(runtime, pid))
+            .flatten();
         let is_in = |root: &StateRoot| match level.proof {
+            Proof::Guess if says.is_some() => says.as_ref() == Some(&key),
             Proof::Guess => runtime
                 .describe(root, key.as_ref(), Needs::NONE)
                 .is_some_and(|d| d.is_ok_and(|d| d.may_be_in(cgroup))),
@@ -266,7 +271,10 @@ impl Index<'_> {
                 }
             }
             match runtime.describe(&nested.root, owner.key().as_ref(), needs)? {
-                Ok(description) if owner.is_chosen() && !description.may_be_in(&owner.cgroup) => {}
+                Ok(description)
+                    if owner.is_chosen()
+                        && !runtime.monitor_is_enough()
+                        && !description.may_be_in(&owner.cgroup) => {}
                 Ok(mut description) => {
                     let believed = description.pid;
                     // A path in there is none of the host's.

@@ -23,6 +23,9 @@ use crate::runtime::{
 
 mod typed;
 
+/// Processes of a cgroup that are asked for the monitor above them.
+const MOST_MEMBERS: usize = 8;
+
 /// The steps that need no hint from a process, cheapest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
@@ -201,8 +204,9 @@ impl Index<'_> {
         let mut found = self.roots.known_first(host, engine, &mut ask);
         if level.proof == Proof::Guess {
             // Anything may be called so. Where the usual places know nothing of it, a monitor may still.
-            let described =
-                found.and_then(|()| self.chosen(runtime, id, &cgroup, (Some(pid), Needs::NONE)));
+            let asked = found.is_some() || runtime.monitor_is_enough();
+            let ask = || self.chosen(runtime, id, &cgroup, (Some(pid), Needs::NONE));
+            let described = asked.then(ask).flatten();
             return match described {
                 Some(Ok(_)) => Confirmed::Yes,
                 Some(Err(gap)) => Confirmed::Unread(gap),
@@ -365,10 +369,20 @@ impl Index<'_> {
         (hint, needs): (Option<u32>, Needs),
     ) -> Option<Result<Description, Gap>> {
         let engine = runtime.engine();
-        let monitored = hint.and_then(|pid| self.monitored(runtime, pid));
+        let mut monitored = hint.and_then(|pid| self.monitored(runtime, pid));
+        let enough = runtime.monitor_is_enough();
+        if monitored.is_none() && enough && hint.is_some() {
+            // What was attached to it is below whoever did that.
+            let members = self.some_members(cgroup);
+            monitored = members.into_iter().find_map(|pid| self.monitored(runtime, pid));
+        }
+        if enough && monitored.as_ref().is_some_and(|(_, its)| its != key) {
+            return None;
+        }
         // Whoever makes cgroups in his own can end their paths as he likes.
         let its_own = |d: &Description| {
-            monitored.as_ref().is_some_and(|(_, its)| its == key) && d.may_be_in(cgroup)
+            let named = monitored.as_ref().is_some_and(|(_, its)| its == key);
+            named && (enough || d.may_be_in(cgroup))
         };
         // Without a process that shows whose it is, all that can be found have a say.
         while monitored.is_none() && hint.is_none() && self.roots.advance_one(self.host, runtime) {}
@@ -398,7 +412,8 @@ impl Index<'_> {
         }
         if let Some((_, its)) = &monitored {
             let namespace = its.rsplit_once_str("/").map_or(&b""[..], |(namespace, _)| namespace);
-            found.retain(|d| d.namespace.as_ref().is_some_and(|n| n == namespace));
+            let own = |d: &Description| d.namespace.as_ref().map_or(&b""[..], |n| n).to_owned();
+            found.retain(|d| own(d) == namespace);
         }
         if found.len() > 1 {
             let why = format!("{} {} engines have a container of this name", found.len(), engine.0);
@@ -406,6 +421,17 @@ impl Index<'_> {
             return Some(Err(Gap::new(what::DESCRIPTION, Class::Unsupported, path, why, None)));
         }
         found.pop().map(Ok).or(problem.map(Err))
+    }
+
+    /// Some processes of a cgroup and of those below it, the oldest PIDs first.
+    fn some_members(&self, cgroup: &BString) -> Vec<u32> {
+        if cgroup.is_empty() {
+            return Vec::new();
+        }
+        let hierarchies = self.hierarchies().unwrap_or_default();
+        let dirs = hierarchies.iter().filter_map(|h| h.dir(cgroup));
+        let pids = dirs.filter_map(|dir| self.members_below(&dir).ok()).map(|(_, pids)| pids);
+        pids.flatten().take(MOST_MEMBERS).collect()
     }
 
     /// Learns of engines by a process of a container: by its mounts and its monitor.

@@ -208,6 +208,13 @@ impl Index<'_> {
         ids.dedup();
         ids
     }
+
+    /// Containers of this very id by the text of the cgroup tree alone.
+    pub(super) fn names_in_cgroups(&mut self, name: &[u8]) -> Vec<(Engine, BString)> {
+        let mut ids = self.ids_in_cgroups(name);
+        ids.retain(|(_, id)| id == name);
+        ids
+    }
 }
 
 /// Whose state is asked; all of it unless told.

@@ -1,5 +1,7 @@
 //! Users' own engines: found by what runs of them, never by walking through homes.
 
+use std::rc::Rc;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
@@ -10,7 +12,7 @@ use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, ReadError, parse, scan};
 
 use super::Index;
-use super::membership::unknown;
+use super::place::unknown;
 use crate::model::gap::what;
 use crate::model::{
     Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Role, Row, Source,
@@ -34,6 +36,12 @@ const CRIO: &[u8] = b"crio";
 /// The monitor of each of Podman's containers.
 const CONMON: &[u8] = b"conmon";
 
+/// Whether a process of this name may be the monitor of a machine.
+fn is_machines(comm: &[u8]) -> bool {
+    let named = |m: &'static str| comm.starts_with(m.as_bytes());
+    REGISTRY.iter().any(|r| r.monitor_is_enough() && r.monitor().is_some_and(named))
+}
+
 /// Whether a process of this name tells where an engine's state may be.
 pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
     DAEMONS.contains(&comm)
@@ -41,6 +49,7 @@ pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
         || comm == CONMON
         || comm == b"rootlesskit"
         || comm.starts_with(b"containerd-shim")
+        || is_machines(comm)
 }
 
 /// Users who have something running by which an engine of theirs can be told: a user manager's
@@ -105,7 +114,11 @@ impl Index<'_> {
     pub(super) fn notice_engine(&mut self, row: &Row) {
         let p = &row.process;
         let Some(owner) = row.owner() else { return };
-        if may_be_an_engine(p.comm()) {
+        if is_machines(p.comm()) {
+            if p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains() {
+                self.notice_machines(p.pid, p.start_ticks(), p.comm());
+            }
+        } else if may_be_an_engine(p.comm()) {
             let uid = p.uid().filter(|uid| *uid != 0);
             let hosts_own = p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains();
             match (DAEMONS.contains(&p.comm().as_bytes()), uid) {
@@ -161,6 +174,20 @@ impl Index<'_> {
         let monitor = Monitor { args: args.clone(), cwd };
         for runtime in REGISTRY.iter().filter(|r| r.watched(args).is_some()) {
             self.root_of_monitor(*runtime, &monitor);
+        }
+    }
+
+    /// Learns of a directory of machines by the monitor of one in it.
+    fn notice_machines(&mut self, pid: u32, start_ticks: u64, comm: &[u8]) {
+        let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
+        let Some(Ok(bytes)) = self.host.slow_reads(&[ask]).pop() else { return };
+        let monitor = Monitor { args: parse::cmdline::parse(&bytes), cwd: None };
+        let named = |m: &'static str| comm.starts_with(m.as_bytes());
+        let is_its = |r: &&&dyn Runtime| r.monitor_is_enough() && r.monitor().is_some_and(named);
+        for runtime in REGISTRY.iter().filter(is_its) {
+            if runtime.watched(&monitor.args).is_some() {
+                self.root_of_monitor(*runtime, &monitor);
+            }
         }
     }
 
@@ -419,8 +446,12 @@ impl Index<'_> {
                 let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: stat.start_ticks };
                 let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
                 let args = parse::cmdline::parse(&bytes);
-                let watched = of_it.find_map(|r| Some((r.engine(), r.watched(&args)?)));
-                let uid = dir.status().ok().filter(|s| s.euid != 0 || is_hosts(&dir, s));
+                let watched = of_it.find_map(|r| Some((r, r.engine(), r.watched(&args)?)));
+                let enough = watched.as_ref().is_some_and(|(r, ..)| r.monitor_is_enough());
+                let watched = watched.map(|(_, engine, key)| (engine, key));
+                let uid = dir.status().ok().filter(|s| {
+                    s.euid != 0 || if enough { self.is_outside(&dir, s) } else { is_hosts(&dir, s) }
+                });
                 if let (Some((engine, key)), Some(status)) = (watched, uid) {
                     found = Some((engine, key, status.euid, at));
                 }
@@ -432,6 +463,29 @@ impl Index<'_> {
             self.watchers.insert(pid, found.clone());
         }
         found
+    }
+
+    /// The key that a runtime's monitor above the process says, whoever's that monitor is.
+    pub(super) fn says_monitor(&self, runtime: &dyn Runtime, pid: u32) -> Option<BString> {
+        let comm = runtime.monitor()?;
+        let mut at = pid;
+        for _ in 0..MOST_ANCESTORS {
+            at = self.host.process(at).and_then(|p| p.stat()).ok()?.ppid;
+            let stat = self.host.process(at).and_then(|p| p.stat()).ok()?;
+            if stat.comm.starts_with(comm.as_bytes())
+                && let Some(key) = self.args_of(at).and_then(|args| runtime.watched(&args))
+            {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// As [`is_hosts`], of a process whose cgroup may bear any name.
+    fn is_outside(&mut self, dir: &ProcDir<'_>, status: &Status) -> bool {
+        let outermost = status.nspid.as_ref().is_none_or(|pids| pids.len() == 1);
+        let lines = dir.cgroup().map(Rc::new);
+        outermost && lines.is_ok_and(|lines| !self.names_a_container(dir.pid(), &lines))
     }
 
     /// Whether a process is below the monitor of the container, which is that of whose engine has it:

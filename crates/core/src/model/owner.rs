@@ -73,7 +73,17 @@ impl Engine {
     pub const SYSTEMD: Self = Self("systemd");
     /// Not known.
     pub const UNKNOWN: Self = Self("unknown");
+
+    /// Whether ids are names that someone chose: two directories of such an engine's may have the same.
+    #[must_use]
+    pub fn has_chosen_ids(self) -> bool {
+        CHOOSING.contains(&self.0)
+    }
 }
+
+/// Those whose containers are called as whoever runs them likes.
+const CHOOSING: [&str; 9] =
+    ["lxc", "lxd", "incus", "proxmox", "systemd-nspawn", "libvirt-lxc", "runc", "crun", "youki"];
 
 /// A container's state; the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +156,8 @@ pub struct Description {
     pub compose: Option<Compose>,
     /// Host path of the log file.
     pub log: Option<BString>,
+    /// Host path of the directory that is its root, where its state has one.
+    pub rootfs: Option<BString>,
     /// User whose rootless engine it is.
     pub user: Option<BString>,
     /// Cgroup paths it may have by its own state, seen from where its engine runs; none where the
@@ -284,12 +296,12 @@ impl Owner {
         Self { namespace: namespace.into(), ..Self::new(kind, runtime, id) }
     }
 
-    /// Whether its id was chosen by someone, within a namespace: then it is not the only one.
+    /// Whether its id was chosen by someone: then it may not be the only one.
     #[must_use]
     pub fn is_chosen(&self) -> bool {
         let digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
         let drawn = self.id.len() == 64 && self.id.iter().all(digit);
-        !self.namespace.is_empty() && !drawn
+        !drawn && (!self.namespace.is_empty() || self.runtime.has_chosen_ids())
     }
 
     /// Takes over what the description settles: whether it is a sandbox, and the namespace.

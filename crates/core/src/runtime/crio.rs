@@ -395,6 +395,7 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
     let pid = if state.pid > 0 { state.init_pid.max(state.pid) } else { 0 };
     let image_id = spec.own("ImageRef");
     Ok(Description {
+        rootfs: None,
         name: pod.as_ref().and_then(|p| if sandbox { p.name.clone() } else { p.container.clone() }),
         image: image(&spec, &store)?,
         image_id: image_id.map(with_algorithm),

@@ -4,6 +4,8 @@
 //! beneath the roots it finds. It never sees another runtime's claims; `index` arbitrates.
 
 mod apptainer;
+mod bare;
+mod bubblewrap;
 mod buildah;
 mod buildkit;
 pub mod claim;
@@ -13,18 +15,23 @@ mod crun;
 mod docker;
 mod ecs;
 mod firecracker;
+mod firejail;
 mod flatpak;
 mod garden;
 mod gvisor;
+mod incus;
 mod kata;
 pub mod kubernetes;
 mod libvirt_lxc;
 mod lxc;
+mod lxd;
+mod machined;
 mod mesos;
 mod nomad;
 pub mod nspawn;
 pub mod place;
 mod podman;
+mod proxmox;
 mod rkt;
 mod runc;
 pub mod segment;
@@ -43,7 +50,7 @@ use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
-use crate::model::{Description, Engine, Gap, Owner, Pod};
+use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Pod};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 
@@ -57,13 +64,16 @@ pub const REGISTRY: &[&dyn Runtime] = &[
     &buildah::Buildah,
     &kata::Kata,
     &kubernetes::Kubernetes,
+    &lxd::LXD,
+    &incus::INCUS,
+    &proxmox::Proxmox,
     &lxc::Lxc,
     &nspawn::Nspawn,
     &libvirt_lxc::LibvirtLxc,
     &rkt::Rkt,
-    &runc::Runc,
-    &crun::Crun,
-    &youki::Youki,
+    &runc::RUNC,
+    &crun::CRUN,
+    &youki::YOUKI,
     &gvisor::Gvisor,
     &firecracker::Firecracker,
     &sysbox::Sysbox,
@@ -74,6 +84,8 @@ pub const REGISTRY: &[&dyn Runtime] = &[
     &slurm::Slurm,
     &flatpak::Flatpak,
     &snap::Snap,
+    &bubblewrap::Bubblewrap,
+    &firejail::Firejail,
     &apptainer::Apptainer,
     &systemd::Systemd,
 ];
@@ -277,6 +289,15 @@ pub struct Sandbox {
     pub path: BString,
 }
 
+/// What a sandbox without a cgroup of its own is known by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Jail {
+    /// Its id; none where only its namespaces tell it from others.
+    pub id: Option<BString>,
+    /// Its name.
+    pub name: Option<BString>,
+}
+
 /// A runtime; see the module. The defaults are those of a runtime without state on disk.
 pub trait Runtime: Sync {
     /// Its name.
@@ -284,6 +305,22 @@ pub trait Runtime: Sync {
 
     /// What it makes of the evidence. Pure.
     fn claim(&self, subject: &Subject<'_>) -> Claim;
+
+    /// What kind of owner its containers are.
+    fn kind(&self) -> OwnerKind {
+        OwnerKind::Container
+    }
+
+    /// Whether it keeps state of its containers that is read here.
+    fn has_state(&self) -> bool {
+        false
+    }
+
+    /// Whether what the monitor above a process says is enough to know whose its cgroup is: of two
+    /// containers of one name the cgroup's text does not tell which.
+    fn monitor_is_enough(&self) -> bool {
+        false
+    }
 
     /// How the name of its containers' monitors begins, if users run some of their own.
     fn monitor(&self) -> Option<&'static str> {
@@ -324,6 +361,17 @@ pub trait Runtime: Sync {
     /// Whether a process of these arguments runs build steps. Pure.
     fn runs_steps(&self, _args: &[BString]) -> bool {
         false
+    }
+
+    /// What the kernel calls the program that makes its sandboxes and stays above them, for a runtime
+    /// whose sandboxes nothing else shows.
+    fn jailer(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What its sandbox is known by that a process of its made; `args` are that process's.
+    fn jail(&self, _host: &Host, _pid: u32, _args: &[BString]) -> Jail {
+        Jail::default()
     }
 
     /// Where a container's own processes are, if it keeps them from the host's sight.

@@ -5,26 +5,31 @@
 //! `payload` below it, nspawn itself in `supervisor` (src/nspawn/nspawn-cgroup.c). On cgroup v1
 //! only the systemd hierarchy has these two, and releases before them had neither.
 //!
+//! What is registered is in `/run/systemd/machines`; an image or a creation nobody keeps.
+//!
 //! With `--keep-unit` outside any unit, as where systemd is not PID 1, both lie at the top of the tree:
 //! all such machines share `/payload`, and only what started them has a name for them.
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
-use super::{Runtime, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::{FoundRoots, Hints, Jail, Matches, Query, Runtime, StateRoot, machined, segment};
+use crate::model::{Description, Engine, Owner, OwnerKind};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Nspawn;
 
-const ENGINE: Engine = Engine("systemd-nspawn");
+/// Its name among engines.
+pub const ENGINE: Engine = Engine("systemd-nspawn");
 
 /// What the kernel calls the supervisor.
 pub const SUPERVISOR: &str = "systemd-nspawn";
-/// The cgroup of machines, and its parent's other child, where the supervisor is.
-const PAYLOAD: &str = "payload";
+/// The cgroup of machines; beside it is the supervisor's.
+pub const PAYLOAD: &str = "payload";
 /// Short options that have a value (systemd src/nspawn/nspawn.c).
 const VALUED: &[u8] = b"DuLMSZipE";
 
@@ -34,6 +39,10 @@ const OTHERS: [&[u8]; 6] = [b"qemu-", b"lxc-", b"xen-", b"ch-", b"bhyve-", b"rkt
 impl Runtime for Nspawn {
     fn engine(&self) -> Engine {
         ENGINE
+    }
+
+    fn kind(&self) -> OwnerKind {
+        OwnerKind::Machine
     }
 
     fn claim(&self, subject: &Subject<'_>) -> Claim {
@@ -67,6 +76,47 @@ impl Runtime for Nspawn {
     fn watched(&self, args: &[BString]) -> Option<BString> {
         let program = args.first()?.rsplit_str("/").next()?;
         (program == SUPERVISOR.as_bytes()).then(|| name_in(&args[1..])).flatten()
+    }
+
+    fn jailer(&self) -> Option<&'static str> {
+        Some(SUPERVISOR)
+    }
+
+    fn jail(&self, _host: &Host, _pid: u32, args: &[BString]) -> Jail {
+        let name = self.watched(args);
+        Jail { id: name.clone(), name }
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        machined::roots(host, hints)
+    }
+
+    fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let (Query::Id(name) | Query::Name(name)) = query else { return Ok(Matches::default()) };
+        let ids = match machined::machine(root, name, SUPERVISOR) {
+            Ok(machine) => vec![machine.name],
+            Err(e) if e.class == Class::Gone => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        Ok(Matches { ids, gaps: Vec::new() })
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        machined::list(root, SUPERVISOR)
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _needs: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        let machine = machined::machine(root, id, SUPERVISOR);
+        Some(machine.map(|machine| machined::describe(root, &machine)))
+    }
+
+    fn has_state(&self) -> bool {
+        true
     }
 }
 

@@ -1,0 +1,296 @@
+//! Where a process is that no cgroup puts into a container, by its namespaces and mounts.
+
+use std::rc::Rc;
+
+use bstr::{BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::{Class, Host, Mode, ReadError};
+
+use super::entry::Entry;
+use super::membership::path;
+use super::{Index, facts};
+use crate::model::{Engine, Evidence, Fact, Owner, OwnerKind, Process, Source};
+
+/// How the host itself looks: what PID 1 shows.
+#[derive(Debug, Default)]
+pub(super) struct HostReference {
+    mount_namespace: Option<u64>,
+    /// Device and directory of the root mount.
+    root: Option<((u32, u32), BString)>,
+}
+
+/// What namespaces and mounts say of a process that no cgroup line claims.
+enum Place {
+    /// The host's own root file system and PID namespace, by this file.
+    Host(&'static str, &'static str),
+    /// A nested PID namespace, or another root.
+    Inside(Evidence),
+    /// Another root, but of a kind that services of the host have too.
+    OtherRoot(Evidence),
+    /// Nothing could be read.
+    Unproven,
+}
+
+impl Index<'_> {
+    /// The host's own mount namespace, if it can be read.
+    pub(super) fn hosts_mounts(&self) -> Option<u64> {
+        self.reference.get_or_init(|| HostReference::read(self.host)).mount_namespace
+    }
+
+    /// What speaks against a container around a process that has the host's own namespaces.
+    pub(super) fn with_host(&self, entry: &Entry<'_>) -> Option<Evidence> {
+        let own = entry.mount_namespace().filter(|own| Some(*own) == self.hosts_mounts())?;
+        let path = path(self.host, entry.pid(), "ns/mnt");
+        let detail = format!("in the host's mount namespace {own}");
+        Some(Evidence::against(Source::Namespace, detail, path))
+    }
+
+    /// What no runtime claims: a host process if that is shown, contained by nobody known, or null.
+    pub(super) fn place_outside(
+        &mut self,
+        entry: &Entry<'_>,
+        p: &mut Process,
+        needs: Needs,
+        chain: &mut Vec<Rc<Owner>>,
+        evidence: &mut Vec<Evidence>,
+    ) -> Result<(), ReadError> {
+        let inner = chain.last();
+        let is_unit = inner.is_some();
+        let service = inner.filter(|o| o.kind == OwnerKind::Unit).and_then(|o| o.name.as_ref());
+        let service = service.is_some_and(|name| name.ends_with_str(".service"));
+        if p.status == Fact::Unasked && !entry.is_in_initial_pid_namespace()? {
+            facts::load_status(self.host, entry, p, Needs::NONE)?;
+        }
+        let nested = p.nspid().is_some_and(|n| n.len() > 1);
+        if p.is_dead() && (!is_unit || nested) {
+            // A zombie's v1 lines all read `/`, whatever it belonged to.
+            chain.clear();
+            return self.zombie(p, chain, evidence);
+        }
+        match self.place(entry, p) {
+            // What looks like the host is the container this runs in, or was captured in: units are
+            // its own, and around them is what nobody here can see.
+            Place::Host(..) if self.host.is_outermost() == Some(false) => {
+                chain.insert(0, Rc::new(unknown(p)));
+                let path = self.host.shown(b"proc/1/ns/pid");
+                let detail = "this is not a host's own PID namespace";
+                evidence.push(Evidence::agreeing(Source::Namespace, detail, path));
+            }
+            Place::Host(..) if chain.is_empty() && self.host.is_outermost().is_none() => {
+                let why = "nothing shows whether this is a host or a container";
+                let path = self.host.shown(b"proc/1/ns/pid");
+                return Err(ReadError::new(path, Class::Unsupported, why));
+            }
+            Place::Host(..) if self.jail_around(entry, p, chain, evidence) => {
+                evidence.extend(nested_pids(self.host, p));
+            }
+            Place::Host(detail, file) => {
+                if chain.is_empty() {
+                    chain.push(Rc::clone(&self.host_owner));
+                }
+                if needs.has(Needs::EVIDENCE) {
+                    let file = path(self.host, p.pid, file);
+                    evidence.push(Evidence::agreeing(Source::Mount, detail, file));
+                    let nested = nested_pids(self.host, p);
+                    evidence.extend(nested.map(|seen| Evidence { agrees: false, ..seen }));
+                }
+            }
+            // Services may have a root directory of their own and are no containers.
+            Place::OtherRoot(seen) if service => evidence.push(seen),
+            Place::Inside(seen) | Place::OtherRoot(seen) => {
+                self.place_inside(entry, p, seen, chain, evidence);
+            }
+            Place::Unproven if is_unit => {}
+            Place::Unproven => {
+                let why =
+                    "the cgroup names no owner, and neither namespaces nor mounts could be read";
+                return Err(ReadError::new(
+                    path(self.host, p.pid, "cgroup"),
+                    Class::Unsupported,
+                    why,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is contained, and by whom: a monitor above says it, a namespace that a container has, a program
+    /// that makes sandboxes; else nobody knows.
+    fn place_inside(
+        &mut self,
+        entry: &Entry<'_>,
+        p: &Process,
+        seen: Evidence,
+        chain: &mut Vec<Rc<Owner>>,
+        evidence: &mut Vec<Evidence>,
+    ) {
+        // What a monitor says that can't be read may be something else as well.
+        let (sure, doubtful) = match self.watched(p) {
+            Some(told) if told.0.kind == OwnerKind::Unknown => (None, Some(told)),
+            told => (told, None),
+        };
+        if let Some((owner, above)) = sure.or_else(|| self.build_step(entry, p)) {
+            chain.push(Rc::new(owner));
+            evidence.extend([above, seen]);
+        } else if let Some((joined, shared)) = self.joined(entry) {
+            // Its cgroup says otherwise: it came there from elsewhere, or was moved.
+            evidence.retain(|e| e.source != Source::Cgroup);
+            *chain = joined;
+            evidence.extend([shared, seen]);
+            let own = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
+            let file = path(self.host(), p.pid, "cgroup");
+            evidence.push(Evidence::against(Source::Cgroup, own, file));
+        } else if let Some((owner, above)) = self.jailed(entry, p) {
+            chain.push(Rc::new(owner));
+            evidence.extend([above, seen]);
+        } else if let Some((owner, above)) = doubtful {
+            chain.push(Rc::new(owner));
+            evidence.extend([above, seen]);
+        } else {
+            chain.push(unknown_in(entry, p));
+            evidence.push(seen);
+        }
+    }
+
+    /// Adds the sandbox that a program above the process has put it in, one that has the host's own root,
+    /// seen through mounts of its own.
+    fn jail_around(
+        &self,
+        entry: &Entry<'_>,
+        p: &Process,
+        chain: &mut Vec<Rc<Owner>>,
+        evidence: &mut Vec<Evidence>,
+    ) -> bool {
+        let namespace = entry.mount_namespace();
+        let hosts = self.hosts_mounts();
+        if namespace.is_none() || hosts.is_none() || namespace == hosts {
+            return false;
+        }
+        let Some((owner, above)) = self.jailed(entry, p) else { return false };
+        chain.push(Rc::new(owner));
+        evidence.push(above);
+        true
+    }
+
+    /// A nested PID namespace alone contains nothing: browsers give one to their own processes, and
+    /// anyone may to his. With a root of its own it does.
+    fn place(&mut self, entry: &Entry<'_>, p: &Process) -> Place {
+        let nested = nested_pids(self.host, p);
+        let reference = self.reference.get_or_init(|| HostReference::read(self.host));
+        let namespace = entry.mount_namespace();
+        let with_host = namespace.is_some() && namespace == reference.mount_namespace;
+        if with_host || namespace.is_some_and(|n| self.hosts_namespaces.contains(&n)) {
+            return match nested.filter(|_| runs_below_its_root(entry)) {
+                Some(seen) => Place::Inside(seen),
+                None if with_host => Place::Host("in the host's mount namespace", "ns/mnt"),
+                None => Place::Host("its root is the host's", "ns/mnt"),
+            };
+        }
+        let mounts = entry.dir().and_then(ProcDir::mountinfo);
+        let (Ok(mounts), Some(host_root)) = (mounts, &reference.root) else {
+            return nested.map_or(Place::Unproven, Place::Inside);
+        };
+        // A root reached by chroot has no line of its own; that alone contains nothing.
+        let root = root_mount(&mounts);
+        let same = root.is_none_or(|m| (m.device, &m.root) == (host_root.0, &host_root.1));
+        if same {
+            // In the same namespace no other root is to be had but by chroot, which contains nothing.
+            self.hosts_namespaces.extend(namespace);
+            return match nested.filter(|_| runs_below_its_root(entry)) {
+                Some(seen) => Place::Inside(seen),
+                None => Place::Host("its root is the host's", "mountinfo"),
+            };
+        }
+        match nested {
+            Some(seen) => Place::Inside(seen),
+            None => self.other_root(p, &mounts),
+        }
+    }
+
+    fn other_root(&self, p: &Process, mounts: &[Mount]) -> Place {
+        let Some(root) = root_mount(mounts) else {
+            return Place::Unproven;
+        };
+        let detail = format!("its root is {} {}", root.fs_type, root.root);
+        let seen = Evidence::agreeing(Source::Mount, detail, path(self.host, p.pid, "mountinfo"));
+        let layered = root.fs_type == "overlay" || root.fs_type.starts_with(b"fuse");
+        if layered { Place::Inside(seen) } else { Place::OtherRoot(seen) }
+    }
+}
+
+impl HostReference {
+    fn read(host: &Host) -> Self {
+        let mut reference = Self::default();
+        if let Ok(init) = host.process(1) {
+            reference.mount_namespace = init.namespace("mnt").ok();
+            let mounts = init.mountinfo().ok();
+            reference.root =
+                mounts.as_deref().and_then(root_mount).map(|m| (m.device, m.root.clone()));
+        }
+        let own = host.mode() == Mode::Live || host.is_captured();
+        if reference.mount_namespace.is_none() {
+            reference.mount_namespace =
+                reference.root.as_ref().and_then(|r| own_namespace(host, r));
+        }
+        if reference.root.is_none() && own {
+            // PID 1 is hidden (hidepid): this process's own root stands in for the host's.
+            let own = host.mounts().ok().and_then(root_mount);
+            reference.root = own.map(|m| (m.device, m.root.clone()));
+        }
+        reference
+    }
+}
+
+/// This program's own mount namespace, where PID 1 does not show its (it may have capabilities that even
+/// root has not here) and both have the same root.
+fn own_namespace(host: &Host, root: &((u32, u32), BString)) -> Option<u64> {
+    if host.mode() != Mode::Live || host.is_outermost() != Some(true) {
+        return None;
+    }
+    let own = host.mounts().ok().and_then(root_mount)?;
+    let same = (own.device, &own.root) == (root.0, &root.1);
+    same.then(|| host.own_mount_namespace()).flatten()
+}
+
+/// What nobody knows, by its place.
+pub(super) fn unknown(p: &Process) -> Owner {
+    let id = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
+    Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)
+}
+
+/// What nobody knows, by the namespaces that make it one; by its place where they can't be read.
+fn unknown_in(entry: &Entry<'_>, p: &Process) -> Rc<Owner> {
+    let nested = p.nspid().is_some_and(|pids| pids.len() > 1);
+    let kinds: &[&str] = if nested { &["pid", "mnt"] } else { &["mnt"] };
+    let dir = entry.dir().ok();
+    let name = |kind: &&str| {
+        let inode = dir.and_then(|dir| dir.namespace(kind).ok())?;
+        Some(BString::from(format!("{kind}:[{inode}]")))
+    };
+    match kinds.iter().find_map(name) {
+        Some(id) => Rc::new(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)),
+        None => Rc::new(unknown(p)),
+    }
+}
+
+/// Whether the file that a process runs lies below the root that it was put into by chroot(2). A root
+/// without the program in it, as browsers choose for their own processes, is no container's.
+fn runs_below_its_root(entry: &Entry<'_>) -> bool {
+    let links = entry.dir().and_then(|dir| Ok((dir.link_text("root")?, dir.link_text("exe")?)));
+    links.is_ok_and(|(root, exe)| {
+        root != "/" && exe.strip_prefix(root.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
+    })
+}
+
+fn root_mount(mounts: &[Mount]) -> Option<&Mount> {
+    mounts.iter().rfind(|m| m.point == "/")
+}
+
+pub(super) fn nested_pids(host: &Host, p: &Process) -> Option<Evidence> {
+    let pids = p.nspid().filter(|n| n.len() > 1)?;
+    let inner: Vec<String> = pids[1..].iter().map(u32::to_string).collect();
+    let detail = format!("pid {} in a nested PID namespace", inner.join(", "));
+    Some(Evidence::agreeing(Source::Namespace, detail, path(host, p.pid, "status")))
+}
