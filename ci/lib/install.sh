@@ -27,6 +27,8 @@ live /usr/lib/cni/bridge containernetworking-plugins
 live /usr/lib/python3/dist-packages/grpc python3-grpcio
 live runsc runsc
 live lxc-start lxc
+live lxd lxd
+live dbus-daemon dbus
 live systemd-nspawn systemd-container
 live fuse-overlayfs fuse-overlayfs
 live mkfs.btrfs btrfs-progs

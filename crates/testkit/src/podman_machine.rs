@@ -4,7 +4,7 @@
 use crate::call::{ended, said, waited};
 use crate::cgroup;
 use crate::janitor::Janitor;
-use crate::machine;
+use crate::machine_root as machine;
 use crate::procfs;
 use serde_json::Value;
 use std::fmt::Write as _;

@@ -22,6 +22,7 @@ pub mod lab;
 pub mod podman;
 pub mod replay;
 pub mod rows;
+pub mod sleeper;
 pub mod trace;
 
 use serde_json::Value;
@@ -55,6 +56,11 @@ pub fn unique(name: &str) -> String {
 pub fn answer(target: &str) -> Value {
     let run = whose().args(["--json", target]).run().expect_code(0);
     run.json()["answers"][0].clone()
+}
+
+/// Says what was compared, in one line.
+pub fn compared(what: &str, facts: usize) {
+    eprintln!("        {what}: {facts} facts compared");
 }
 
 /// A JSON number as a PID.

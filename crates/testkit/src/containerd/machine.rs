@@ -3,7 +3,7 @@
 //! The machine's root has the host's own `/usr`, so nothing is installed for it. The engine's
 //! directory has the same path inside as outside.
 
-use crate::machine;
+use crate::machine_root as machine;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,0 +1,253 @@
+//! Machines of LXC and of LXD: whose each process is, their names and where they are, against what
+//! `lxc-info`, LXD's own list and `/proc` say.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::process::Command;
+use whose_live_tests::compare::{self, millis};
+use whose_live_tests::sleeper::Sleeper;
+use whose_live_tests::{alone, answer, compared, pid_of, unique, whose};
+use whose_testkit::cases::Cases;
+use whose_testkit::docker::busybox_rootfs;
+use whose_testkit::facts::Facts;
+use whose_testkit::fixture::fake_id;
+use whose_testkit::lxc::Lxc;
+use whose_testkit::lxd::Lxd;
+use whose_testkit::{procfs, require};
+
+#[test]
+fn lxc() {
+    if !require(&["root", "lxc-start", "busybox"]) {
+        return;
+    }
+    let _alone = alone();
+    let mut cases = Cases::of("lxc");
+    cases.case("a container, its monitor and who was attached", plain);
+    cases.case("lxc-execute", execute);
+    cases.case("two directories with one name", twice);
+    cases.case("a name that looks like Docker's", like_dockers);
+    cases.case("frozen, stopped", stopped);
+    cases.finish();
+}
+
+/// What is asked of a machine: engine, id, name.
+fn owner(facts: &mut Facts, told: &Value, (runtime, id, name): (&str, &str, &str)) {
+    let owner = &told["owner"];
+    facts.same("kind", owner["kind"].as_str(), Some("machine"));
+    facts.same("runtime", owner["runtime"].as_str(), Some(runtime));
+    facts.same("id", owner["id"].as_str(), Some(id));
+    facts.same("name", owner["name"].as_str(), Some(name));
+    let last = told["chain"].as_array().and_then(|chain| chain.last());
+    facts.same("chain", last, Some(owner));
+}
+
+fn set(list: &Value) -> BTreeSet<u32> {
+    list.as_array().into_iter().flatten().filter_map(pid_of).collect()
+}
+
+/// Those of the list that have this name and root.
+fn listed(args: &[&str], name: &str, rootfs: &str) -> Vec<Value> {
+    let document = whose().arg("ls").args(args).arg("--json").run().expect_code(0).json();
+    let all = document["containers"].as_array().cloned().unwrap_or_default();
+    all.into_iter().filter(|c| c["name"] == name && c["rootfs"] == rootfs).collect()
+}
+
+/// Starts a container that sleeps on a root of its own; its init and the root.
+fn start(lxc: &mut Lxc, name: &str) -> (u32, String) {
+    let root = busybox_rootfs(&lxc.path().join(name));
+    let rootfs = format!("dir:{}", root.display());
+    let init = lxc.start(name, &rootfs, "/bin/sleep 10000", &[]).unwrap_or_else(|e| panic!("{e}"));
+    (init, root.display().to_string())
+}
+
+fn plain() {
+    let (mut lxc, name) = (Lxc::new(), unique("web"));
+    let (init, root) = start(&mut lxc, &name);
+    let attached = Sleeper::start(|n| lxc.attach(&name, &["/bin/sleep", n]));
+    let mut facts = Facts::about("lxc");
+    for pid in [init, attached.pid()] {
+        let told = answer(&pid.to_string());
+        compare::kernel(&mut facts, &told, pid);
+        owner(&mut facts, &told, ("lxc", &name, &name));
+        facts.same("state", told["owner"]["state"].as_str(), Some("running"));
+        facts.same("rootfs", told["owner"]["rootfs"].as_str(), Some(root.as_str()));
+        facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(init));
+        let _ = whose().args(["--in-container", &pid.to_string()]).run().expect_code(0);
+    }
+    facts.same("init's role", answer(&init.to_string())["process"]["role"].as_str(), Some("init"));
+    let monitor = procfs::ppid(init).unwrap();
+    let told = answer(&monitor.to_string());
+    facts.same("monitor", told["process"]["role"].as_str(), Some("plumbing"));
+    facts.same("serves", told["process"]["serves"].as_str(), Some(name.as_str()));
+    facts.holds("the monitor is no machine's", told["owner"]["kind"] != "machine", &told["owner"]);
+    let wanted = BTreeSet::from([init, attached.pid()]);
+    let told = answer(&name);
+    owner(&mut facts, &told, ("lxc", &name, &name));
+    facts.same("by name", compare::pids(&told["processes"]), wanted.clone());
+    let pids: BTreeSet<u32> =
+        whose().args(["pids", &name]).run().expect_code(0).pids().into_iter().collect();
+    facts.same("pids", pids, wanted.clone());
+    let rows = listed(&[], &name, &root);
+    facts.same("listed", rows.len(), 1);
+    facts.same("its processes", set(&rows[0]["pids"]), wanted);
+    compared("lxc, one attached to it", facts.finish(36));
+}
+
+/// The monitor is in the foreground then, and has no title of its own.
+fn execute() {
+    let (mut lxc, name) = (Lxc::new(), unique("exec"));
+    // For its configuration; it ends before the other one begins.
+    let (_, root) = start(&mut lxc, &name);
+    lxc.stop(&name);
+    let sleeper = Sleeper::start(|n| {
+        let mut command = Command::new("lxc-execute");
+        command.arg("-P").arg(lxc.path()).args(["-n", &name, "--", "/bin/sleep", n]);
+        command
+    });
+    let mut facts = Facts::about("lxc-execute");
+    let told = answer(&sleeper.pid().to_string());
+    owner(&mut facts, &told, ("lxc", &name, &name));
+    facts.same("rootfs", told["owner"]["rootfs"].as_str(), Some(root.as_str()));
+    let above = answer(&sleeper.above().to_string());
+    facts.same("monitor", above["process"]["role"].as_str(), Some("plumbing"));
+    facts.same("serves", above["process"]["serves"].as_str(), Some(name.as_str()));
+    compared("lxc-execute", facts.finish(8));
+}
+
+/// LXC adds a number to the second cgroup; the monitors tell which is whose.
+fn twice() {
+    let (mut first, mut second, name) = (Lxc::new(), Lxc::new(), unique("twin"));
+    let both = [start(&mut first, &name), start(&mut second, &name)];
+    let mut facts = Facts::about("twins");
+    for (init, root) in &both {
+        let told = answer(&init.to_string());
+        owner(&mut facts, &told, ("lxc", &name, &name));
+        facts.same("rootfs", told["owner"]["rootfs"].as_str(), Some(root.as_str()));
+        let rows = listed(&[], &name, root);
+        facts.same("listed", rows.len(), 1);
+        facts.same("its process", rows.first().map(|r| set(&r["pids"])), Some([*init].into()));
+    }
+    // Which one is meant can't be told: nothing is printed that a signal could go to.
+    let pids = whose().args(["pids", &name]).run();
+    facts.holds("no PIDs", pids.stdout.is_empty() && pids.code != Some(0), pids.story());
+    compared("two of lxc with one name", facts.finish(15));
+}
+
+fn like_dockers() {
+    let mut lxc = Lxc::new();
+    let name = format!("docker-{}.scope", fake_id(unique("lxc")));
+    let (init, root) = start(&mut lxc, &name);
+    let mut facts = Facts::about("a name like Docker's");
+    let told = answer(&init.to_string());
+    owner(&mut facts, &told, ("lxc", &name, &name));
+    facts.same("rootfs", told["owner"]["rootfs"].as_str(), Some(root.as_str()));
+    let found = answer(&name);
+    owner(&mut facts, &found, ("lxc", &name, &name));
+    compared("lxc, with a name like Docker's", facts.finish(11));
+}
+
+fn stopped() {
+    let (mut lxc, name) = (Lxc::new(), unique("halt"));
+    let (init, root) = start(&mut lxc, &name);
+    let other = unique("other");
+    start(&mut lxc, &other);
+    let mut facts = Facts::about("states");
+    let tool = |tool: &str| {
+        let mut command = Command::new(tool);
+        let status = command.arg("-P").arg(lxc.path()).args(["-n", &name]).status();
+        assert!(status.is_ok_and(|s| s.success()), "{tool}");
+    };
+    tool("lxc-freeze");
+    let told = answer(&init.to_string());
+    facts.same("frozen", told["owner"]["state"].as_str(), Some("paused"));
+    tool("lxc-unfreeze");
+    let told = answer(&init.to_string());
+    facts.same("thawed", told["owner"]["state"].as_str(), Some("running"));
+    lxc.stop(&name);
+    facts.same("not among those that run", listed(&[], &name, &root).len(), 0);
+    let rows = listed(&["-a"], &name, &root);
+    facts.same("among all", rows.len(), 1);
+    facts.same("its state", rows.first().map(|r| r["state"].clone()), Some("exited".into()));
+    compared("lxc, frozen and stopped", facts.finish(5));
+}
+
+#[test]
+fn lxd() {
+    if !require(&["root", "lxd", "busybox"]) {
+        return;
+    }
+    let _alone = alone();
+    let lxd = Lxd::start().unwrap_or_else(|e| panic!("{e}"));
+    let mut cases = Cases::of("lxd");
+    cases.case("instances, also of a project", || instances(&lxd));
+    drop(lxd);
+    cases.finish();
+}
+
+fn instances(lxd: &Lxd) {
+    let cli = |args: &[&str]| lxd.cli(args).unwrap_or_else(|e| panic!("{e}"));
+    let names = ["c1", "c2", "c3", "c4"].map(unique);
+    cli(&["launch", "lab", &names[0]]);
+    cli(&["launch", "lab", &names[1], "-c", "security.privileged=true"]);
+    let project = format!("p{}", std::process::id());
+    let plain = ["-c", "features.images=false", "-c", "features.profiles=false"];
+    cli(&[&["project", "create", &project][..], &plain].concat());
+    cli(&["launch", "lab", &names[2], "--project", &project]);
+    cli(&["init", "lab", &names[3]]);
+    let exec = Sleeper::start(|n| lxd.command(&["exec", &names[0], "--", "/bin/sleep", n]));
+    let mut facts = Facts::about("lxd");
+    for instance in lxd.instances() {
+        let text = |key: &str| instance[key].as_str().unwrap_or_default().to_owned();
+        let name = text("name");
+        let image = instance["config"]["volatile.base_image"].as_str();
+        let described = |facts: &mut Facts, owner: &Value| {
+            facts.same("image_id", owner["image_id"].as_str(), image);
+            facts.same("image", owner["image"].as_str(), Some("lab image"));
+            facts.same(
+                "created",
+                owner["created"].as_str(),
+                millis(&text("created_at")).as_deref(),
+            );
+            let instance = match text("project").as_str() {
+                "default" => name.clone(),
+                project => format!("{project}_{name}"),
+            };
+            let root = lxd.path().join("storage-pools/default/containers").join(instance);
+            let root = root.join("rootfs").display().to_string();
+            facts.same("rootfs", owner["rootfs"].as_str(), Some(root.as_str()));
+        };
+        if text("status") != "Running" {
+            let all = whose().args(["ls", "-a", "--json"]).run().expect_code(0).json();
+            let rows = all["containers"].as_array().unwrap();
+            let row = rows.iter().find(|r| r["name"] == name.as_str()).cloned().unwrap_or_default();
+            facts.same("runtime", row["runtime"].as_str(), Some("lxd"));
+            facts.same("state", row["state"].as_str(), Some("exited"));
+            described(&mut facts, &row);
+            continue;
+        }
+        let init = pid_of(&instance["state"]["pid"]).unwrap();
+        let told = answer(&init.to_string());
+        compare::kernel(&mut facts, &told, init);
+        owner(&mut facts, &told, ("lxd", &name, &name));
+        facts.same("state", told["owner"]["state"].as_str(), Some("running"));
+        facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(init));
+        described(&mut facts, &told["owner"]);
+        let monitor = answer(&procfs::ppid(init).unwrap().to_string());
+        facts.same("monitor", monitor["process"]["role"].as_str(), Some("plumbing"));
+        facts.same("serves", monitor["process"]["serves"].as_str(), Some(name.as_str()));
+        let by_name = answer(&name);
+        owner(&mut facts, &by_name, ("lxd", &name, &name));
+        let count = instance["state"]["processes"].as_u64();
+        facts.same("processes", by_name["processes"].as_array().map(|p| p.len() as u64), count);
+    }
+    let told = answer(&exec.pid().to_string());
+    owner(&mut facts, &told, ("lxd", &names[0], &names[0]));
+    compared("lxd, 4 instances", facts.finish(80));
+}
