@@ -152,6 +152,37 @@ fn a_bare_id_is_runcs_where_its_state_gives_it_that_cgroup() {
     assert_eq!(ask(&host, &["pids", "web"]).expect_code(0).pids(), [501]);
 }
 
+#[test]
+fn machines_that_are_registered() {
+    let host = host(CgroupLayout::V2);
+    let register = |name: &str, scope: &str, service: &str, pid: u32| {
+        let text = format!(
+            "NAME={name}\nSCOPE={scope}\nSERVICE={service}\nROOT=/m/{name}\nLEADER={pid}\n\
+             CLASS=container\nREALTIME=1767323045678000\n"
+        );
+        host.file(format!("run/systemd/machines/{name}"), text.as_bytes());
+    };
+    register("fedora", "machine-fedora.scope", "systemd-nspawn", 501);
+    register("lxc-77-web", "machine-lxc\\x2d77\\x2dweb.scope", "libvirt-lxc", 601);
+    let fedora = "/machine.slice/machine-fedora.scope/payload";
+    let web = "/machine.slice/machine-lxc\\x2d77\\x2dweb.scope/libvirt";
+    for (pid, cgroup) in [(501, fedora), (601, web)] {
+        host.process(pid).nspid(&[pid, 1]).in_cgroup(cgroup).write();
+        host.cgroup_dirs(cgroup, &[pid]);
+    }
+    for (pid, runtime, id, name, root) in [
+        (501, "systemd-nspawn", "fedora", "fedora", "/m/fedora"),
+        (601, "libvirt-lxc", "77", "web", "/m/lxc-77-web"),
+    ] {
+        let owner = answer(&host, &pid.to_string())["owner"].clone();
+        let keys = ["runtime", "id", "name", "rootfs", "started"];
+        let wanted = [runtime, id, name, root, "2026-01-02T03:04:05.678Z"];
+        assert_eq!(told(&owner, &keys), wanted, "{owner:#}");
+        assert_eq!(owner["init_pid"], pid);
+        assert_eq!(ask(&host, &["pids", name]).expect_code(0).pids(), [pid]);
+    }
+}
+
 /// Each level of a deep nest has its name, and a loop of parents has an end.
 #[test]
 fn twenty_levels_and_a_loop() {

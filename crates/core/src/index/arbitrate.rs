@@ -108,7 +108,14 @@ fn settle(
     let mut stand: Vec<Level> = Vec::new();
     let mut asked: HashMap<Question, bool> = HashMap::new();
     let mut unclaimed: Vec<&Level> = Vec::new();
-    for level in all().filter(|l| l.proof != Proof::Text) {
+    let is_others = |level: &Level| {
+        let by_text = |l: &Level| l.proof == Proof::Text && l.owner.kind.contains();
+        let same = |l: &Level| (l.line, l.depth) == (level.line, level.depth);
+        level.proof == Proof::Guess
+            && level.owner.runtime.runs_for_others()
+            && all().any(|l| by_text(l) && same(l) && l.owner.runtime != level.owner.runtime)
+    };
+    for level in all().filter(|l| l.proof != Proof::Text && !is_others(l)) {
         // What anything may be called is believed of this place alone.
         let at = (level.proof == Proof::Guess).then_some((level.line, level.depth));
         let key = (level.owner.runtime, level.owner.key(), at);

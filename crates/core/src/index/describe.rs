@@ -115,14 +115,14 @@ impl Index<'_> {
             Members::Has(pid) => Some(pid),
             Members::None | Members::Unread => None,
         };
-        let is_nspawns = owner.runtime == nspawn::ENGINE;
+        let is_registered = [nspawn::ENGINE.0, "libvirt-lxc"].contains(&owner.runtime.0);
         match &owner.described {
             Described::No => {
                 owner.described = match self.description_for(&owner, hint, needs) {
                     None => Described::No,
                     Some(Ok(description)) => Described::Yes(Box::new(description)),
                     // Who registered nothing is not missing from what was registered.
-                    Some(Err(gap)) if gap.class == Class::Gone && is_nspawns => Described::No,
+                    Some(Err(gap)) if gap.class == Class::Gone && is_registered => Described::No,
                     Some(Err(gap)) => Described::Unread(gap),
                 };
             }

@@ -369,6 +369,8 @@ impl Index<'_> {
         (hint, needs): (Option<u32>, Needs),
     ) -> Option<Result<Description, Gap>> {
         let engine = runtime.engine();
+        // What a text proves was asked of no state so far.
+        let _: Option<()> = self.roots.known_first(self.host, engine, &mut |_| None);
         let mut monitored = hint.and_then(|pid| self.monitored(runtime, pid));
         let enough = runtime.monitor_is_enough();
         if monitored.is_none() && enough && hint.is_some() {

@@ -79,6 +79,12 @@ impl Engine {
     pub fn has_chosen_ids(self) -> bool {
         CHOOSING.contains(&self.0)
     }
+
+    /// Whether others have it run their containers: what is theirs by a cgroup's text is not its own.
+    #[must_use]
+    pub fn runs_for_others(self) -> bool {
+        ["runc", "crun", "youki"].contains(&self.0)
+    }
 }
 
 /// Those whose containers are called as whoever runs them likes.

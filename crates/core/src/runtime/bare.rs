@@ -2,7 +2,8 @@
 //!
 //! With systemd's driver a scope has the runtime's name. With cgroupfs the cgroup is called as the
 //! container, which could be anything: it counts if the runtime's state gives that very cgroup to a
-//! container of that name. Ids of 64 digits there are an engine's, which describes them itself.
+//! container of that name. Ids of 64 digits there are an engine's, which describes them itself, and those of
+//! BuildKit's steps are BuildKit's.
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
@@ -157,7 +158,8 @@ impl Bare {
 
 /// Whether a container of this id is nobody's but the runtime's.
 fn is_own(id: &[u8]) -> bool {
-    segment::chosen(id).is_some() && !segment::is_hex64(id) && !id.starts_with(BUILDAH)
+    let drawn = segment::is_hex64(id) || segment::is_buildkit_id(id);
+    segment::chosen(id).is_some() && !drawn && !id.starts_with(BUILDAH)
 }
 
 /// A segment that may be a container's id.
