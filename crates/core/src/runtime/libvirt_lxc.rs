@@ -46,7 +46,7 @@ impl Runtime for LibvirtLxc {
         let fits = |(id, name): &(BString, BString)| match query {
             Query::Id(asked) => id == asked,
             Query::Name(asked) => name == asked,
-            Query::IdPrefix(_) | Query::Address(_) => false,
+            Query::IdPrefix(_) | Query::Address(_) | Query::Volume(_) => false,
         };
         let ids = registered(root)?.into_iter().map(|(id, name, _)| (id, name)).filter(fits);
         Ok(Matches { ids: ids.map(|(id, _)| id).collect(), gaps: Vec::new() })
