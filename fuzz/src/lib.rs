@@ -13,6 +13,7 @@ mod cgroup;
 mod claims;
 mod containerd;
 mod crio;
+mod daemons;
 mod databases;
 mod docker;
 mod kubelet;
@@ -68,6 +69,8 @@ pub const TARGETS: &[Target] = &[
     Target::new("crio_spec", crio::spec),
     Target::new("crio_state", crio::state),
     Target::new("crio_text", crio::text),
+    Target::new("daemon_bodies", daemons::bodies),
+    Target::new("daemon_http", daemons::http),
     Target::new("docker_config", docker::config),
     Target::new("docker_daemon", docker::daemon),
     Target::new("docker_host_config", docker::host_config),

@@ -199,6 +199,10 @@ pub(crate) struct Common {
     /// Exit with 3 when anything at all could not be read.
     #[arg(long, global = true)]
     pub(crate) strict: bool,
+    /// Ask the engines' running daemons too, whatever their files tell. An ordinary user, who may not read
+    /// those files, asks them without it.
+    #[arg(long, global = true, conflicts_with = "root")]
+    pub(crate) daemon: bool,
     /// How all processes are read: by /proc, by the kernel's task iterator (bpf), or by the faster of
     /// the two, which give the same; also WHOSE_SOURCE, and source in /etc/whose/config.toml.
     #[arg(long, value_name = "SOURCE", global = true)]
@@ -517,7 +521,8 @@ mod tests {
             "whose ps web -o +image --sort -rss,pid -u a,b --json -k -e -A",
             "whose --root /x --timeout 3 ps -c web --host-only --no-headers",
             "whose ls -a --filter x web --sort -processes --raw",
-            "whose ls -q 1 2 --format csv",
+            "whose ls -q 1 2 --format csv --daemon",
+            "whose --root /x --daemon pids web",
             "whose --strict pids -d, web --direct --partial",
             "whose pids --strays -- ps",
             "whose pids",

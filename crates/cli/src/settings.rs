@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bstr::{BStr, BString, ByteSlice};
+use whose_client::Client;
+use whose_client::places::Environment;
+use whose_core::index::Index;
+use whose_core::index::daemons::Ask;
 use whose_core::index::plan::SortKey;
 use whose_core::state::facts;
 use whose_core::target::{self, Typed as Target};
@@ -23,6 +27,8 @@ use crate::exit::Usage;
 
 /// Longest a slow read may take, whatever the command's own time: several must fit.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Largest configuration file of docker's client that is read, bytes.
+const CONFIG_CAP: usize = 1 << 20;
 /// Largest list of targets taken from stdin, bytes.
 const STDIN_CAP: u64 = 16 << 20;
 
@@ -111,6 +117,33 @@ pub(crate) fn recorded_host(
     };
     let host = Host::open(options)?;
     Ok(if host.mode() == Mode::Saved { facts::recall(host)? } else { host })
+}
+
+/// An index of the host that asks daemons as it was told to: an ordinary user may not read what
+/// files tell root. `otherwise` is when they are asked in any other case.
+pub(crate) fn index<'h>(common: &Common, host: &'h Host, otherwise: Option<Ask>) -> Index<'h> {
+    let mut index = Index::new(host);
+    let euid = host.live().euid().unwrap_or(0);
+    let when = match (common.daemon, euid) {
+        _ if host.mode() != Mode::Live => None,
+        (true, _) => Some(Ask::Always),
+        (false, 0) => otherwise,
+        (false, _) => Some(Ask::Unread),
+    };
+    if let Some(when) = when {
+        let read = |path: &BStr| {
+            host.guard(path).ok()?;
+            host.root().read(path, CONFIG_CAP).ok()
+        };
+        let environment = Environment {
+            variable: Box::new(|name| std::env::var_os(name).map(|v| v.into_vec().into())),
+            read: Box::new(read),
+            uid: euid,
+            home: host.home_of(euid).filter(|_| std::env::var_os("HOME").is_none()),
+        };
+        index.ask_daemons(Box::new(Client::new(environment)), when);
+    }
+    index
 }
 
 /// Reads the targets; `-` is replaced by the lines of stdin.

@@ -121,7 +121,7 @@ fields! {
     Status "status" ["container_state"] "STATUS" Text None (STAT OWNER DESCRIPTION LIVENESS) "owner.state" "container's state";
     EngineState "engine_state" [] "ENGINE STATE" Text None (STAT OWNER DESCRIPTION) "owner.engine_state" "container's state in the engine's own word";
     Created "created" ["createdat"] "CREATED" Time None (STAT OWNER DESCRIPTION RECORD) "owner.created" "when the container was made";
-    Started "started" ["startedat"] "STARTED" Time None (STAT OWNER DESCRIPTION) "owner.started" "when the container was started";
+    Started "started" ["startedat"] "STARTED" Time None (STAT OWNER DESCRIPTION RECORD) "owner.started" "when the container was started";
     Up "up" ["uptime", "runningfor"] "UP" Uint Seconds (STAT) "owner.up" "ls: time since the container's first process started";
     Processes "processes" ["procs", "nprocs"] "PROCS" Uint None (STAT) "owner.processes" "ls: number of its processes, nested containers' included";
     Pids "pids" [] "PIDS" List None (STAT) "owner.pids" "ls: its processes on the host";

@@ -71,6 +71,12 @@ impl Look {
         self.file_type() == FileType::Directory
     }
 
+    /// Whether it is a socket.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        self.file_type() == FileType::Socket
+    }
+
     /// Whether it is an overlay's whiteout: a character device 0/0.
     #[must_use]
     pub fn is_whiteout(&self) -> bool {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use bstr::BString;
 use serde_json::{Map, Value};
 use whose_core::answer::doctor::{Count, HostFacts, Missing, Report, ScanFacts};
+use whose_core::index::daemons::FoundDaemon;
 
 use crate::Style;
 use crate::json::{Header, gap, put_bytes};
@@ -40,6 +41,10 @@ pub fn doctor(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<
         };
         let more = [user, within].into_iter().flatten().collect::<String>();
         line("engine", &format!("{}   {root}{more}   {count}", engine.engine.0))?;
+    }
+    for daemon in &report.daemons {
+        let socket = text::sanitise(&daemon.socket);
+        line("daemon", &format!("{}   {socket}   {}", daemon.engine.0, about_daemon(daemon)))?;
     }
     for (at, count) in report.can.iter().enumerate() {
         line(if at == 0 { "can read" } else { "" }, &about_count(*count))?;
@@ -108,6 +113,20 @@ fn about_user(host: &HostFacts) -> String {
     }
 }
 
+fn about_daemon(daemon: &FoundDaemon) -> String {
+    let (pids, told) = match &daemon.outcome {
+        Ok(found) => found,
+        Err(gap) => return format!("not asked: {}", text::sanitise(gap.cause.as_bytes())),
+    };
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    let process = format!("process {}", pids.join(" or "));
+    match told {
+        None => format!("{process} listens; asked with --daemon"),
+        Some(1) => format!("{process} tells of 1 container"),
+        Some(n) => format!("{process} tells of {n} containers"),
+    }
+}
+
 fn about_count(count: Count) -> String {
     if count.read == count.tried {
         format!("{}   {}", count.what, count.read)
@@ -144,6 +163,25 @@ pub fn doctor_document(header: &Header, report: &Report) -> Value {
         Value::Object(object)
     });
     object.insert("engines".into(), engines.collect());
+    let daemons = report.daemons.iter().map(|daemon| {
+        let mut object = Map::new();
+        object.insert("runtime".into(), daemon.engine.0.into());
+        put_bytes(&mut object, "socket", &daemon.socket);
+        match &daemon.outcome {
+            Ok((pids, told)) => {
+                object.insert("pids".into(), pids.iter().copied().collect());
+                if let Some(count) = told {
+                    object.insert("containers".into(), (*count).into());
+                }
+            }
+            Err(why) => {
+                object.insert("containers".into(), Value::Null);
+                object.insert("gap".into(), gap(why));
+            }
+        }
+        Value::Object(object)
+    });
+    object.insert("daemons".into(), daemons.collect());
     let can = report.can.iter().map(|count| {
         let mut object = Map::new();
         object.insert("what".into(), count.what.into());

@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("whose-testkit", &[]),
-    ("whose-fuzz", &["whose-kernel", "whose-core"]),
+    ("whose-fuzz", &["whose-kernel", "whose-core", "whose-client"]),
     ("whose-live-tests", &["whose-testkit"]),
     ("xtask", &["whose-testkit"]),
 ];
@@ -48,6 +48,37 @@ fn check(tree: &Tree) -> Vec<Hit> {
             if !allowed.contains(&used.as_str()) {
                 let line = line_of(text, |line| line.contains(&used));
                 hits.push(Hit::new(path, line, format!("`{name}` must not import `{used}`")));
+            }
+        }
+    }
+    hits.extend(above_models(tree));
+    hits
+}
+
+/// What speaks to daemons decides nothing: of core it knows the words alone.
+fn above_models(tree: &Tree) -> Vec<Hit> {
+    const OWNER: &str = "whose_core";
+    let mut hits = Vec::new();
+    for source in tree.sources().iter().filter(|source| source.belongs_to("client")) {
+        let mut see = |module: &str, line| {
+            if module != "model" && !source.is_test(line) {
+                let message = format!("`whose-client` must not import `{OWNER}::{module}`");
+                hits.push(Hit::new(&source.path, line, message));
+            }
+        };
+        for import in &source.imports {
+            if let [owner, module, ..] = import.segments.as_slice()
+                && owner == OWNER
+            {
+                see(module, import.line);
+            }
+        }
+        for (position, token) in source.tokens.iter().enumerate() {
+            if source.reads(position, &[OWNER, ":", ":"])
+                && let Some(next) = source.tokens.get(position + 3)
+                && !source.imports.iter().any(|import| import.line == token.line)
+            {
+                see(&next.text, token.line);
             }
         }
     }
@@ -108,6 +139,18 @@ mod tests {
     fn only_tests_import_the_testkit() {
         assert_eq!(of("whose", "[dependencies]\nwhose-testkit.workspace = true").len(), 1);
         assert!(of("whose", "[dev-dependencies]\nwhose-testkit.workspace = true").is_empty());
+    }
+
+    #[test]
+    fn who_speaks_to_daemons_knows_words_alone() {
+        let file = "crates/client/src/lib.rs";
+        let of = |text| findings(&RULE, &[(file, text)]);
+        assert!(of("use whose_core::model::{Engine, daemon::Told};").is_empty());
+        assert_eq!(
+            of("use whose_core::{model::Engine, index::Index};"),
+            ["crates/client/src/lib.rs:1: `whose-client` must not import `whose_core::index`"]
+        );
+        assert_eq!(of("fn a() { whose_core::answer::answer() }").len(), 1);
     }
 
     #[test]

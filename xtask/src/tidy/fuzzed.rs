@@ -7,8 +7,11 @@ use super::{Hit, Rule, tree::Tree};
 
 pub(super) const RULE: Rule = Rule { name: "fuzzed", check };
 
-const PARSERS: &[(&str, &str)] =
-    &[("crates/kernel/src/parse/", "parse"), ("crates/core/src/state/", "state")];
+const PARSERS: &[(&str, &str)] = &[
+    ("crates/kernel/src/parse/", "parse"),
+    ("crates/core/src/state/", "state"),
+    ("crates/client/src/", "whose_client"),
+];
 
 fn check(tree: &Tree) -> Vec<Hit> {
     let fuzz: Vec<&Source> =
@@ -97,6 +100,11 @@ mod tests {
             ["crates/kernel/src/parse/stat.rs:2: no fuzz target uses `parse::stat`"]
         );
         let method = ("crates/core/src/state/docker/config.rs", "impl A { pub fn parse_it() {} }");
+        let client = ("crates/client/src/http.rs", "pub fn parse(b: &[u8]) {}");
+        assert_eq!(
+            findings(&RULE, &[client]),
+            ["crates/client/src/http.rs:1: no fuzz target uses `whose_client::http`"]
+        );
         assert_eq!(
             findings(&RULE, &[method]),
             [

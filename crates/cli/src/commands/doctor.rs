@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use whose_core::answer::doctor;
-use whose_core::index::Index;
+use whose_core::index::daemons::Ask;
 use whose_render::{doctor as report, doctor_document, write_json, write_line};
 
 use super::header;
@@ -23,7 +23,7 @@ pub(crate) fn run(common: &Common) -> Result<u8> {
     let printing = settings::printing(common);
     let progress = Progress::new();
     let host = settings::host_with(common, TIME, progress.probe())?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, Some(Ask::Never));
     let found = doctor(&mut index);
     progress.clear();
     let found = found?;

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use anyhow::Result;
 use whose_core::answer::{Answer, Layers, Status, exe, exe_path};
-use whose_core::index::Index;
 use whose_core::model::Verified;
 use whose_render::{answer_document, answer_line, write_json, write_line};
 
@@ -25,7 +24,7 @@ pub(crate) fn run(common: &Common, args: &ExeArgs) -> Result<u8> {
     let targets = settings::targets(&args.targets)?;
     let printing = settings::printing(common);
     let host = settings::host(common, TIME)?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let layers = match printing.format {
         Format::Json | Format::Ndjson => Layers::Whole,
         Format::Table | Format::Csv => Layers::None,

@@ -43,7 +43,7 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
     let targets = settings::targets(&args.targets)?;
     let progress = Progress::new();
     let host = settings::host_with(common, TIME, progress.probe())?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let json = matches!(printing.format, Format::Json | Format::Ndjson);
     let totals: Vec<FieldId> =
         fields.iter().map(|f| f.id).filter(|id| TOTALS.contains(id)).collect();

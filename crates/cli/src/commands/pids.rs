@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 use whose_core::answer::{Answer, PidsOptions, Status, pids};
-use whose_core::index::Index;
 
 use crate::args::{Common, Format, PidsArgs};
 use crate::exit::{say, worst};
@@ -24,7 +23,7 @@ pub(crate) fn run(common: &Common, args: &PidsArgs) -> Result<u8> {
     let printing = settings::printing(common);
     let usual = if args.strays { 30.0 } else { TIME };
     let host = settings::host(common, usual)?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let options = PidsOptions { direct: args.direct, strays: args.strays };
     let mut found: Vec<u32> = Vec::new();
     let mut answers: Vec<Answer> = Vec::new();

@@ -55,7 +55,7 @@ pub(crate) fn run(common: &Common, args: &Ps) -> Result<u8> {
     let host = settings::host(common, listing::TIME)?;
     let fields = if args.quiet { vec![FieldId::Pid.field()] } else { fields };
     let plan = listing::plan(&host, args, &fields, sort, !targets.is_empty())?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let (summary, problems) = print(&mut index, &targets, &plan, &fields, printing, args.quiet)?;
     Ok(listing::conclude(summary, &problems, printing.strict))
 }

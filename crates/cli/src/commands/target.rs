@@ -53,7 +53,7 @@ pub(crate) fn run(common: &Common, ask: &Ask) -> Result<u8> {
     let fields = settings::columns(&common.columns, &USUAL)?;
     let targets = settings::targets(&ask.targets)?;
     let host = settings::host(common, TIME)?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let columns = !common.columns.is_empty() || printing.format == Format::Csv;
     let detail = detail(ask, printing, &fields, columns);
     let mut answers: Vec<Answer> = Vec::with_capacity(targets.len());

@@ -34,7 +34,7 @@ pub(crate) fn run(common: &Common, args: &TreeArgs) -> Result<u8> {
     let host = settings::host(common, listing::TIME)?;
     let mut plan = listing::plan(&host, &args.list, &fields, sort, !targets.is_empty())?;
     plan.also = plan.also.and(FieldId::Owner.field().needs).and(FieldId::Image.field().needs);
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let (mut listed, tree, problems) = tree(&mut index, &targets, &plan)?;
     listed.gaps.extend(match printing.format {
         Format::Json | Format::Ndjson => document_gaps(&index),

@@ -12,9 +12,7 @@ use crate::index::lookup::Container;
 use crate::index::sandboxes::Hidden;
 use crate::index::search::Scope;
 use crate::model::gap::{Class, what};
-use crate::model::{
-    Described, Engine, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row, Source,
-};
+use crate::model::{Described, Evidence, Fact, Gap, Membership, Owner, OwnerKind, Row, Source};
 use crate::target::Typed;
 use crate::target::container::Name;
 
@@ -204,10 +202,8 @@ fn evidence(container: &Container) -> Vec<Evidence> {
     }
     evidence.extend(pod_evidence(owner));
     if let Described::Yes(description) = &owner.described {
-        let name = owner.best_name().map_or(BStr::new(b""), |n| n.as_ref());
-        let Engine(engine) = owner.runtime;
-        let detail = format!("{engine} calls it {name}");
-        evidence.push(Evidence::agreeing(Source::StateFile, detail, description.path.clone()));
+        let name = owner.best_name().map(|name| name.as_ref());
+        evidence.extend(description.evidence(owner.runtime, name));
     }
     evidence
 }

@@ -13,6 +13,7 @@ use whose_kernel::{Host, Mode, ReadError, parse};
 
 use super::{Detail, Layers, PidsOptions, answer, binary, pids};
 use crate::index::Index;
+use crate::index::daemons::FoundDaemon;
 use crate::index::engines::FoundEngine;
 use crate::index::plan::Plan;
 use crate::model::gap::what;
@@ -30,6 +31,8 @@ pub struct Report {
     pub host: HostFacts,
     /// Engines whose state was found.
     pub engines: Vec<FoundEngine>,
+    /// Daemons' sockets, and whether they can be asked.
+    pub daemons: Vec<FoundDaemon>,
     /// What was read, and how much of it.
     pub can: Vec<Count>,
     /// What could not be read, alike ones together.
@@ -137,10 +140,13 @@ pub fn doctor(index: &mut Index<'_>) -> Result<Report, ReadError> {
     let boot: Vec<Gap> =
         index.host().boot_id().err().map(|e| Gap::from_read(what::BOOT, &e)).into_iter().collect();
     tally.reading(what::BOOT, 1, &boot);
+    let daemons = index.daemons();
+    let told = daemons.iter().filter(|d| matches!(d.outcome, Ok((_, Some(_))))).count();
+    tally.reading(what::DAEMON, told, &[]);
     tally.gaps(&index.host_gaps());
     let (can, cannot) = tally.finish();
     let host = facts(index, listing.rows.len(), containers.rows.len());
-    Ok(Report { host, engines, can, cannot })
+    Ok(Report { host, engines, daemons, can, cannot })
 }
 
 fn facts(index: &Index<'_>, processes: usize, containers: usize) -> HostFacts {

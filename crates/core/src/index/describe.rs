@@ -51,11 +51,8 @@ impl Index<'_> {
             let depth = needs.only(DEPTH);
             for at in 0..membership.chain.len() {
                 let owner = Rc::clone(&membership.chain[at]);
-                let has_state = || by_engine(owner.runtime).is_some_and(|r| r.has_state());
-                match owner.kind {
-                    OwnerKind::Container | OwnerKind::Sandbox => {}
-                    kind if kind.contains() && has_state() => {}
-                    _ => continue,
+                if !self.can_be_described(&owner) {
+                    continue;
                 }
                 let place = (Rc::as_ptr(&owner), depth);
                 if let Some((_, known)) = self.described.get(&place) {
@@ -80,24 +77,30 @@ impl Index<'_> {
                 membership.evidence.extend(unproven);
             }
             if let Some(description) = owner.description().filter(|_| needs.has(Needs::EVIDENCE)) {
-                let detail = match owner.best_name() {
-                    Some(name) => format!("{} calls it {name}", owner.runtime.0),
-                    None => format!("{} has it", owner.runtime.0),
-                };
-                let seen = Evidence::agreeing(Source::StateFile, detail, description.path.clone());
-                membership.evidence.push(seen);
+                let name = owner.best_name().map(|name| name.as_bstr());
+                membership.evidence.extend(description.evidence(owner.runtime, name));
                 let believed = description.believed;
                 let stopped =
                     [ContainerState::Exited, ContainerState::Created, ContainerState::Dead];
                 if believed.is_some_and(|b| stopped.contains(&b)) {
                     let detail =
                         format!("it says {}", description.engine_state.unwrap_or("stopped"));
-                    let seen =
-                        Evidence::against(Source::StateFile, detail, description.path.clone());
-                    membership.evidence.push(seen);
+                    let (source, path) = (description.source(), description.path.clone());
+                    membership.evidence.push(Evidence::against(source, detail, path));
                 }
             }
             settle_role(row, &owner);
+        }
+    }
+
+    /// Whether something may tell more of an owner: a state, or of a machine a daemon.
+    fn can_be_described(&self, owner: &Owner) -> bool {
+        match owner.kind {
+            OwnerKind::Container | OwnerKind::Sandbox => true,
+            kind if kind.contains() => {
+                self.asking.is_some() || by_engine(owner.runtime).is_some_and(|r| r.has_state())
+            }
+            _ => false,
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod arbitrate;
 pub mod containers;
+pub mod daemons;
 pub mod describe;
 pub mod engines;
 mod entry;
@@ -63,6 +64,7 @@ pub struct Index<'h> {
     roots: Roots,
     nested: nested::NestedRoots,
     pods: pods::Pods,
+    asking: Option<daemons::Asking<'h>>,
     users_seen: HashSet<(u32, bool)>,
     /// What stood in the way of looking at users' own engines.
     users_gaps: Vec<(u32, Engine, Gap)>,
@@ -100,6 +102,7 @@ impl<'h> Index<'h> {
             roots: Roots::default(),
             nested: nested::NestedRoots::default(),
             pods: pods::Pods::default(),
+            asking: None,
             users_seen: HashSet::new(),
             users_gaps: Vec::new(),
             watchers: HashMap::new(),
@@ -174,6 +177,7 @@ impl<'h> Index<'h> {
             gaps.push(Gap::new(what::OUTSIDE, Class::Unsupported, path, why, remedy));
         }
         gaps.extend(self.hidden_processes());
+        gaps.extend(self.daemon_gaps().cloned());
         gaps
     }
 

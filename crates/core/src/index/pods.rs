@@ -275,7 +275,7 @@ fn of_pod(inner: &Owner) -> Option<SeenPod> {
     let names = |told: &Pod| told.name.is_some() && told.is_of(inner.pod_uid.as_ref());
     let told = inner.description().filter(|d| d.pod.as_ref().is_some_and(names));
     let (source, path) = match (told, seen) {
-        (Some(description), _) => (Source::StateFile, description.path.clone()),
+        (Some(description), _) => (description.source(), description.path.clone()),
         (None, Some(seen)) => (seen.source, seen.path.clone()),
         (None, None) => return None,
     };

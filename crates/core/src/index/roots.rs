@@ -226,10 +226,21 @@ impl Index<'_> {
         }
     }
 
-    /// What the state of whoever runs the container says of it: the engine inside the container
-    /// around it, a user's own, else the host's. `hint` is one of its processes. `None` for a
-    /// runtime that keeps no state.
+    /// What is known of a container: by the state of whoever runs it, and by his daemon where that is
+    /// to be asked. `hint` is one of its processes. `None` for a runtime that keeps no state.
     pub(super) fn description_for(
+        &mut self,
+        owner: &Owner,
+        hint: Option<u32>,
+        needs: Needs,
+    ) -> Option<Result<Description, Gap>> {
+        let by_state = self.described_by_state(owner, hint, needs);
+        self.with_hearsay(owner, by_state, needs)
+    }
+
+    /// What the state of whoever runs the container says of it: the engine inside the container
+    /// around it, a user's own, else the host's.
+    fn described_by_state(
         &mut self,
         owner: &Owner,
         hint: Option<u32>,
@@ -598,7 +609,12 @@ impl<'p> Place<'p> {
     /// Whether the state may know what is there. Whoever has an engine of his own can give any container
     /// any name: that counts in cgroups of his alone. Where the cgroup is not known all have a say.
     pub(super) fn is_in_reach_of(&self, root: &StateRoot) -> bool {
-        let Some(user) = root.users_own() else { return true };
+        self.is_in_reach_of_user(root.users_own())
+    }
+
+    /// The same of a user's word; `None` stands for root's.
+    pub(super) fn is_in_reach_of_user(&self, user: Option<&BString>) -> bool {
+        let Some(user) = user else { return true };
         self.cgroup.is_empty()
             || self.maker.get_or_init(|| self.look()).as_ref().is_some_and(|maker| maker == user)
     }

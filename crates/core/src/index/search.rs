@@ -34,7 +34,13 @@ impl Index<'_> {
         everywhere: bool,
     ) -> Search {
         let host = self.host;
-        self.search_by(scope, everywhere, &mut |runtime, root| runtime.find(host, root, query))
+        let mut search =
+            self.search_by(scope, everywhere, &mut |runtime, root| runtime.find(host, root, query));
+        if search.found.is_empty() && scope.user.is_none() {
+            search.found = self.told_of(query);
+            search.found.retain(|(engine, _)| scope.is_of(*engine));
+        }
+        search
     }
 
     /// As [`Index::search`], everywhere, for containers in pods.

@@ -18,6 +18,8 @@ pub enum Source {
     Ancestry,
     /// The environment.
     Environment,
+    /// A running daemon's answer.
+    Daemon,
 }
 
 impl Source {
@@ -31,6 +33,7 @@ impl Source {
             Self::StateFile => "state-file",
             Self::Ancestry => "ancestry",
             Self::Environment => "environment",
+            Self::Daemon => "daemon",
         }
     }
 }

@@ -153,6 +153,8 @@ pub mod what {
         ITERATOR = "task iterator",
         /// Processes in a sandbox that has a kernel of its own.
         GUEST = "processes in a sandbox",
+        /// A running daemon's answer.
+        DAEMON = "daemon of an engine",
         /// What is not in a capture of some targets.
         OUTSIDE_CAPTURE = "what was not captured",
         /// What is outside the container that `whose` itself runs in.

@@ -1,5 +1,6 @@
 //! What the rest speaks of: processes, owners, evidence, gaps. No I/O.
 
+pub mod daemon;
 pub mod evidence;
 pub mod fact;
 pub mod file;

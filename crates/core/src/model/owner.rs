@@ -1,9 +1,9 @@
 //! Owners: containers, units, sessions, the host.
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::{Cell, FieldId};
 
-use super::{Fact, Gap, Pod, SeenPod, pod};
+use super::{Evidence, Fact, Gap, Pod, SeenPod, Source, pod};
 
 /// What kind of owner; the contract's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,8 +171,12 @@ pub struct Description {
     pub cgroups: Vec<BString>,
     /// The engine's own namespace that has it, where an engine has some.
     pub namespace: Option<BString>,
-    /// The state file it was read from.
+    /// The state file it was read from; where a daemon alone tells it, the daemon's socket.
     pub path: BString,
+    /// Whether a daemon alone tells it.
+    pub is_hearsay: bool,
+    /// What a daemon says of it.
+    pub heard: Vec<Evidence>,
     /// What else it has and could not be read.
     pub unread: Vec<(FieldId, Gap)>,
 }
@@ -182,6 +186,25 @@ impl Description {
     #[must_use]
     pub fn is_init(&self, pid: u32, start_ticks: u64) -> bool {
         self.pid == Some(pid) && self.pid_start.is_none_or(|start| start == start_ticks)
+    }
+
+    /// Where most of it was read.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        if self.is_hearsay { Source::Daemon } else { Source::StateFile }
+    }
+
+    /// What a state file that calls it so, and a daemon, are evidence for.
+    #[must_use]
+    pub fn evidence(&self, engine: Engine, name: Option<&BStr>) -> Vec<Evidence> {
+        let file = (!self.is_hearsay).then(|| {
+            let detail = match name {
+                Some(name) => format!("{} calls it {name}", engine.0),
+                None => format!("{} has it", engine.0),
+            };
+            Evidence::agreeing(Source::StateFile, detail, self.path.clone())
+        });
+        file.into_iter().chain(self.heard.iter().cloned()).collect()
     }
 
     /// Why this could not be read, if it could not.

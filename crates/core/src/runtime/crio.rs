@@ -408,13 +408,10 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         pid_start: state.start_ticks(),
         is_sandbox: sandbox,
         pod,
-        compose: None,
         log: spec.own("LogPath").map(BString::from),
         user: root.user.clone(),
-        cgroups: Vec::new(),
-        namespace: None,
         path,
-        unread: Vec::new(),
+        ..Description::default()
     })
 }
 

@@ -1,4 +1,4 @@
-//! Docker (moby), from the kernel and from its files; its daemon is never asked.
+//! Docker (moby), from the kernel and from its files.
 //!
 //! Sources: moby daemon/oci_linux.go and daemon/daemon_unix.go (cgroup shapes), config_linux.go
 //! (roots), container/container.go and container/state.go (state).
@@ -12,8 +12,10 @@ use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::claim::{Claim, Mine, Proof, Serves, Subject, each_segment};
 use super::{
-    FoundRoots, Hints, Inside, Matches, PodQuery, Query, Runtime, StateRoot, User, segment,
+    FoundRoots, Hints, Inside, Matches, PodQuery, Query, Runtime, Service, StateRoot, User,
+    segment, service,
 };
+use crate::model::daemon::Told;
 use crate::model::gap::what;
 use crate::model::{
     Compose, ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod, Role,
@@ -178,6 +180,19 @@ impl Runtime for Docker {
         _: Needs,
     ) -> Option<Result<Description, ReadError>> {
         Some(describe(root, id))
+    }
+
+    fn services(&self) -> &'static [Service] {
+        &[service::DOCKER]
+    }
+
+    fn heard(&self, told: &Told) -> Description {
+        let described = service::description(told);
+        Description {
+            pod: pod(&described.labels),
+            is_sandbox: is_sandbox(&described.labels),
+            ..described
+        }
     }
 
     fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
@@ -416,7 +431,7 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         image: text(config.config.image),
         image_id: text(config.image),
         pod: pod(&labels),
-        is_sandbox: label(&labels, "io.kubernetes.docker.type").is_some_and(|t| t == "podsandbox"),
+        is_sandbox: is_sandbox(&labels),
         compose: compose(&labels),
         labels,
         engine_state: Some(engine_state),
@@ -454,6 +469,11 @@ fn state_words(state: &files::State) -> (&'static str, ContainerState) {
 
 fn label<'l>(labels: &'l [(BString, BString)], name: &str) -> Option<&'l BString> {
     labels.iter().find(|(k, _)| k == name).map(|(_, v)| v)
+}
+
+/// Whether cri-dockerd's labels say that it holds a pod's namespaces.
+fn is_sandbox(labels: &[(BString, BString)]) -> bool {
+    label(labels, "io.kubernetes.docker.type").is_some_and(|t| t == "podsandbox")
 }
 
 fn compose(labels: &[(BString, BString)]) -> Option<Compose> {

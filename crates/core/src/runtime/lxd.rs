@@ -14,7 +14,7 @@ use super::claim::{Claim, Level, Mine, Proof, Subject};
 use super::docker::{of_admin, open_all};
 use super::lxc::{monitor, monitored, payload};
 use super::place::{self, Plumbing};
-use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, Service, StateRoot, segment, service};
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role};
 use crate::state::lxd as files;
@@ -29,6 +29,8 @@ pub(super) struct Lxd {
     pub(super) comm: &'static str,
     /// Where its directory is, if nothing moves it.
     pub(super) places: &'static [&'static str],
+    /// Its daemon.
+    pub(super) services: &'static [Service],
 }
 
 /// LXD by its own package, and by snap (lxd shared/util.go).
@@ -36,6 +38,7 @@ pub(super) const LXD: Lxd = Lxd {
     engine: Engine("lxd"),
     comm: "lxd",
     places: &["/var/lib/lxd", "/var/snap/lxd/common/lxd"],
+    services: &[service::LXD],
 };
 
 /// The project of those without a prefix.
@@ -83,6 +86,10 @@ impl Runtime for Lxd {
 
     fn monitor_is_enough(&self) -> bool {
         true
+    }
+
+    fn services(&self) -> &'static [Service] {
+        self.services
     }
 
     fn watched(&self, args: &[BString]) -> Option<BString> {

@@ -35,6 +35,7 @@ mod proxmox;
 mod rkt;
 mod runc;
 pub mod segment;
+pub mod service;
 mod slurm;
 mod snap;
 mod sysbox;
@@ -50,9 +51,11 @@ use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
+use crate::model::daemon::Told;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Pod};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
+pub use service::Service;
 
 /// Every runtime. Of two that claim the same place with equal proof, the earlier one has it.
 pub const REGISTRY: &[&dyn Runtime] = &[
@@ -480,6 +483,16 @@ pub trait Runtime: Sync {
         _needs: Needs,
     ) -> Option<Result<Description, ReadError>> {
         None
+    }
+
+    /// The daemons that can be asked about its containers.
+    fn services(&self) -> &'static [Service] {
+        &[]
+    }
+
+    /// What a daemon's words mean.
+    fn heard(&self, told: &Told) -> Description {
+        service::description(told)
     }
 
     /// Cgroup paths the container may have, most likely first; for one without a known process.

@@ -23,7 +23,8 @@ use whose_kernel::{Host, ReadError};
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
 use super::{
-    FoundRoots, Helper, Hints, InnerUser, Inside, Matches, Query, Runtime, StateRoot, User, segment,
+    FoundRoots, Helper, Hints, InnerUser, Inside, Matches, Query, Runtime, Service, StateRoot,
+    User, segment, service,
 };
 use crate::model::{Description, Engine, Owner, OwnerKind};
 use crate::state::podman as files;
@@ -122,6 +123,10 @@ impl Runtime for Podman {
         _needs: Needs,
     ) -> Option<Result<Description, ReadError>> {
         Some(describe::describe(root, id))
+    }
+
+    fn services(&self) -> &'static [Service] {
+        &[service::PODMAN]
     }
 
     fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
