@@ -13,7 +13,7 @@
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
 //! - [`cgroup`] makes, finds and removes cgroups;
 //! - [`crowd`] makes thousands of processes, or storms of short-lived ones; [`janitor`] clears up after
-//!   a test that was killed;
+//!   a test that was killed; [`daemon`] listens where an engine's daemon would;
 //! - [`facts`] counts what was compared, so that a test can't pass by comparing nothing;
 //! - [`cases`] runs many named cases against one engine and reports each;
 //! - [`marker`] makes programs that tell which copy of their file runs;
@@ -36,6 +36,7 @@ pub mod containerd;
 pub mod containerd_db;
 pub mod cri;
 pub mod crowd;
+pub mod daemon;
 pub mod docker;
 pub mod facts;
 pub mod fixture;
