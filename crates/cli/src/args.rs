@@ -201,7 +201,7 @@ pub(crate) struct Common {
     pub(crate) strict: bool,
     /// Ask the engines' running daemons too, whatever their files tell. An ordinary user, who may not read
     /// those files, asks them without it.
-    #[arg(long, global = true, conflicts_with = "root")]
+    #[arg(long, global = true)]
     pub(crate) daemon: bool,
     /// How all processes are read: by /proc, by the kernel's task iterator (bpf), or by the faster of
     /// the two, which give the same; also WHOSE_SOURCE, and source in /etc/whose/config.toml.

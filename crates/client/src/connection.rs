@@ -129,3 +129,68 @@ fn wait(at: &BStr, stream: &OwnedFd, flags: PollFlags, until: Instant) -> Result
 fn late(at: &BStr) -> ReadError {
     ReadError::new(at, Class::TimedOut, "it does not answer in time")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::time::{Duration, Instant};
+
+    use bstr::{BStr, ByteSlice};
+    use whose_core::model::daemon::Peer;
+    use whose_core::model::gap::{Class, ReadError};
+
+    use super::get;
+    use crate::http::Response;
+
+    /// Asks somebody who listens in this process, as if that were to be this peer; what he heard.
+    fn ask(peer: &Peer) -> (Result<Response, ReadError>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            let mut byte = [0];
+            while !heard.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
+                heard.push(byte[0]);
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]");
+            String::from_utf8(heard).unwrap()
+        });
+        let until = Instant::now() + Duration::from_secs(20);
+        let path = path.to_str().unwrap();
+        let answer = get(BStr::new(path), peer, "/containers/json?all=1", until);
+        (answer, server.join().unwrap())
+    }
+
+    #[test]
+    fn only_the_right_peer_is_spoken_to() {
+        let pid = std::process::id();
+        let uid = rustix::process::geteuid().as_raw();
+        let peer = |pids: &[u32], uid, is_handed| Peer { pids: pids.into(), uid, is_handed };
+        for right in [peer(&[1, pid], uid, false), peer(&[1], uid, true)] {
+            let (answer, heard) = ask(&right);
+            assert_eq!(answer.unwrap().body, b"[]");
+            assert!(heard.starts_with("GET /containers/json?all=1 HTTP/1.1\r\nHost: "), "{heard}");
+        }
+        for wrong in [peer(&[1], uid, false), peer(&[pid], uid + 1, true), peer(&[], uid, false)] {
+            let (answer, heard) = ask(&wrong);
+            assert_eq!(answer.unwrap_err().class, Class::Forbidden);
+            assert_eq!(heard, "", "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_listens_nobody_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let peer = Peer { pids: vec![1], uid: 0, is_handed: false };
+        let until = Instant::now() + Duration::from_secs(20);
+        let class = |path: &[u8]| get(path.as_bstr(), &peer, "/", until).unwrap_err().class;
+        assert_eq!(class(path.to_str().unwrap().as_bytes()), Class::Gone);
+        assert_eq!(class(dir.path().join("none").to_str().unwrap().as_bytes()), Class::Gone);
+        assert_eq!(class(&[b'x'; 200]), Class::Malformed);
+    }
+}

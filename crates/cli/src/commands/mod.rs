@@ -18,12 +18,21 @@ use whose_core::model::gap::what;
 use whose_render::Header;
 
 use crate::args::{Command, Ps, Typed};
+use crate::exit::Usage;
 
 /// Runs what was typed; the exit status.
 ///
 /// # Errors
 /// What ends the command before it can answer.
 pub(crate) fn run(typed: Typed) -> Result<u8> {
+    if typed.common.daemon && typed.common.root.is_some() {
+        let why = "--daemon asks this host's daemons, and --root is about another tree";
+        return Err(Usage(why.into()).into());
+    }
+    if typed.common.daemon && matches!(typed.command, Some(Command::Capture(_))) {
+        let why = "--daemon and capture: what is saved are files, and no daemon's words";
+        return Err(Usage(why.into()).into());
+    }
     match typed.command {
         Some(Command::Ps(args)) => ps::run(&typed.common, &args),
         Some(Command::Tree(args)) => tree::run(&typed.common, &args),

@@ -22,10 +22,15 @@ fn pids_that_nobody_has() {
         &[""],
         &["--", "4761", ":80"],
         &["ps", "-o", "nope"],
+        // A daemon is this host's, and a tree another's.
+        &["ps", "--daemon"],
     ] {
         let run = ask(&host, args).expect_code(2);
         assert_eq!(run.stdout_str(), "", "{args:?}");
     }
+    let dir = host.at("capture").display().to_string();
+    let run = whose().args(["capture", "--daemon", &dir]).run().expect_code(2);
+    assert!(run.stderr_str().contains("daemon"), "{}", run.story());
     ask(&host, &["abc"]).expect_code(1);
     // Also where there is no container at all to look through.
     let empty = FixtureHost::new();
