@@ -21,6 +21,7 @@ mod machines;
 mod memory;
 mod mount;
 mod namespace;
+mod openvz;
 mod podman;
 mod process;
 mod runsc;
@@ -93,6 +94,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("mount_escape", mount::escape),
     Target::new("nslink", namespace::nslink),
     Target::new("oci_state", machines::oci_state),
+    Target::new("openvz_config", openvz::config),
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
     Target::new("podman", podman::podman),

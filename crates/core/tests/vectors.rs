@@ -52,7 +52,7 @@ fn vectors() -> Vec<Vector> {
         note: string(value, "note").unwrap(),
     };
     let vectors: Vec<Vector> = all.iter().map(vector).collect();
-    assert_eq!(vectors.len(), 158);
+    assert_eq!(vectors.len(), 205);
     vectors
 }
 
@@ -108,7 +108,7 @@ fn wrong(cgroup: &str, expected: Option<&Expected>) -> Option<String> {
 fn kind(runtime: &str) -> OwnerKind {
     match runtime {
         "kata" | "firecracker" => OwnerKind::Sandbox,
-        "lxc" | "systemd-nspawn" | "libvirt-lxc" => OwnerKind::Machine,
+        "lxc" | "systemd-nspawn" | "libvirt-lxc" | "openvz" => OwnerKind::Machine,
         "flatpak" | "snap" | "apptainer" => OwnerKind::App,
         "slurm" | "buildkit" => OwnerKind::Job,
         _ => OwnerKind::Container,

@@ -27,6 +27,7 @@ mod pods;
 mod ps;
 mod sandboxes;
 mod saved;
+mod schedulers;
 mod snapshots;
 mod states;
 mod support;

@@ -89,7 +89,12 @@ impl<'h> Index<'h> {
     /// Every daemon's socket that is there, or that somebody named.
     pub fn daemons(&mut self) -> Vec<FoundDaemon> {
         let mut found = Vec::new();
+        let mut seen = Vec::new();
         for service in REGISTRY.iter().flat_map(|r| r.services()) {
+            if seen.contains(&service.engine) {
+                continue;
+            }
+            seen.push(service.engine);
             self.hear(service);
             let heard = self.asking.iter().filter_map(|a| a.heard.get(&service.engine)).flatten();
             found.extend(heard.map(|heard| FoundDaemon {
@@ -133,7 +138,8 @@ impl<'h> Index<'h> {
         };
         let mut found = Vec::new();
         for runtime in REGISTRY {
-            for service in runtime.services() {
+            // Another runtime's daemon knows its own containers by the same ids.
+            for service in runtime.services().iter().filter(|s| s.engine == runtime.engine()) {
                 self.hear(service);
                 let told = self.told_by(service).map(|(_, _, told)| told);
                 let ids = told.filter(|t| is_hex64(&t.id) && fits(t)).map(|t| t.id.clone());

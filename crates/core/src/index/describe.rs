@@ -93,14 +93,15 @@ impl Index<'_> {
         }
     }
 
-    /// Whether something may tell more of an owner: a state, or of a machine a daemon.
+    /// Whether something may tell more of an owner: a state, or a daemon.
     fn can_be_described(&self, owner: &Owner) -> bool {
+        let runtime = || by_engine(owner.runtime);
+        let has_state = || runtime().is_some_and(|r| r.has_state());
+        let is_heard =
+            || self.asking.is_some() && runtime().is_some_and(|r| !r.services().is_empty());
         match owner.kind {
             OwnerKind::Container | OwnerKind::Sandbox => true,
-            kind if kind.contains() => {
-                self.asking.is_some() || by_engine(owner.runtime).is_some_and(|r| r.has_state())
-            }
-            _ => false,
+            kind => kind.contains() && (has_state() || is_heard()),
         }
     }
 
@@ -126,6 +127,8 @@ impl Index<'_> {
                     Some(Ok(description)) => Described::Yes(Box::new(description)),
                     // Who registered nothing is not missing from what was registered.
                     Some(Err(gap)) if gap.class == Class::Gone && is_registered => Described::No,
+                    // What only a daemon could have told was not asked of a state.
+                    Some(Err(_)) if !is_kept(&owner) => Described::No,
                     Some(Err(gap)) => Described::Unread(gap),
                 };
             }
@@ -267,6 +270,11 @@ impl Index<'_> {
         let is_member = is_member || (owner.cgroup.is_empty() && self.is_watched(pid, owner));
         is_member.then_some(pid).into()
     }
+}
+
+/// Whether a state has such an owner.
+fn is_kept(owner: &Owner) -> bool {
+    owner.kind != OwnerKind::Machine || by_engine(owner.runtime).is_some_and(|r| r.has_state())
 }
 
 /// What is said of an owner's pod, as evidence: by the kubelet's files, and by an engine's state when

@@ -16,7 +16,7 @@ use super::search::{Scope, Search};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
 use crate::runtime::segment::{down_to, unescape};
-use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Runtime, Subject, by_engine, nspawn};
+use crate::runtime::{Claim, Mine, Proof, Query, REGISTRY, Subject, by_engine, nspawn};
 
 /// A container and where its processes are.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Index<'_> {
 
     /// One container with its processes. Nothing but its own cgroup and state is read.
     pub fn container(&mut self, engine: Engine, key: &BStr, needs: Needs) -> Container {
-        let kind = by_engine(engine).map_or(OwnerKind::Container, Runtime::kind);
+        let kind = by_engine(engine).map_or(OwnerKind::Container, |r| r.kind());
         let mut owner = Owner::with_key(kind, engine, key);
         owner.within = self.found_within(engine, key);
         let is_free = |gap: &Gap| gap.class == Class::Gone && engine.has_chosen_ids();

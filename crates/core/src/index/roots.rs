@@ -265,12 +265,20 @@ impl Index<'_> {
                     }
                     self.description_of(engine, key.as_ref(), &owner.cgroup, hint, needs)
                 }
-                engines => engines.iter().find_map(|name| {
-                    let engine = REGISTRY.iter().map(|r| r.engine()).find(|e| e.0 == *name)?;
+                engines => {
                     let (cgroup, key) = (&owner.cgroup, key.as_ref());
-                    let described = self.description_of(engine, key, cgroup, hint, needs);
-                    described?.ok().map(Ok)
-                }),
+                    let mut unread = None;
+                    for name in engines {
+                        let Some(engine) = by_name(name) else { continue };
+                        match self.description_of(engine, key, cgroup, hint, needs) {
+                            Some(Ok(description)) => return Some(Ok(description)),
+                            // That none has it is no wonder: it may be another's.
+                            Some(Err(gap)) if gap.class != Class::Gone => unread = Some(Err(gap)),
+                            Some(Err(_)) | None => {}
+                        }
+                    }
+                    unread
+                }
             },
         }
     }
@@ -635,6 +643,11 @@ impl<'p> Place<'p> {
         let name = self.host.user_name(*uid);
         Some(name.map_or_else(|| uid.to_string().into(), BString::from))
     }
+}
+
+/// The engine of this name.
+fn by_name(name: &str) -> Option<Engine> {
+    REGISTRY.iter().map(|r| r.engine()).find(|e| e.0 == name)
 }
 
 /// Whether two are the state of one engine: they have a tree in common.

@@ -1,12 +1,13 @@
 //! Amazon ECS tasks on cgroup v1: `ecs[/<cluster>]/<task>/<id>`, the id 64 digits, or on Fargate
 //! the task's 32, a dash and a number (ecs-agent agent/api/task/task_linux.go). On v2 only the
-//! slice around Docker's scope is ECS's.
+//! slice around Docker's scope is ECS's. The agent runs containers with Docker: where that one's state
+//! can be read they are Docker's, with their task in labels. What Fargate runs has none here.
 
 use bstr::ByteSlice;
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place};
-use super::{Runtime, segment};
+use super::{Runtime, Service, segment, service};
 use crate::model::{Engine, Owner, OwnerKind};
 
 /// See the module.
@@ -26,6 +27,10 @@ impl Runtime for Ecs {
             fits.then(|| Owner::new(OwnerKind::Container, ENGINE, place.text()))
         });
         levels.into()
+    }
+
+    fn services(&self) -> &'static [Service] {
+        &[service::DOCKER]
     }
 }
 

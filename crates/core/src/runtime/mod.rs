@@ -29,6 +29,7 @@ mod machined;
 mod mesos;
 mod nomad;
 pub mod nspawn;
+mod openvz;
 pub mod place;
 mod podman;
 mod proxmox;
@@ -85,6 +86,7 @@ pub const REGISTRY: &[&dyn Runtime] = &[
     &nomad::Nomad,
     &mesos::Mesos,
     &slurm::Slurm,
+    &openvz::OpenVz,
     &flatpak::Flatpak,
     &snap::Snap,
     &bubblewrap::Bubblewrap,

@@ -15,6 +15,7 @@ pub mod lxd;
 pub mod machined;
 pub mod manifest;
 pub mod oci;
+pub mod openvz;
 pub mod podman;
 pub mod redact;
 pub mod runsc;
