@@ -7,6 +7,7 @@
 //! `cargo xtask fuzz` runs them with coverage; `cargo test -p whose-fuzz`
 //! replays what lies in `corpus/` and `crashes/`.
 
+mod annotate;
 mod boot;
 mod capture;
 mod cgroup;
@@ -44,6 +45,7 @@ impl Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    Target::new("annotate", annotate::annotate),
     Target::new("auxv", memory::auxv),
     Target::new("bolt", databases::bolt),
     Target::new("boot_id", boot::boot_id),

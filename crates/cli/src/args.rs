@@ -18,6 +18,7 @@ Examples:
   whose ls                       containers of every runtime and user
   whose ps web -o +image         a container's processes, with one more column
   whose tree                     the same as a tree, below their owners
+  ps aux | whose annotate        owners in the output of other tools
   perf top -p \"$(whose pids -d, web)\"
   whose --in-container 4761 && echo contained
   whose doctor                   what can't be read here, and what would fix it
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Print the host path of every file that a process maps.
     #[command(after_help = MAPS_EXAMPLES)]
     Maps(MapsArgs),
+    /// Add the owner to each line of another tool's output that names a process or a container.
+    #[command(after_help = ANNOTATE_EXAMPLES)]
+    Annotate(AnnotateArgs),
     /// Save the facts behind answers, to be asked later with --root.
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(CaptureArgs),
@@ -141,6 +145,29 @@ Examples:
 
 A path is proven as that of whose exe is. Otherwise the name inside stands after a ?, or after a -
 where the host has no such file: it was removed, or is memory only.";
+
+const ANNOTATE_EXAMPLES: &str = "\
+Examples:
+  ps aux | whose annotate
+  iotop -b -o | whose annotate
+  ss -tnp | whose annotate --with owner,image
+  dmesg | whose annotate         also of containers that are gone, by their cgroup
+  journalctl -o json | whose annotate
+  whose annotate /var/log/syslog
+  whose annotate -- top -b -n 1
+  whose annotate --style prefix /var/log/syslog
+  mytool | whose annotate --pid-column 2
+  mytool | whose annotate --regex 'worker (?P<pid>[0-9]+) '
+
+Tables get a column next to their PIDs, other lines « » at their end, JSON objects that have a pid a
+member owner. All other bytes pass as they are, each line when it comes. What it knows it finds by
+header or shape; a number is a PID only where one stands in that tool's output, or where you say so.
+
+(gone): the process has ended, or its PID is another one's now; ID(removed): a container of which
+nothing but the id is left. Of a log's line, and of a file, only who was there at its time is told.
+
+With -- COMMAND the exit status is the command's; 125 when annotate itself fails, 126 when the command
+can't be run, 127 when there is none, 128+n when signal n ended it.";
 
 const CAPTURE_EXAMPLES: &str = "\
 Examples:
@@ -345,6 +372,36 @@ pub(crate) struct MapsArgs {
     pub(crate) null: bool,
 }
 
+/// Options of annotate.
+#[derive(Debug, Args)]
+pub(crate) struct AnnotateArgs {
+    /// Files to read, one after another; - and none is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A command whose output is read; on a terminal of its own if ours is one.
+    #[arg(value_name = "COMMAND", last = true, conflicts_with = "files")]
+    pub(crate) command: Vec<OsString>,
+    /// Where the owner goes: a column in tables and behind other lines, behind or before every line,
+    /// in the place of the PID, or an object a line.
+    #[arg(long, value_name = "STYLE", default_value = "column", value_parser = STYLES)]
+    pub(crate) style: String,
+    /// What is told of an owner: fields of whose ps, separated by commas.
+    #[arg(long, value_name = "FIELDS", default_value = "owner")]
+    pub(crate) with: String,
+    /// The column that holds PIDs, by its number or its title; nothing else is one then.
+    #[arg(long, value_name = "N|TITLE", conflicts_with = "regex")]
+    pub(crate) pid_column: Option<OsString>,
+    /// What names a process: its group pid, or else its first one, is the PID; nothing else is one then.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) regex: Option<String>,
+    /// With -- COMMAND: read its standard error too, and write it to standard output.
+    #[arg(long, requires = "command")]
+    pub(crate) stderr: bool,
+}
+
+/// The styles there are.
+const STYLES: [&str; 5] = ["column", "suffix", "prefix", "replace", "json"];
+
 /// Options of capture.
 #[derive(Debug, Args)]
 pub(crate) struct CaptureArgs {
@@ -424,6 +481,7 @@ fn alone(name: &str) -> Option<clap::Command> {
         "ls" => Ls::augment_args(clap::Command::new("ls")),
         "pids" => PidsArgs::augment_args(clap::Command::new("pids")),
         "exe" => ExeArgs::augment_args(clap::Command::new("exe")),
+        "annotate" => AnnotateArgs::augment_args(clap::Command::new("annotate")),
         _ => return None,
     };
     Some(bare_command().subcommand(own))
@@ -529,6 +587,9 @@ mod tests {
             "whose --color never exe -0 --hash 4761 web",
             "whose exe --json --format csv 1",
             "whose exe -q 1",
+            "whose annotate --style suffix --with owner,image a b",
+            "whose annotate --regex x(y) --stderr -- ps -q aux",
+            "whose annotate --stderr",
         ] {
             let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             let name = words.iter().find(|w| Command::has_subcommand(w.to_str().unwrap()));

@@ -95,6 +95,15 @@ pub(crate) fn host_with(common: &Common, usual: f64, probe: Option<Probe>) -> Re
     recorded_host(common, usual, probe, None)
 }
 
+/// Opens the host for as long as there is something to read: each slow read has its own time, and the
+/// command has none.
+///
+/// # Errors
+/// As [`host`].
+pub(crate) fn endless_host(common: &Common) -> Result<Host> {
+    open(common, None, None, None)
+}
+
 /// As [`host_with`], with something that writes down all that is read.
 ///
 /// # Errors
@@ -106,10 +115,19 @@ pub(crate) fn recorded_host(
     recorder: Option<Rc<Recorder>>,
 ) -> Result<Host> {
     let time = Duration::from_secs_f64(common.timeout.unwrap_or(usual));
+    open(common, Some(time), probe, recorder)
+}
+
+fn open(
+    common: &Common,
+    time: Option<Duration>,
+    probe: Option<Probe>,
+    recorder: Option<Rc<Recorder>>,
+) -> Result<Host> {
     let options = Options {
         root: common.root.as_ref().map(|r| BString::from(r.as_os_str().as_bytes())),
-        deadline: Instant::now().checked_add(time),
-        patience: Some(PATIENCE.min(time / 4)),
+        deadline: time.and_then(|time| Instant::now().checked_add(time)),
+        patience: Some(time.map_or(PATIENCE, |time| PATIENCE.min(time / 4))),
         probe,
         recorder,
         source: config::source(common)?,

@@ -11,6 +11,7 @@ mod drain;
 pub mod error;
 pub mod held;
 pub mod host;
+pub mod input;
 pub mod live;
 pub mod look;
 pub mod object;

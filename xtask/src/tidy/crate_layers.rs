@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("whose-testkit", &[]),
-    ("whose-fuzz", &["whose-kernel", "whose-core", "whose-client"]),
+    ("whose-fuzz", &["whose-kernel", "whose-core", "whose-client", "whose-annotate"]),
     ("whose-live-tests", &["whose-testkit"]),
     ("xtask", &["whose-testkit"]),
 ];

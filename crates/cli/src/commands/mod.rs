@@ -1,5 +1,6 @@
 //! The subcommands: one file each.
 
+mod annotate;
 mod capture;
 mod doctor;
 mod exe;
@@ -40,6 +41,7 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),
         Some(Command::Maps(args)) => maps::run(&typed.common, &args),
+        Some(Command::Annotate(args)) => annotate::run(&typed.common, &args),
         Some(Command::Capture(args)) => capture::run(&typed.common, &args),
         Some(Command::Doctor) => doctor::run(&typed.common),
         None if typed.ask.targets.is_empty() && !typed.ask.in_container => {

@@ -10,6 +10,10 @@ fn command_lines(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in text.lines() {
         let line = line.trim().trim_start_matches("$ ").trim_start_matches("sudo ");
+        let line = match line.split_once(" | whose annotate") {
+            Some((_, rest)) => &format!("whose annotate{rest}"),
+            None => line,
+        };
         let inner = line.split("$(").nth(1).and_then(|l| l.split(')').next());
         let line = inner.unwrap_or(line);
         if line != "whose" && !line.starts_with("whose ") {
@@ -33,7 +37,38 @@ fn run_capture(line: &str) {
     assert!([0, 1, 3].contains(&run.code.unwrap()), "{line}\n{}", run.story());
 }
 
+/// A filter reads what is there.
+fn run_annotate(host: &FixtureHost, line: &str) {
+    let log = host.path().join("log");
+    std::fs::write(&log, "Nov 25 01:33:06 host app[4761]: x\n").unwrap();
+    let words = line.split_whitespace().skip(2);
+    let words =
+        words.map(|word| if word.starts_with("/var/log") { log.to_str().unwrap() } else { word });
+    // Quotes of a shell.
+    let mut args: Vec<String> = Vec::new();
+    let mut quoted: Option<String> = None;
+    for word in words {
+        match &mut quoted {
+            Some(begun) => {
+                begun.push(' ');
+                begun.push_str(word.trim_end_matches('\''));
+                args.extend(word.ends_with('\'').then(|| quoted.take()).flatten());
+            }
+            None if word.starts_with('\'') => quoted = Some(word[1..].to_owned()),
+            None => args.push(word.to_owned()),
+        }
+    }
+    let input = "    PID TTY\n   4761 ?\nworker 4761 x\n";
+    let run = whose().root(host.path()).arg("annotate").args(args).stdin(input).run();
+    assert_eq!((run.code, run.stderr_str().as_str()), (Some(0), ""), "{line}\n{}", run.story());
+    let reads_input = !line.contains("/var/log") && !line.contains(" -- ");
+    assert!(!reads_input || run.stdout_str().contains("web"), "{line}\n{}", run.story());
+}
+
 fn run(host: &FixtureHost, line: &str) {
+    if line.starts_with("whose annotate") {
+        return run_annotate(host, line);
+    }
     if line.starts_with("whose capture ") {
         return run_capture(line);
     }
@@ -92,6 +127,7 @@ fn the_readme_and_the_help() {
         &["exe", "--help"],
         &["maps", "--help"],
         &["capture", "--help"],
+        &["annotate", "--help"],
         &["doctor", "--help"],
         &["help"],
     ] {

@@ -6,6 +6,7 @@
     reason = "tests: a panic is their report"
 )]
 
+mod annotate;
 mod bad_input;
 mod capture;
 mod captured;

@@ -513,7 +513,7 @@ pub(super) fn place(owner: &mut Owner, hierarchy: &Hierarchy, dir: &[u8]) {
 }
 
 /// The levels that a path's text names.
-fn chain_in(line: &Line) -> Vec<Owner> {
+pub(super) fn chain_in(line: &Line) -> Vec<Owner> {
     let lines = std::slice::from_ref(line);
     let subject = Subject { lines, comm: BStr::new(b""), args: Some(&[]), uid: None, nspid: None };
     let claims: Vec<Mine> = REGISTRY

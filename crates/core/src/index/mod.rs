@@ -17,6 +17,7 @@ pub mod layers;
 pub mod lookup;
 mod machines;
 mod membership;
+pub mod mentions;
 mod nested;
 pub mod paths;
 mod place;

@@ -1,0 +1,186 @@
+//! What names a container in any text: its id, a cgroup's path, a directory of an engine's store, a
+//! namespace.
+
+use std::ops::Range;
+
+use super::{Mention, What, When};
+
+/// Digits of an id, and of its short form.
+const LONG: usize = 64;
+const SHORT: usize = 12;
+/// Longest path that is looked at.
+const LONGEST_PATH: usize = 4096;
+/// What a path in a store of images and containers has in it.
+const STORES: [&[u8]; 9] = [
+    b"/overlay2/",
+    b"/overlay/",
+    b"/snapshots/",
+    b"/vfs/",
+    b"/btrfs/subvolumes/",
+    b"/zfs/graph/",
+    b"/aufs/",
+    b"/overlay-containers/",
+    b"/vfs-containers/",
+];
+/// What a cgroup's path of a container or machine has in it, and others have not.
+const CGROUPS: [&[u8]; 14] = [
+    b"/docker/",
+    b"docker-",
+    b"libpod",
+    b"kubepods",
+    b"crio-",
+    b"cri-containerd",
+    b"machine.slice/",
+    b"lxc.payload",
+    b"/lxc/",
+    b"nerdctl-",
+    b"buildkit",
+    b"garden",
+    b"/ecs/",
+    b"/mesos/",
+];
+const NAMESPACES: [&[u8]; 8] =
+    [b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts"];
+
+/// Adds what a text names. Of what lies in each other the widest is taken: a path has ids in it.
+pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
+    let mut at = 0;
+    while at < line.len() {
+        let byte = line[at];
+        let follows_word = at > 0 && is_word(line[at - 1]);
+        if byte == b'/'
+            && !follows_word
+            && let Some((what, end)) = path(&line[at..])
+        {
+            add(found, what, at..at + end);
+            at += end;
+        } else if is_hex(byte) && !follows_word {
+            let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
+            if is_id(&line[at..end]) && !is_digest(&line[..at]) {
+                add(found, What::Container, at..end);
+            }
+            if let Some((inode, close)) = namespace(line, at..end) {
+                add(found, What::Namespace(inode), at..close);
+            }
+            at = end;
+        } else if is_word(byte) && !follows_word {
+            let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
+            if let Some((inode, close)) = namespace(line, at..end) {
+                add(found, What::Namespace(inode), at..close);
+            }
+            at = end;
+        } else {
+            at += 1;
+        }
+    }
+}
+
+fn add(found: &mut Vec<Mention>, what: What, at: Range<usize>) {
+    let overlaps = |m: &Mention| m.at.start < at.end && at.start < m.at.end;
+    if !found.iter().any(overlaps) {
+        found.push(Mention::new(what, at, When::Sometime));
+    }
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+/// 64 digits; or 12 with a letter among them, since so many figures may be anything.
+fn is_id(text: &[u8]) -> bool {
+    let letters =
+        || text.iter().any(u8::is_ascii_alphabetic) && text.iter().any(u8::is_ascii_digit);
+    text.iter().all(|b| is_hex(*b)) && (text.len() == LONG || (text.len() == SHORT && letters()))
+}
+
+/// Whether a digest's algorithm comes before: it names an image or a layer.
+fn is_digest(before: &[u8]) -> bool {
+    before.ends_with(b"sha256:") || before.ends_with(b"@")
+}
+
+/// A path that begins here and lies in a store, or is a cgroup's, and its length.
+fn path(text: &[u8]) -> Option<(What, usize)> {
+    let ends = |b: &u8| *b <= b' ' || b"\"'`,;()<>[]{}|=".contains(b);
+    let near = &text[..text.len().min(LONGEST_PATH)];
+    let mut end = near.iter().position(ends).unwrap_or(near.len());
+    while end > 1 && matches!(text[end - 1], b':' | b'.') {
+        end -= 1;
+    }
+    let path = &text[..end];
+    let has = |parts: &[&[u8]]| parts.iter().any(|part| memchr::memmem::find(path, part).is_some());
+    if has(&STORES) || has_container_dir(path) {
+        return Some((What::Path, end));
+    }
+    let path = path.strip_prefix(b"/sys/fs/cgroup").map_or(0..end, |rest| end - rest.len()..end);
+    (has(&CGROUPS) && !path.is_empty()).then_some((What::Cgroup, end))
+}
+
+/// `/containers/ID` with all its digits: its state, its log.
+fn has_container_dir(path: &[u8]) -> bool {
+    let Some(at) = memchr::memmem::find(path, b"/containers/") else { return false };
+    path.get(at + 12..at + 12 + LONG).is_some_and(|id| id.iter().all(|b| is_hex(*b)))
+}
+
+/// `net:[4026531840]`, from its word on: the inode, and where it ends.
+fn namespace(line: &[u8], word: Range<usize>) -> Option<(u64, usize)> {
+    let inner = line[word.end..].strip_prefix(b":[")?;
+    let digits = inner.iter().take_while(|b| b.is_ascii_digit()).count();
+    let is_it = NAMESPACES.contains(&&line[word.clone()]) && inner.get(digits) == Some(&b']');
+    let inode = std::str::from_utf8(&inner[..digits]).ok()?.parse().ok()?;
+    is_it.then_some((inode, word.end + 2 + digits + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{What, named_in};
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn found(line: &str) -> Vec<(What, String)> {
+        let mut found = Vec::new();
+        named_in(line.as_bytes(), &mut found);
+        found.into_iter().map(|m| (m.what, line[m.at].to_owned())).collect()
+    }
+
+    #[test]
+    fn ids_and_what_holds_them() {
+        let is = |line: &str, what: What, text: &str| {
+            assert_eq!(found(line), [(what, text.to_owned())], "{line}");
+        };
+        is(&format!("container {ID} died"), What::Container, ID);
+        is("id=0123456789ab.", What::Container, "0123456789ab");
+        is(&format!("docker-{ID}.scope: Deactivated"), What::Container, ID);
+        let cgroup = format!("/system.slice/docker-{ID}.scope");
+        is(&format!("Control Group: {cgroup}"), What::Cgroup, &cgroup);
+        is(
+            &format!("Memory cgroup stats for /docker/{ID}:"),
+            What::Cgroup,
+            &format!("/docker/{ID}"),
+        );
+        let layer = "/var/lib/docker/overlay2/733b57/diff/bin/sh";
+        is(&format!("exe=\"{layer}\""), What::Path, layer);
+        is("ns net:[4026531840] x", What::Namespace(4_026_531_840), "net:[4026531840]");
+    }
+
+    #[test]
+    fn other_digits_are_none() {
+        for line in [
+            &format!("sha256:{ID}")[..],
+            &format!("x{ID}"),
+            &format!("{ID}0"),
+            "012345678901 bytes",
+            "deadbeef",
+            "0123456789abc",
+            "/usr/bin/sleep",
+            "net:[x]",
+            "met:[12]",
+            "",
+        ] {
+            assert_eq!(found(line), [], "{line}");
+        }
+    }
+}

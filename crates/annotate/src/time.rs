@@ -1,0 +1,160 @@
+//! Moments as logs write them.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+const MONTHS: [&[u8]; 12] = [
+    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+];
+/// How far ahead of this clock a moment of this year may be, ms: else it was last year.
+const AHEAD: i64 = 24 * 3600 * 1000;
+
+/// `Nov 25 01:33:06`, also with a fraction, as syslog has it: the moment, and the text's length. The year
+/// is the one in which it is not to come.
+pub(crate) fn syslog(text: &[u8], now: i64, zone: &TimeZone) -> Option<(i64, usize)> {
+    let month = MONTHS.iter().position(|m| text.starts_with(m))?;
+    let month = i8::try_from(month).ok()? + 1;
+    let day: i8 = number(text.get(4..6)?)?.try_into().ok()?;
+    if text.get(3) != Some(&b' ') || text.get(6) != Some(&b' ') {
+        return None;
+    }
+    let (clock, length) = clock(text.get(7..)?)?;
+    let this_year = zone.to_datetime(Timestamp::from_millisecond(now).ok()?).year();
+    let in_year = |year| moment(year, month, day, clock, zone);
+    let at =
+        in_year(this_year).filter(|at| *at <= now + AHEAD).or_else(|| in_year(this_year - 1))?;
+    Some((at, 7 + length))
+}
+
+/// `2026-11-25T01:33:06.123456+00:00` and the like; without an offset by the zone.
+pub(crate) fn iso(text: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let part = |range: std::ops::Range<usize>| text.get(range).and_then(number);
+    let year = i16::try_from(part(0..4)?).ok()?;
+    let month = i8::try_from(part(5..7)?).ok()?;
+    let day = i8::try_from(part(8..10)?).ok()?;
+    let between = [text.get(4)?, text.get(7)?];
+    if between != [&b'-', &b'-'] || !matches!(text.get(10)?, b'T' | b't' | b' ' | b'_') {
+        return None;
+    }
+    let (clock, length) = clock(text.get(11..)?)?;
+    let mut end = 11 + length;
+    let rest = &text[end..];
+    if let Some(b'Z' | b'z') = rest.first() {
+        return Some((moment(year, month, day, clock, &TimeZone::UTC)?, end + 1));
+    }
+    let Some(sign @ (b'+' | b'-')) = rest.first() else {
+        return Some((moment(year, month, day, clock, zone)?, end));
+    };
+    let hours = rest.get(1..3).and_then(number)?;
+    let colon = usize::from(rest.get(3) == Some(&b':'));
+    let minutes = rest.get(3 + colon..5 + colon).and_then(number).unwrap_or(0);
+    end += 5 + colon;
+    let offset = i64::from(hours * 60 + minutes) * 60_000;
+    let at = moment(year, month, day, clock, &TimeZone::UTC)?;
+    Some((if *sign == b'+' { at - offset } else { at + offset }, end.min(text.len())))
+}
+
+/// `Wed Nov 25 01:33:06 2026`, as ctime(3) has it.
+pub(crate) fn ctime(text: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+    let month = MONTHS.iter().position(|m| text.get(4..7) == Some(*m))?;
+    let month = i8::try_from(month).ok()? + 1;
+    let day: i8 = number(text.get(8..10)?)?.try_into().ok()?;
+    let (clock, length) = clock(text.get(11..)?)?;
+    let at = 11 + length + 1;
+    let year = i16::try_from(number(text.get(at..at + 4)?)?).ok()?;
+    Some((moment(year, month, day, clock, zone)?, at + 4))
+}
+
+/// Seconds since 1970 with an optional fraction.
+pub(crate) fn unix(text: &[u8]) -> Option<(i64, usize)> {
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let seconds: i64 = std::str::from_utf8(&text[..digits]).ok()?.parse().ok()?;
+    let (ms, length) = fraction(&text[digits..]);
+    Some((seconds.checked_mul(1000)?.checked_add(ms)?, digits + length))
+}
+
+/// Hours, minutes, seconds and milliseconds of a clock, and the text's length.
+fn clock(text: &[u8]) -> Option<((i8, i8, i8, i64), usize)> {
+    let part =
+        |range: std::ops::Range<usize>| -> Option<i8> { number(text.get(range)?)?.try_into().ok() };
+    if text.get(2) != Some(&b':') || text.get(5) != Some(&b':') {
+        return None;
+    }
+    let (ms, length) = fraction(&text[8.min(text.len())..]);
+    // A second of 60 is a leap one.
+    Some(((part(0..2)?, part(3..5)?, part(6..8)?.min(59), ms), 8 + length))
+}
+
+/// A fraction of a second, ms, and its length; none is none.
+fn fraction(text: &[u8]) -> (i64, usize) {
+    if !matches!(text.first(), Some(b'.' | b',')) {
+        return (0, 0);
+    }
+    let digits = text[1..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let first = text[1..=digits].iter().chain(b"000").take(3);
+    (first.fold(0, |ms, b| ms * 10 + i64::from(b - b'0')), 1 + digits)
+}
+
+/// Digits, the first of which may be a blank.
+fn number(text: &[u8]) -> Option<u32> {
+    let text = text.strip_prefix(b" ").unwrap_or(text);
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn moment(
+    year: i16,
+    month: i8,
+    day: i8,
+    (hour, minute, second, ms): (i8, i8, i8, i64),
+    zone: &TimeZone,
+) -> Option<i64> {
+    let nanos = i32::try_from(ms * 1_000_000).ok()?;
+    let civil = DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
+    // Of an hour that a clock has twice the later one: a process may then be taken for a younger one,
+    // which is to miss it and not to mistake it.
+    let at = zone.to_ambiguous_timestamp(civil).earlier().ok()?;
+    Some(at.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::{ctime, iso, syslog, unix};
+
+    /// 2026-11-25T01:33:06.500Z
+    const AT: i64 = 1_795_570_386_500;
+
+    #[test]
+    fn each_form() {
+        let utc = &TimeZone::UTC;
+        for (text, ms, length) in [
+            (&b"2026-11-25T01:33:06.500Z x"[..], AT, 24),
+            (b"2026-11-25T02:33:06.500000+01:00", AT, 32),
+            (b"2026-11-25T00:33:06,5-0100", AT, 26),
+            (b"2026-11-25 01:33:06 UTC", AT - 500, 19),
+        ] {
+            assert_eq!(iso(text, utc), Some((ms, length)));
+        }
+        assert_eq!(ctime(b"Wed Nov 25 01:33:06 2026] x", utc), Some((AT - 500, 24)));
+        assert_eq!(unix(b"1795570386.5 x"), Some((AT, 12)));
+        for none in [&b""[..], b"2026", b"2026-13-25T01:33:06Z", b"2026-11-25T01-33-06"] {
+            assert_eq!(iso(none, utc), None);
+        }
+    }
+
+    #[test]
+    fn a_year_that_is_not_written_is_the_last_one_that_fits() {
+        let utc = &TimeZone::UTC;
+        assert_eq!(syslog(b"Nov 25 01:33:06 x", AT, utc), Some((AT - 500, 15)));
+        let (last_year, _) = syslog(b"Dec  1 01:33:06", AT, utc).unwrap();
+        assert_eq!(last_year, 1_764_552_786_000);
+        let east = &TimeZone::fixed(jiff::tz::offset(1));
+        assert_eq!(syslog(b"Nov 25 02:33:06.500 x", AT, east), Some((AT, 19)));
+        assert_eq!(syslog(b"Nov 25 0x:33:06", AT, utc), None);
+    }
+}

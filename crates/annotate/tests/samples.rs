@@ -1,0 +1,144 @@
+//! Recall and precision on what tools really print, counted by line.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use whose_annotate::{Called, Engine, Known, Names, Options, Standing, Style, Tag, Turn};
+
+/// Names everything by its own text, between signs that no sample has.
+struct Echo;
+
+fn tag(text: &str) -> Rc<Tag> {
+    let text = format!("⟦{text}⟧");
+    Rc::new(Tag::new(vec![text.clone()], text, "null".to_owned(), Standing::Owner))
+}
+
+fn lossy(text: &[u8]) -> Option<Rc<Tag>> {
+    Some(tag(&String::from_utf8_lossy(text)))
+}
+
+impl Names for Echo {
+    fn turn(&mut self) -> Turn {
+        Turn::Same
+    }
+
+    fn process(&mut self, pid: u32) -> Option<Known> {
+        Some(Known { tag: tag(&pid.to_string()), started: Some(0), since_boot: 0 })
+    }
+
+    fn all(&mut self, _: &mut dyn FnMut(u32, Known)) -> bool {
+        false
+    }
+
+    fn is_called(&mut self, _: u32, called: Called<'_>) -> bool {
+        // The process at the top of the trees is the script that made the samples.
+        match called {
+            Called::Comm(name) => name == b"run.sh",
+            Called::Command(_) => true,
+        }
+    }
+
+    fn container(&mut self, id: &[u8]) -> Option<Rc<Tag>> {
+        lossy(id)
+    }
+
+    fn cgroup(&mut self, path: &[u8]) -> Option<Rc<Tag>> {
+        lossy(path)
+    }
+
+    fn path(&mut self, path: &[u8]) -> Option<Rc<Tag>> {
+        lossy(path)
+    }
+
+    fn namespace(&mut self, kind: &[u8], _: u64) -> Option<Rc<Tag>> {
+        lossy(kind)
+    }
+
+    fn is_this_boot(&self, _: &[u8]) -> bool {
+        true
+    }
+
+    fn now(&self) -> i64 {
+        1_795_570_446_000
+    }
+
+    fn uptime(&self) -> u64 {
+        u64::MAX / 2
+    }
+
+    fn gone(&self) -> Rc<Tag> {
+        Rc::new(Tag::word("(gone)", 1, Standing::Gone))
+    }
+
+    fn titles(&self) -> &[&'static str] {
+        &["OWNER"]
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/annotate")
+}
+
+/// What each line of the output says that the line names.
+fn told(text: &[u8]) -> BTreeMap<usize, BTreeSet<String>> {
+    let mut engine = Engine::new(Echo, Options { style: Style::Suffix, ..Options::default() });
+    let mut out = Vec::new();
+    for piece in text.chunks(4096) {
+        engine.room()[..piece.len()].copy_from_slice(piece);
+        engine.filled(piece.len());
+        engine.flush(&mut out);
+    }
+    engine.finish(&mut out);
+    let mut told = BTreeMap::new();
+    for (at, line) in String::from_utf8_lossy(&out).split('\n').enumerate() {
+        let parts = line.split('⟦').skip(1).filter_map(|part| part.split('⟧').next());
+        let names: BTreeSet<String> = parts.map(str::to_owned).collect();
+        if !names.is_empty() {
+            told.insert(at + 1, names);
+        }
+    }
+    told
+}
+
+fn truth(text: &str) -> BTreeMap<usize, BTreeSet<String>> {
+    let line = |line: &str| {
+        let mut words = line.split(' ');
+        let number: usize = words.next().unwrap().parse().unwrap();
+        (number, words.map(str::to_owned).collect())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn every_sample_is_read_as_it_was_meant() {
+    let mut samples: Vec<PathBuf> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "txt"))
+        .collect();
+    samples.sort();
+    assert!(samples.len() >= 40, "{}", samples.len());
+    let (mut all, mut found, mut wrong) = (0, 0, 0);
+    let mut story = String::new();
+    for sample in samples {
+        let told = told(&std::fs::read(&sample).unwrap());
+        let meant = truth(&std::fs::read_to_string(sample.with_extension("named")).unwrap());
+        let name = sample.file_name().unwrap().to_string_lossy();
+        all += meant.len();
+        found += meant.iter().filter(|(line, names)| told.get(line) == Some(names)).count();
+        for (line, names) in &told {
+            if meant.get(line) != Some(names) {
+                wrong += 1;
+                let _ = writeln!(story, "{name}:{line}: {names:?}");
+            }
+        }
+        for (line, names) in meant.iter().filter(|(line, _)| !told.contains_key(line)) {
+            let _ = writeln!(story, "{name}:{line}: not {names:?}");
+        }
+    }
+    eprintln!("samples: {found} of {all} lines, {wrong} wrong");
+    assert!(wrong == 0 && found * 100 >= all * 99, "{found} of {all}, {wrong} wrong\n{story}");
+}

@@ -1,0 +1,218 @@
+//! `whose annotate` over a saved host.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use whose_testkit::fixture::{DockerContainer, FixtureHost};
+use whose_testkit::harness::Run;
+
+use crate::support::{host, whose};
+
+fn annotate(host: &FixtureHost, args: &[&str], input: &str) -> Run {
+    whose().root(host.path()).arg("annotate").args(args).stdin(input).run()
+}
+
+const TABLE: &str = "    PID TTY          TIME CMD
+   4761 ?        00:00:00 sleep
+   5000 ?        00:00:00 sleep
+    900 ?        00:00:00 nginx
+     60 ?        00:00:00 kworker/0:1
+  77777 ?        00:00:00 x
+";
+
+#[test]
+fn a_table_gets_a_column_of_owners() {
+    let run = annotate(&host(), &[], TABLE).expect_code(0);
+    assert_eq!(
+        run.stdout_str(),
+        "    PID OWNER         TTY          TIME CMD
+   4761 web           ?        00:00:00 sleep
+   5000 db            ?        00:00:00 sleep
+    900 nginx.service ?        00:00:00 nginx
+     60 -             ?        00:00:00 kworker/0:1
+  77777 (gone)        ?        00:00:00 x
+"
+    );
+    assert_eq!(run.stderr_str(), "");
+}
+
+#[test]
+fn more_of_an_owner_is_told() {
+    let run = annotate(&host(), &["--with", "name,image,pod"], TABLE).expect_code(0).stdout_str();
+    let lines: Vec<&str> = run.lines().collect();
+    assert_eq!(lines[0], "    PID NAME          IMAGE POD TTY          TIME CMD");
+    assert_eq!(lines[1], "   4761 web           app:1 -   ?        00:00:00 sleep");
+    assert_eq!(lines[5], "  77777 (gone)        -     -   ?        00:00:00 x");
+    let args = ["--style", "suffix", "--with", "owner,image"];
+    let run = annotate(&host(), &args, "[pid  4761] read(3) = 0\n").expect_code(0);
+    assert_eq!(run.stdout_str(), "[pid  4761] read(3) = 0 «web image=app:1»\n");
+    for (with, why) in [("rss", "one process"), ("nope", "no column nope"), (",", "no field")] {
+        let run = annotate(&host(), &["--with", with], "").expect_code(2);
+        assert!(run.stderr_str().contains(why) && run.stdout_str().is_empty(), "{}", run.story());
+    }
+}
+
+#[test]
+fn objects_get_owners_in_the_shape_of_the_schema() {
+    let run = annotate(&host(), &[], "{\"pid\":4761}\n{\"pid\":60}\n").expect_code(0).stdout_str();
+    let owners: Vec<serde_json::Value> = run
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["owner"].clone())
+        .collect();
+    assert_eq!(owners[0]["kind"], "container");
+    assert_eq!(owners[0]["runtime"], "docker");
+    assert_eq!(owners[0]["name"], "web");
+    assert_eq!(owners[0]["image"], "app:1");
+    assert_eq!(owners[0]["id"].as_str().unwrap().len(), 64);
+    assert_eq!(owners[1], serde_json::json!({"kind": "host"}));
+    let run = annotate(&host(), &["--json"], TABLE).expect_code(0).stdout_str();
+    let row: serde_json::Value = serde_json::from_str(run.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(row["line"], "   4761 ?        00:00:00 sleep");
+    assert_eq!(row["owners"][0]["name"], "web");
+}
+
+#[test]
+fn containers_are_named_by_id_cgroup_and_layer() {
+    let host = host();
+    let old = DockerContainer::named("old").exited(0);
+    host.docker_container(&old);
+    let web = DockerContainer::named("web");
+    let gone = "f0".repeat(32);
+    let suffix = |line: &str| {
+        let out = annotate(&host, &[], &format!("{line}\n")).expect_code(0).stdout_str();
+        let rest = out.strip_prefix(line).unwrap_or_else(|| panic!("{line}: {out}"));
+        rest.trim_end_matches('\n').to_owned()
+    };
+    assert_eq!(suffix(&format!("started {}", web.id())), " «web»");
+    assert_eq!(suffix(&format!("started {} and {}", &web.id()[..12], old.id())), " «web, old»");
+    assert_eq!(suffix(&format!("docker-{}.scope: Consumed 1s CPU time", old.id())), " «old»");
+    assert_eq!(suffix(&format!("Memory cgroup stats for /docker/{}:", old.id())), " «old»");
+    assert_eq!(
+        suffix(&format!("stats for /docker/{gone}:")),
+        format!(" «{}(removed)»", &gone[..12])
+    );
+    // An id of nobody known is any number.
+    assert_eq!(suffix(&format!("sum {gone}")), "");
+    assert_eq!(suffix(&format!("sha256:{}", web.id())), "");
+    let log = format!("/var/lib/docker/containers/{0}/{0}-json.log", web.id());
+    host.file(&log[1..], "");
+    assert_eq!(suffix(&format!("{log}: too large")), " «web»");
+}
+
+#[test]
+fn a_log_names_nobody_who_came_later() {
+    let host = host();
+    let line = |year: u32| format!("{year}-06-01T00:00:00+00:00 host app[4761]: x\n");
+    let run = annotate(&host, &[], &line(2019)).expect_code(0).stdout_str();
+    assert!(run.ends_with(" «(gone)»\n"), "{run}");
+    let run = annotate(&host, &[], &line(2098)).expect_code(0).stdout_str();
+    assert!(run.ends_with(" «web»\n"), "{run}");
+}
+
+#[test]
+fn files_and_what_can_not_be_read() {
+    let host = host();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ps.txt");
+    std::fs::write(&file, TABLE).unwrap();
+    let file = file.to_str().unwrap();
+    let run = annotate(&host, &[file, "-"], "[pid  4761] x\n").expect_code(0).stdout_str();
+    assert!(run.contains(" web ") && run.ends_with("[pid  4761] x «web»\n"), "{run}");
+    let missing = dir.path().join("nope");
+    let run = annotate(&host, &[missing.to_str().unwrap(), file], "").expect_code(1);
+    assert!(run.stderr_str().contains("nope: ") && run.stdout_str().contains(" web "));
+    let run = annotate(&host, &[dir.path().to_str().unwrap()], "").expect_code(1);
+    assert!(run.stderr_str().contains("directory"), "{}", run.story());
+}
+
+#[test]
+fn bad_options_are_usage() {
+    for (args, why) in [
+        (&["--regex", "("][..], "("),
+        (&["--regex", "pid"], "no group"),
+        (&["--pid-column", "0"], "from 1"),
+        (&["--pid-column", "1", "--regex", "(x)"], "cannot be used with"),
+        (&["--style", "nope"], "nope"),
+        (&["--stderr"], "COMMAND"),
+    ] {
+        let run = annotate(&host(), args, "").expect_code(2);
+        assert!(run.stderr_str().contains(why) && run.stdout_str().is_empty(), "{}", run.story());
+    }
+}
+
+#[test]
+fn a_command_keeps_its_status_and_its_streams() {
+    let host = host();
+    let run = |args: &[&str]| annotate(&host, args, "in\n");
+    assert_eq!(run(&["--", "sh", "-c", "exit 7"]).code, Some(7));
+    assert_eq!(run(&["--", "sh", "-c", "kill -TERM $$"]).code, Some(128 + 15));
+    assert_eq!(run(&["--", "/nonexistent/x"]).code, Some(127));
+    assert_eq!(run(&["--", "/etc/passwd"]).code, Some(126));
+    assert_eq!(run(&["--", "cat"]).stdout_str(), "in\n");
+    let echo = "echo '[pid  4761] a'; echo '[pid  5000] b' >&2; test -t 1 || echo pipe";
+    let apart = run(&["--", "sh", "-c", echo]);
+    assert_eq!(apart.stdout_str(), "[pid  4761] a «web»\npipe\n");
+    assert_eq!(apart.stderr_str(), "[pid  5000] b\n");
+    let both = run(&["--stderr", "--", "sh", "-c", echo]);
+    assert_eq!(both.stdout_str(), "[pid  4761] a «web»\n[pid  5000] b «db»\npipe\n");
+    // What stays behind with the output open does not keep it.
+    let run = run(&["--", "sh", "-c", "echo a; sleep 50 & echo $! >&2"]).expect_code(0);
+    assert_eq!(run.stdout_str(), "a\n");
+    let pid = run.stderr_str();
+    assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+}
+
+#[test]
+fn a_line_goes_out_when_it_came_in() {
+    let host = host();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_whose"))
+        .args(["annotate", "--root"])
+        .arg(host.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    // Each line only comes when the one before has gone out: a line that is held back hangs this, and
+    // the watch ends it.
+    let pid = child.id().to_string();
+    let watch = std::thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(50);
+        while Instant::now() < until {
+            if std::fs::metadata(format!("/proc/{pid}/exe")).is_err() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(Command::new("kill").arg(&pid).status());
+        false
+    });
+    for (line, expected) in [
+        ("[pid  4761] a\n", "[pid  4761] a «web»\n"),
+        ("    PID TTY\n", "    PID OWNER        TTY\n"),
+        ("   4761 ?\n", "   4761 web          ?\n"),
+    ] {
+        stdin.write_all(line.as_bytes()).unwrap();
+        let mut out = vec![0; expected.len()];
+        stdout.read_exact(&mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success() && watch.join().unwrap());
+}
+
+#[test]
+fn closed_ends_are_silent() {
+    let host = host();
+    let script = "\"$0\" annotate --root \"$1\" <&- >/dev/null && printf 'a\\n' | \"$0\" annotate --root \"$1\" >&- ; \
+        yes '[pid  4761] x' | \"$0\" annotate --root \"$1\" | head -n 1";
+    let out = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_whose")])
+        .arg(host.path())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "[pid  4761] x «web»\n");
+    assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+}
