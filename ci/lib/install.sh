@@ -44,6 +44,15 @@ live newuidmap uidmap
 live dbus-daemon dbus-daemon
 live /usr/lib/systemd/user/dbus.socket dbus-user-session
 live useradd passwd
+live /usr/sbin/iotop-py iotop
+live /usr/sbin/iotop-c iotop-c
+live pidstat sysstat
+live top procps
+live lsof lsof
+live pstree psmisc
+live ss iproute2
+live netstat net-tools
+live script bsdutils
 deep gcc gcc
 deep g++ g++
 deep clang-14 clang-14

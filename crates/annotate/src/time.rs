@@ -1,5 +1,7 @@
 //! Moments as logs write them.
 
+use std::cell::OnceCell;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -10,9 +12,31 @@ const MONTHS: [&[u8]; 12] = [
 /// How far ahead of this clock a moment of this year may be, ms: else it was last year.
 const AHEAD: i64 = 24 * 3600 * 1000;
 
+/// The time zone of moments that are written without one: the user's own, looked up (TZ, /etc/localtime)
+/// when the first of them comes.
+#[derive(Debug, Default)]
+pub(crate) struct Zone(OnceCell<TimeZone>);
+
+impl Zone {
+    /// This one.
+    #[cfg(test)]
+    pub(crate) fn fixed(zone: TimeZone) -> Self {
+        Self(OnceCell::from(zone))
+    }
+
+    fn get(&self) -> &TimeZone {
+        self.0.get_or_init(TimeZone::system)
+    }
+}
+
+/// Coordinated universal time.
+pub(crate) fn utc() -> Zone {
+    Zone(OnceCell::from(TimeZone::UTC))
+}
+
 /// `Nov 25 01:33:06`, also with a fraction, as syslog has it: the moment, and the text's length. The year
 /// is the one in which it is not to come.
-pub(crate) fn syslog(text: &[u8], now: i64, zone: &TimeZone) -> Option<(i64, usize)> {
+pub(crate) fn syslog(text: &[u8], now: i64, zone: &Zone) -> Option<(i64, usize)> {
     let month = MONTHS.iter().position(|m| text.starts_with(m))?;
     let month = i8::try_from(month).ok()? + 1;
     let day: i8 = number(text.get(4..6)?)?.try_into().ok()?;
@@ -20,7 +44,7 @@ pub(crate) fn syslog(text: &[u8], now: i64, zone: &TimeZone) -> Option<(i64, usi
         return None;
     }
     let (clock, length) = clock(text.get(7..)?)?;
-    let this_year = zone.to_datetime(Timestamp::from_millisecond(now).ok()?).year();
+    let this_year = zone.get().to_datetime(Timestamp::from_millisecond(now).ok()?).year();
     let in_year = |year| moment(year, month, day, clock, zone);
     let at =
         in_year(this_year).filter(|at| *at <= now + AHEAD).or_else(|| in_year(this_year - 1))?;
@@ -28,7 +52,7 @@ pub(crate) fn syslog(text: &[u8], now: i64, zone: &TimeZone) -> Option<(i64, usi
 }
 
 /// `2026-11-25T01:33:06.123456+00:00` and the like; without an offset by the zone.
-pub(crate) fn iso(text: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+pub(crate) fn iso(text: &[u8], zone: &Zone) -> Option<(i64, usize)> {
     let part = |range: std::ops::Range<usize>| text.get(range).and_then(number);
     let year = i16::try_from(part(0..4)?).ok()?;
     let month = i8::try_from(part(5..7)?).ok()?;
@@ -41,7 +65,7 @@ pub(crate) fn iso(text: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
     let mut end = 11 + length;
     let rest = &text[end..];
     if let Some(b'Z' | b'z') = rest.first() {
-        return Some((moment(year, month, day, clock, &TimeZone::UTC)?, end + 1));
+        return Some((moment(year, month, day, clock, &utc())?, end + 1));
     }
     let Some(sign @ (b'+' | b'-')) = rest.first() else {
         return Some((moment(year, month, day, clock, zone)?, end));
@@ -51,12 +75,12 @@ pub(crate) fn iso(text: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
     let minutes = rest.get(3 + colon..5 + colon).and_then(number).unwrap_or(0);
     end += 5 + colon;
     let offset = i64::from(hours * 60 + minutes) * 60_000;
-    let at = moment(year, month, day, clock, &TimeZone::UTC)?;
+    let at = moment(year, month, day, clock, &utc())?;
     Some((if *sign == b'+' { at - offset } else { at + offset }, end.min(text.len())))
 }
 
 /// `Wed Nov 25 01:33:06 2026`, as ctime(3) has it.
-pub(crate) fn ctime(text: &[u8], zone: &TimeZone) -> Option<(i64, usize)> {
+pub(crate) fn ctime(text: &[u8], zone: &Zone) -> Option<(i64, usize)> {
     let month = MONTHS.iter().position(|m| text.get(4..7) == Some(*m))?;
     let month = i8::try_from(month).ok()? + 1;
     let day: i8 = number(text.get(8..10)?)?.try_into().ok()?;
@@ -110,13 +134,13 @@ fn moment(
     month: i8,
     day: i8,
     (hour, minute, second, ms): (i8, i8, i8, i64),
-    zone: &TimeZone,
+    zone: &Zone,
 ) -> Option<i64> {
     let nanos = i32::try_from(ms * 1_000_000).ok()?;
     let civil = DateTime::new(year, month, day, hour, minute, second, nanos).ok()?;
     // Of an hour that a clock has twice the later one: a process may then be taken for a younger one,
     // which is to miss it and not to mistake it.
-    let at = zone.to_ambiguous_timestamp(civil).earlier().ok()?;
+    let at = zone.get().to_ambiguous_timestamp(civil).earlier().ok()?;
     Some(at.as_millisecond())
 }
 
@@ -124,14 +148,14 @@ fn moment(
 mod tests {
     use jiff::tz::TimeZone;
 
-    use super::{ctime, iso, syslog, unix};
+    use super::{Zone, ctime, iso, syslog, unix, utc};
 
     /// 2026-11-25T01:33:06.500Z
     const AT: i64 = 1_795_570_386_500;
 
     #[test]
     fn each_form() {
-        let utc = &TimeZone::UTC;
+        let utc = &utc();
         for (text, ms, length) in [
             (&b"2026-11-25T01:33:06.500Z x"[..], AT, 24),
             (b"2026-11-25T02:33:06.500000+01:00", AT, 32),
@@ -149,11 +173,11 @@ mod tests {
 
     #[test]
     fn a_year_that_is_not_written_is_the_last_one_that_fits() {
-        let utc = &TimeZone::UTC;
+        let utc = &utc();
         assert_eq!(syslog(b"Nov 25 01:33:06 x", AT, utc), Some((AT - 500, 15)));
         let (last_year, _) = syslog(b"Dec  1 01:33:06", AT, utc).unwrap();
         assert_eq!(last_year, 1_764_552_786_000);
-        let east = &TimeZone::fixed(jiff::tz::offset(1));
+        let east = &Zone::fixed(TimeZone::fixed(jiff::tz::offset(1)));
         assert_eq!(syslog(b"Nov 25 02:33:06.500 x", AT, east), Some((AT, 19)));
         assert_eq!(syslog(b"Nov 25 0x:33:06", AT, utc), None);
     }

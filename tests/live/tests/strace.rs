@@ -37,6 +37,8 @@ fn a_live_host_is_only_read() {
         (&["tree", me], 0),
         (&["--json", "whose-no-such-container"], 1),
         (&["pids", "whose-no-such-container"], 1),
+        (&["annotate"], 0),
+        (&["annotate", "/proc/self/status"], 0),
         (&["--no-such-option"], 2),
         (&["--help"], 0),
         (&["--version"], 0),

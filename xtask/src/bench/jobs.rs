@@ -15,9 +15,11 @@ use super::world::{World, skip};
 use crate::rig::Ending;
 
 /// The jobs that can be picked.
-pub(super) const JOBS: [&str; 5] = [LISTS, "card", "pids", "exe", GROWTH];
+pub(super) const JOBS: [&str; 6] = [LISTS, "card", "pids", "exe", FILTER, GROWTH];
 /// The one that needs no dockerd.
 pub(super) const LISTS: &str = "ps";
+/// The filter over other tools' output.
+const FILTER: &str = "annotate";
 /// The one that compares hosts.
 pub(super) const GROWTH: &str = "growth";
 
@@ -44,9 +46,9 @@ pub(super) struct Bench<'b> {
 }
 
 /// What ours and theirs wrote, run by run.
-type Outputs = Vec<(Vec<u8>, Vec<u8>)>;
+pub(super) type Outputs = Vec<(Vec<u8>, Vec<u8>)>;
 /// What is asked of a row: this ratio of ours to theirs at most.
-type Asked = &'static [(Figure, f64)];
+pub(super) type Asked = &'static [(Figure, f64)];
 
 impl Bench<'_> {
     /// Runs one job.
@@ -55,6 +57,7 @@ impl Bench<'_> {
         match (job, docker) {
             (LISTS, _) => self.lists(),
             (GROWTH, _) => self.growth(),
+            (FILTER, _) => super::filter::run(self),
             ("card", _) => self.cards(docker),
             ("pids", Some(docker)) => self.pids(docker),
             ("exe", Some(docker)) => self.exe(docker),
@@ -64,7 +67,7 @@ impl Bench<'_> {
         }
     }
 
-    fn ours(&self, words: &[&str]) -> Line {
+    pub(super) fn ours(&self, words: &[&str]) -> Line {
         Line::new([self.whose.display().to_string()]).and(words.iter().copied())
     }
 
@@ -233,7 +236,7 @@ impl Bench<'_> {
     }
 
     /// Runs both in turn, after a run of each that does not count unless the caches are dropped.
-    fn race(
+    pub(super) fn race(
         &self,
         ours: &Line,
         theirs: &Line,
@@ -261,7 +264,7 @@ impl Bench<'_> {
         Ok((pairs, outputs))
     }
 
-    fn row(&mut self, ours: &str, theirs: &str, pairs: Pairs, asked: Asked) {
+    pub(super) fn row(&mut self, ours: &str, theirs: &str, pairs: Pairs, asked: Asked) {
         let (processes, containers) = (self.world.processes, self.world.containers);
         let (ours, theirs) = (ours.to_owned(), theirs.to_owned());
         let (asked, hierarchies) = (asked.to_vec(), self.world.hierarchies);

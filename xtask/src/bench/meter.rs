@@ -57,6 +57,11 @@ impl Meter {
         Ok(Self { program, out: dir.join("out"), namespace: None })
     }
 
+    /// The directory for its files, which goes with the run.
+    pub(super) fn dir(&self) -> Option<&Path> {
+        self.out.parent()
+    }
+
     /// Runs one; what it took and wrote. One that fails is an error.
     pub(super) fn run(&self, line: &Line) -> Result<(Sample, Vec<u8>)> {
         let told = line.words.join(" ");

@@ -4,6 +4,7 @@
 //! then had the same machine. Only what was answered is asserted, never how fast.
 
 mod docker;
+mod filter;
 mod jobs;
 mod machine;
 mod meter;
@@ -206,8 +207,8 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let lists = |n, c| [(n, c, V2, 1), (n, c, All, 1)];
-        assert_eq!(hosts("--processes 100"), [&lists(100, 5)[..], &[(100, 5, V2, 4)]].concat());
-        let others = [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 4)];
+        assert_eq!(hosts("--processes 100"), [&lists(100, 5)[..], &[(100, 5, V2, 5)]].concat());
+        let others = [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 5)];
         assert_eq!(hosts("--processes 1000"), [&lists(1000, 50)[..], &others].concat());
         assert_eq!(hosts("--processes 1000 --only ps"), [(1000, 50, V2, 1), (1000, 50, All, 1)]);
         assert_eq!(hosts("--processes 10 --only exe --only pids"), [(10, 1, V2, 2)]);
@@ -217,7 +218,7 @@ mod tests {
     fn mistakes_are_told() {
         for (text, why) in [
             ("--fast", "bench has no option --fast"),
-            ("--only everything", "jobs are ps, card, pids, exe, growth"),
+            ("--only everything", "jobs are ps, card, pids, exe, annotate, growth"),
             ("--processes", "--processes needs a value"),
             ("--processes 1,,2", "--processes"),
         ] {

@@ -13,11 +13,10 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use jiff::tz::TimeZone;
-
 use crate::format::{Around, Claim, Heading, Mention, REGISTRY, Side};
 use crate::names::Names;
 use crate::options::{Options, PidColumn, Style};
+use crate::time::Zone;
 use crate::visible::Visible;
 use crate::words::words;
 use cache::{Cache, TagId};
@@ -64,7 +63,7 @@ struct Tail {
 pub struct Engine<N> {
     cache: Cache<N>,
     options: Options,
-    zone: TimeZone,
+    zone: Zone,
     /// What came in: up to `done` it was looked at, up to `end` it is there.
     held: Vec<u8>,
     done: usize,
@@ -91,7 +90,7 @@ impl<N: Names> Engine<N> {
         Self {
             cache: Cache::new(names),
             options,
-            zone: TimeZone::system(),
+            zone: Zone::default(),
             held: vec![0; LONGEST + CHUNK],
             done: 0,
             end: 0,

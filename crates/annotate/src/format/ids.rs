@@ -39,6 +39,11 @@ const CGROUPS: [&[u8]; 14] = [
     b"/ecs/",
     b"/mesos/",
 ];
+/// Shortest path that may be one of these.
+const SHORTEST_PATH: usize = 6;
+/// Directories that hold neither.
+const ELSEWHERE: [&[u8]; 9] =
+    [b"/usr/", b"/bin/", b"/sbin/", b"/lib/", b"/lib64/", b"/etc/", b"/dev/", b"/boot/", b"/proc/"];
 const NAMESPACES: [&[u8]; 8] =
     [b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts"];
 
@@ -111,6 +116,10 @@ fn path(text: &[u8]) -> Option<(What, usize)> {
         end -= 1;
     }
     let path = &text[..end];
+    // Most paths are of programs and devices: nothing of an engine lies there.
+    if path.len() < SHORTEST_PATH || ELSEWHERE.iter().any(|top| path.starts_with(top)) {
+        return None;
+    }
     let has = |parts: &[&[u8]]| parts.iter().any(|part| memchr::memmem::find(path, part).is_some());
     if has(&STORES) || has_container_dir(path) {
         return Some((What::Path, end));

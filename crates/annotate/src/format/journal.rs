@@ -19,7 +19,7 @@ impl Format for Journal {
             let end = 4 + length;
             // The zone's name is that of the moment, which a program knows no better than its user's.
             let is_utc = line[end..].starts_with(b" UTC ");
-            let utc = || time::iso(&line[4..], &jiff::tz::TimeZone::UTC).map_or(at, |(at, _)| at);
+            let utc = || time::iso(&line[4..], &time::utc()).map_or(at, |(at, _)| at);
             let at = if is_utc { utc() } else { at };
             let Some(zone) = line[end + 1..].iter().position(|b| *b == b' ') else {
                 return Claim::No;

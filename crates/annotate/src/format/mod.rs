@@ -122,7 +122,7 @@ pub(crate) struct Around<'a> {
     /// Milliseconds since 1970.
     pub(crate) now: i64,
     /// The time zone of times without one.
-    pub(crate) zone: &'a jiff::tz::TimeZone,
+    pub(crate) zone: &'a crate::time::Zone,
     /// Whether an id is that of the running boot.
     pub(crate) is_this_boot: &'a dyn Fn(&[u8]) -> bool,
 }

@@ -1,6 +1,6 @@
 //! Lines of running text: what each names, and what it does not.
 
-use jiff::tz::TimeZone;
+use crate::time::utc;
 
 use super::{Around, Claim, Mention, REGISTRY, Way, What, When, named_in};
 
@@ -8,7 +8,7 @@ use super::{Around, Claim, Mention, REGISTRY, Way, What, When, named_in};
 const AT: i64 = 1_795_570_386_000;
 
 fn found(line: &str) -> (Option<&'static str>, Vec<Mention>) {
-    let zone = TimeZone::UTC;
+    let zone = utc();
     let around = Around { now: AT + 60_000, zone: &zone, is_this_boot: &|id| id == b"this" };
     let mut found = Vec::new();
     for format in REGISTRY {
