@@ -9,6 +9,7 @@ fast gcc gcc
 fast /usr/include/stdio.h libc6-dev
 fast setpriv util-linux
 fast strace strace
+fast top procps
 live gcc gcc
 live /usr/include/stdio.h libc6-dev
 live strace strace

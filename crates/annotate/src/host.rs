@@ -17,15 +17,21 @@ use whose_render::{Shown, text};
 
 use crate::names::{Called, Known, Names, Standing, Tag, Turn};
 
-/// How long it may be since the last batch before any PID may have been given again in between: to go
-/// through all of them takes the kernel longer.
-const GAP: Duration = Duration::from_millis(100);
-/// How long an answer counts at most: a process may be moved to another cgroup.
+/// Processes that a host may start in a millisecond, at the very most: as long as fewer than there are
+/// PIDs can have been started since the last look, the newest PID tells which were given.
+const STARTS: u32 = 200;
+/// PIDs there are, where that can't be read: the kernel's least default.
+const LEAST_PIDS: u32 = 1 << 15;
+/// How long an answer counts: a process may be moved to another cgroup. Longer where it takes long to
+/// read all of them: at most one part in so many of the time is for that.
 const AGE: Duration = Duration::from_secs(1);
+const PARTS: u32 = 20;
 /// How long what an engine's files said counts.
 const STATE_AGE: Duration = Duration::from_secs(2);
 /// How long no namespace is looked for after one search of all processes.
 const SEARCH_EVERY: Duration = Duration::from_secs(1);
+/// Most tags that are kept beyond the time of what they were made of.
+const MOST_TAGS: usize = 1 << 14;
 /// Owners of a path that are named.
 const MOST_OWNERS: usize = 4;
 /// Digits of a short id.
@@ -39,13 +45,18 @@ pub struct HostNames<'h> {
     fields: Vec<&'static Field>,
     titles: Vec<&'static str>,
     needs: Needs,
+    /// Tags by what they say, and by the owner that they are of; both are kept, so that nothing else
+    /// comes to be where they are.
     tags: HashMap<(Vec<String>, String), Rc<Tag>>,
+    owners: HashMap<*const Owner, (Rc<Owner>, Rc<Tag>)>,
     gone: Rc<Tag>,
     unread: Rc<Tag>,
     boot_id: Option<String>,
     /// When the clock and the newest PID were looked at last, and since when answers count.
     turned: Option<(Instant, Option<u32>)>,
     since: Instant,
+    gap: Duration,
+    age: Duration,
     now: i64,
     uptime: u64,
     searched: Option<Instant>,
@@ -60,6 +71,9 @@ impl<'h> HostNames<'h> {
         let needs = fields.iter().fold(Needs::STAT.and(Needs::OWNER), |n, f| n.and(f.needs));
         let word = |text, standing| Rc::new(Tag::word(text, fields.len(), standing));
         let now = Instant::now();
+        let pids = index.host().root().read(b"proc/sys/kernel/pid_max", 64).ok();
+        let pids = pids.and_then(|text| text.trim_ascii().to_str().ok()?.parse().ok());
+        let pids: u32 = pids.unwrap_or(LEAST_PIDS);
         Self {
             boot_id: index.host().boot_id().ok(),
             index,
@@ -70,6 +84,9 @@ impl<'h> HostNames<'h> {
             unread: word("?", Standing::Unread),
             fields,
             tags: HashMap::new(),
+            owners: HashMap::new(),
+            gap: Duration::from_millis((pids / STARTS).into()),
+            age: AGE,
             turned: None,
             since: now,
             now: 0,
@@ -90,15 +107,22 @@ impl<'h> HostNames<'h> {
             OwnerKind::Host => Standing::Host,
             _ => Standing::Owner,
         };
-        let shown = Shown::default();
-        let cells: Vec<String> = self.fields.iter().map(|f| shown.text(row, f)).collect();
-        let key = (cells, owner.key().to_str_lossy().into_owned());
-        if let Some(known) = self.tags.get(&key) {
+        if let Some((_, known)) = self.owners.get(&Rc::as_ptr(&owner)) {
             return Rc::clone(known);
         }
-        let text = self.in_words(row, &key.0);
-        let tag = Rc::new(Tag::new(key.0.clone(), text, json(&owner), standing));
-        self.tags.insert(key, Rc::clone(&tag));
+        let shown = Shown::default();
+        let cells: Vec<String> = self.fields.iter().map(|f| shown.text(row, f)).collect();
+        let key = (cells, json(&owner));
+        let tag = match self.tags.get(&key) {
+            Some(known) => Rc::clone(known),
+            None => {
+                let text = self.in_words(row, &key.0);
+                let tag = Rc::new(Tag::new(key.0.clone(), text, key.1.clone(), standing));
+                self.tags.insert(key, Rc::clone(&tag));
+                tag
+            }
+        };
+        self.owners.insert(Rc::as_ptr(&owner), (owner, Rc::clone(&tag)));
         tag
     }
 
@@ -229,12 +253,15 @@ impl Names for HostNames<'_> {
         if self.index.host().mode().name() == "saved" {
             return Turn::Same;
         }
-        if now - before > GAP || now - self.since > AGE {
+        if now - before > self.gap || now - self.since > self.age {
             self.since = now;
-            if now - self.born > STATE_AGE {
+            if now - self.born > STATE_AGE.max(self.age) {
                 self.index = Index::new(self.index.host());
                 self.born = now;
-                self.tags.clear();
+                self.owners.clear();
+                if self.tags.len() > MOST_TAGS {
+                    self.tags.clear();
+                }
             }
             return Turn::Any;
         }
@@ -257,15 +284,17 @@ impl Names for HostNames<'_> {
     fn all(&mut self, take: &mut dyn FnMut(u32, Known)) -> bool {
         let columns = self.fields.iter().map(|f| f.id).collect();
         let plan = Plan { columns, also: self.needs, ..Plan::default() };
-        let mut rows: Vec<Row> = Vec::new();
-        let scanned = self.index.scan_each(&plan, &mut |row| {
-            rows.push(row);
-            ControlFlow::Continue(())
-        });
-        for row in rows {
+        let begun = Instant::now();
+        // Rows are told as they come, and not kept.
+        let fresh = Index::new(self.index.host());
+        let mut index = std::mem::replace(&mut self.index, fresh);
+        let scanned = index.scan_each(&plan, &mut |row| {
             let known = self.known(&row);
             take(row.process.pid, known);
-        }
+            ControlFlow::Continue(())
+        });
+        self.index = index;
+        self.age = AGE.max(begun.elapsed() * PARTS);
         scanned.is_ok()
     }
 

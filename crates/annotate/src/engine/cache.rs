@@ -11,6 +11,7 @@ use crate::names::{Called, Known, Names, Standing, Tag, Turn};
 const MANY: usize = 128;
 /// Most entries that are kept of a kind.
 const MOST: usize = 1 << 20;
+const MOST_TAGS: usize = 1 << 16;
 const MOST_IDS: usize = 1 << 12;
 /// Longest run of PIDs that is taken out one by one.
 const FEW: u32 = 4096;
@@ -87,7 +88,7 @@ impl<N: Names> Cache<N> {
                 self.ids.clear();
             }
         }
-        if self.processes.len() > MOST || self.tags.len() > MOST {
+        if self.processes.len() > MOST || self.tags.len() > MOST_TAGS {
             self.processes = HashMap::default();
             self.ids.clear();
             self.tags.truncate(1);

@@ -70,6 +70,8 @@ pub struct Engine<N> {
     end: usize,
     /// Whether the lines since the last flush belong to a batch that has begun.
     has_begun: bool,
+    /// Whether any of the lines that are looked at has an escape sequence.
+    has_escapes: bool,
     edits: Edits,
     table: Option<Heading>,
     /// Whether the header of the table is in this batch.
@@ -95,6 +97,7 @@ impl<N: Names> Engine<N> {
             done: 0,
             end: 0,
             has_begun: false,
+            has_escapes: false,
             edits: Edits::default(),
             table: None,
             is_fresh: false,
@@ -185,6 +188,7 @@ impl<N: Names> Engine<N> {
 
     fn hold_line(&mut self, from: usize, to: usize) {
         self.begin();
+        self.has_escapes = true; // it may have
         let held = std::mem::take(&mut self.held);
         self.line(&held, from, to);
         self.held = held;
@@ -204,6 +208,7 @@ impl<N: Names> Engine<N> {
     fn take_lines(&mut self) {
         self.begin();
         let held = std::mem::take(&mut self.held);
+        self.has_escapes = memchr::memchr(0x1b, &held[self.done..self.end]).is_some();
         if self.tail.is_some() {
             self.take_tail(&held);
         }
@@ -260,7 +265,7 @@ impl<N: Names> Engine<N> {
         }
         let line = &held[from..to];
         // Most lines have no escape sequence, and are their own text.
-        if memchr::memchr(0x1b, line).is_none() {
+        if !self.has_escapes || memchr::memchr(0x1b, line).is_none() {
             return self.text_line(line, None, from);
         }
         let mut visible = std::mem::take(&mut self.visible);

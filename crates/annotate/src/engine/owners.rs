@@ -211,6 +211,13 @@ impl<N: Names> Engine<N> {
             When::Now | When::At(_) | When::SinceBoot(_) => {}
         }
         let Some(process) = self.cache.process(pid) else { return gone };
+        if self.cache.standing(process.tag) == Standing::Unread {
+            return Some(process.tag);
+        }
+        if matches!(mention.when, When::At(_)) && process.started.is_none() {
+            // Nothing shows whether it is the same.
+            return past;
+        }
         let had_begun = match (mention.when, self.written) {
             (When::Now, None) => true,
             // What was written to a file is older than the file's last change.

@@ -242,6 +242,23 @@ fn the_past_is_not_matched_to_todays_processes() {
 }
 
 #[test]
+fn a_process_that_is_gone_is_named_by_its_cgroup_in_the_row() {
+    let head = "    PID CGROUP CMD";
+    let row = format!("  77777 0::/docker/{ID} x");
+    let out = annotated(Style::Suffix, &format!("{head}\n{row}\n  77777 0::/user.slice x\n"));
+    assert_eq!(out, format!("{head}\n{row} «web»\n  77777 0::/user.slice x «(gone)»\n"));
+}
+
+#[test]
+fn what_may_not_be_read_is_said_to_be() {
+    let mut engine = engine(Style::Suffix);
+    engine.cache.names.tags.insert("web", tag("?", Standing::Unread));
+    let mut out = Vec::new();
+    feed(&mut engine, &mut out, b"Nov 25 01:33:01 host a[4]: x\n", 99);
+    assert_eq!(String::from_utf8(out).unwrap(), "Nov 25 01:33:01 host a[4]: x «?»\n");
+}
+
+#[test]
 fn a_file_names_nobody_who_started_after_it_was_written() {
     let mut engine = engine(Style::Suffix);
     for (written, suffix) in [(1_795_570_387_000, " «web»"), (1_795_570_300_000, " «(gone)»")] {
