@@ -2,6 +2,9 @@
 
 /// Longest operating system command (a window title, a link) that is passed over, bytes.
 const LONGEST_COMMAND: usize = 4096;
+/// Change the set of characters, and show nothing.
+const SHIFT_OUT: u8 = 0x0e;
+const SHIFT_IN: u8 = 0x0f;
 /// What ends a colour, as ncurses and everyone else writes it.
 const RESETS: [&[u8]; 3] = [b"\x1b[m", b"\x1b[0m", b"\x1b(B"];
 
@@ -23,11 +26,17 @@ impl Visible {
             return self.text.extend_from_slice(line);
         }
         let mut at = 0;
+        let mut draws = false;
         while at < line.len() {
             if line[at] == 0x1b {
+                if line[at..].starts_with(b"\x1b(") {
+                    draws = line.get(at + 2) == Some(&b'0');
+                }
                 at += sequence(&line[at..]);
+            } else if matches!(line[at], SHIFT_OUT | SHIFT_IN) {
+                at += 1;
             } else {
-                self.text.push(line[at]);
+                self.text.push(if draws { drawn(line[at]) } else { line[at] });
                 self.places.push(u32::try_from(at).unwrap_or(u32::MAX));
                 at += 1;
             }
@@ -66,6 +75,17 @@ impl Visible {
     /// The place in the line of a byte of the text.
     pub(crate) fn at(&self, index: usize) -> usize {
         self.places.get(index).map_or(index, |place| *place as usize)
+    }
+}
+
+/// What a letter draws in the VT100's set of lines, in ASCII as pstree has it.
+fn drawn(byte: u8) -> u8 {
+    match byte {
+        b'q' => b'-',
+        b'x' | b't' => b'|',
+        b'm' => b'`',
+        b'w' => b'+',
+        other => other,
     }
 }
 
@@ -123,6 +143,8 @@ mod tests {
             (b"\x1b]8;;x\x1b\\y", b"y"),
             (b"\x1b\xffa", b"\xffa"),
             (b"a\x1b=b", b"ab"),
+            (b"\x1b(0\x0ftq\x1b(B", b"|-"),
+            (b"a\x1b(0qwq\x1b(Bq", b"a-+-q"),
         ] {
             visible.set(line);
             assert_eq!(visible.text(), text, "{line:?}");

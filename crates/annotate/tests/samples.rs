@@ -139,6 +139,6 @@ fn every_sample_is_read_as_it_was_meant() {
             let _ = writeln!(story, "{name}:{line}: not {names:?}");
         }
     }
-    eprintln!("samples: {found} of {all} lines, {wrong} wrong");
+    eprintln!("samples: {found} of {all} lines, {wrong} wrong\n{story}");
     assert!(wrong == 0 && found * 100 >= all * 99, "{found} of {all}, {wrong} wrong\n{story}");
 }
