@@ -13,7 +13,7 @@ use whose_core::index::plan::Plan;
 use whose_core::model::{Fact, Membership, Owner, OwnerKind, Row};
 use whose_core::target::{Target, Typed, path};
 use whose_fields::{Cell, Field, FieldId, Needs, Record};
-use whose_render::{Shown, text};
+use whose_render::{GapCounts, Shown, text};
 
 use crate::names::{Called, Known, Names, Standing, Tag, Turn};
 
@@ -49,6 +49,7 @@ pub struct HostNames<'h> {
     /// comes to be where they are.
     tags: HashMap<(Vec<String>, String), Rc<Tag>>,
     owners: HashMap<*const Owner, (Rc<Owner>, Rc<Tag>)>,
+    gaps: GapCounts,
     gone: Rc<Tag>,
     unread: Rc<Tag>,
     boot_id: Option<String>,
@@ -84,6 +85,7 @@ impl<'h> HostNames<'h> {
             unread: word("?", Standing::Unread),
             fields,
             tags: HashMap::new(),
+            gaps: GapCounts::default(),
             owners: HashMap::new(),
             gap: Duration::from_millis((pids / STARTS).into()),
             age: AGE,
@@ -101,8 +103,17 @@ impl<'h> HostNames<'h> {
         field.json == "owner" || field.json.starts_with("owner.") && !is_of_list(field.id)
     }
 
+    /// One line about what could not be read of owners that were named; `None` when nothing.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        self.gaps.clone().summary(0)
+    }
+
     fn tag(&mut self, row: &Row) -> Rc<Tag> {
-        let Some(owner) = row.owner().cloned() else { return Rc::clone(&self.unread) };
+        let Some(owner) = row.owner().cloned() else {
+            Row::gaps_of(&row.membership).for_each(|gap| self.gaps.add(gap));
+            return Rc::clone(&self.unread);
+        };
         let standing = match owner.kind {
             OwnerKind::Host => Standing::Host,
             _ => Standing::Owner,
@@ -116,6 +127,7 @@ impl<'h> HostNames<'h> {
         let tag = match self.tags.get(&key) {
             Some(known) => Rc::clone(known),
             None => {
+                Row::gaps_of(&row.membership).for_each(|gap| self.gaps.add(gap));
                 let text = self.in_words(row, &key.0);
                 let tag = Rc::new(Tag::new(key.0.clone(), text, key.1.clone(), standing));
                 self.tags.insert(key, Rc::clone(&tag));

@@ -110,6 +110,11 @@ impl<N: Names> Engine<N> {
         }
     }
 
+    /// Who tells the names.
+    pub fn names(&self) -> &N {
+        &self.cache.names
+    }
+
     /// Says when the input was written, in milliseconds since 1970: who started later is not in it.
     pub fn written(&mut self, at: Option<i64>) {
         self.written = at;

@@ -111,6 +111,27 @@ fn a_log_names_nobody_who_came_later() {
 }
 
 #[test]
+fn what_is_missing_of_owners_is_said_in_one_line() {
+    let host = host();
+    let nameless = "ab".repeat(32);
+    let broken = format!("var/lib/docker/containers/{nameless}/config.v2.json");
+    host.file(&broken, "{").cgroup_dir(&format!("docker/{nameless}"), &[6000]);
+    host.process(6000).comm("x").in_docker(&nameless).write();
+    let row = "    PID TTY\n   6000 ?\n";
+    let run = annotate(&host, &[], row).expect_code(0);
+    assert!(
+        run.stdout_str().contains(&format!("   6000 {} ?", &nameless[..12])),
+        "{}",
+        run.story()
+    );
+    assert!(
+        run.stderr_str().starts_with("whose: not read: ") && run.stderr_str().lines().count() == 1
+    );
+    annotate(&host, &["--strict"], row).expect_code(3);
+    annotate(&host, &["--strict"], TABLE).expect_code(0);
+}
+
+#[test]
 fn files_and_what_can_not_be_read() {
     let host = host();
     let dir = tempfile::tempdir().unwrap();

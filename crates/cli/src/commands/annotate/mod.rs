@@ -15,7 +15,7 @@ use whose_fields::Field;
 use whose_kernel::input;
 
 use crate::args::{AnnotateArgs, Common, Format};
-use crate::exit::{Usage, say};
+use crate::exit::{PARTIAL, Usage, say, worst};
 use crate::settings;
 use pump::{Pump, Until};
 
@@ -32,12 +32,19 @@ pub(crate) fn run(common: &Common, args: &AnnotateArgs) -> Result<u8> {
     if args.command.is_empty() {
         let host = settings::endless_host(common)?;
         let names = HostNames::new(Index::new(&host), &fields);
-        return files(&mut Pump::new(Engine::new(names, options)), &args.files_or_stdin());
+        let mut pump = Pump::new(Engine::new(names, options));
+        let status = files(&mut pump, &args.files_or_stdin())?;
+        let is_whole = say_missing(&pump);
+        let strict = common.strict && !is_whole;
+        return Ok(worst([status, if strict { PARTIAL } else { 0 }]));
     }
     let filter = || -> Result<u8> {
         let host = settings::endless_host(common)?;
         let names = HostNames::new(Index::new(&host), &fields);
-        child::run(&mut Pump::new(Engine::new(names, options)), &args.command, args.stderr)
+        let mut pump = Pump::new(Engine::new(names, options));
+        let status = child::run(&mut pump, &args.command, args.stderr)?;
+        say_missing(&pump);
+        Ok(status)
     };
     filter().or_else(|error| {
         say(&format!("{error:#}"));
@@ -52,6 +59,13 @@ impl AnnotateArgs {
             files => files.iter().map(|file| file.as_os_str().to_owned()).collect(),
         }
     }
+}
+
+/// Says in one line what could not be read of the owners; whether nothing is missing.
+fn say_missing(pump: &Pump<'_>) -> bool {
+    let missing = pump.engine.names().missing();
+    missing.iter().for_each(|line| say(line));
+    missing.is_none()
 }
 
 /// Every input in turn; one that can't be read is said, and makes the status 1.
