@@ -25,14 +25,16 @@ pub struct CgroupOwner {
 }
 
 impl Index<'_> {
-    /// The container with this id, or whose id alone begins so; `None` when no state that is known
-    /// without a search of the whole host has it.
+    /// The container with this id, or whose id alone begins so; `None` when no engine's state has it.
+    /// For a whole id engines are looked for in the cgroup tree too, once: what begins so may be any
+    /// number, and is not worth that.
     pub fn container_with_id(&mut self, id: &BStr, needs: Needs) -> Option<Rc<Owner>> {
         if !is_hex(id) {
             return None;
         }
-        let query = if is_hex64(id) { Query::Id(id) } else { Query::IdPrefix(id) };
-        let mut found = self.search(query, Scope::default(), false).found;
+        let is_whole = is_hex64(id);
+        let query = if is_whole { Query::Id(id) } else { Query::IdPrefix(id) };
+        let mut found = self.search(query, Scope::default(), is_whole).found;
         let (engine, key) = found.pop().filter(|_| found.is_empty())?;
         Some(self.container(engine, key.as_ref(), needs).owner)
     }
