@@ -1,15 +1,14 @@
 //! Where engines keep their state: found step by step, no further than an answer needs.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
-use whose_kernel::read::cgroup_tree;
 use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
-use whose_kernel::{Class, Host, Mode, ReadError, parse};
+use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::Index;
 use super::arbitrate::Confirmed;
@@ -21,7 +20,10 @@ use crate::runtime::{
     FoundRoots, Hints, Level, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot, User, by_engine,
 };
 
+mod reach;
 mod typed;
+
+pub(super) use reach::Place;
 
 /// Processes of a cgroup that are asked for the monitor above them.
 const MOST_MEMBERS: usize = 8;
@@ -598,50 +600,6 @@ impl Roots {
             self.advance_one(host, runtime);
         }
         self.of(engine).find_map(ask)
-    }
-}
-
-/// A cgroup, and whose state has a say in what is in it.
-pub(super) struct Place<'p> {
-    host: &'p Host,
-    cgroup: &'p BString,
-    /// Who made it, as the kernel has it: a user, or root. Looked at when a user's state is asked.
-    maker: OnceCell<Option<BString>>,
-}
-
-impl<'p> Place<'p> {
-    pub(super) fn new(host: &'p Host, cgroup: &'p BString) -> Self {
-        Self { host, cgroup, maker: OnceCell::new() }
-    }
-
-    /// Whether the state may know what is there. Whoever has an engine of his own can give any container
-    /// any name: that counts in cgroups of his alone. Where the cgroup is not known all have a say.
-    pub(super) fn is_in_reach_of(&self, root: &StateRoot) -> bool {
-        self.is_in_reach_of_user(root.users_own())
-    }
-
-    /// The same of a user's word; `None` stands for root's.
-    pub(super) fn is_in_reach_of_user(&self, user: Option<&BString>) -> bool {
-        let Some(user) = user else { return true };
-        self.cgroup.is_empty()
-            || self.maker.get_or_init(|| self.look()).as_ref().is_some_and(|maker| maker == user)
-    }
-
-    fn look(&self) -> Option<BString> {
-        let root = self.host.root();
-        let uid = |dir: BString| match self.host.mode() {
-            // A saved tree has the owners that its manifest tells, or none.
-            Mode::Saved => root.has_dir(&dir).then(|| root.recorded_owner(&dir).unwrap_or(0)),
-            _ => root.look(&dir).ok().map(|look| look.uid),
-        };
-        let hierarchies = cgroup_tree::hierarchies(self.host).unwrap_or_default();
-        let dirs = hierarchies.iter().filter_map(|h| h.dir(self.cgroup));
-        let uids: Vec<u32> = dirs.filter_map(uid).collect();
-        // Of several hierarchies each must be his.
-        let uid =
-            uids.first().filter(|uid| **uid != 0 && uids.iter().all(|other| other == *uid))?;
-        let name = self.host.user_name(*uid);
-        Some(name.map_or_else(|| uid.to_string().into(), BString::from))
     }
 }
 
