@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, BString};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::root::Root;
@@ -20,13 +20,11 @@ use crate::runtime::{
     FoundRoots, Hints, Level, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot, User, by_engine,
 };
 
+mod chosen;
 mod reach;
 mod typed;
 
 pub(super) use reach::Place;
-
-/// Processes of a cgroup that are asked for the monitor above them.
-const MOST_MEMBERS: usize = 8;
 
 /// The steps that need no hint from a process, cheapest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -377,84 +375,6 @@ impl Index<'_> {
                 None,
             ),
         }
-    }
-
-    /// What the host's engines say of a container whose id someone chose. Two engines, and two
-    /// namespaces of one, may have the same id: what is told is of the state that gives it this
-    /// cgroup, and that the monitor of the process `hint` belongs to. `None` where none does.
-    fn chosen(
-        &mut self,
-        runtime: &dyn Runtime,
-        key: &BStr,
-        cgroup: &BString,
-        (hint, needs): (Option<u32>, Needs),
-    ) -> Option<Result<Description, Gap>> {
-        let engine = runtime.engine();
-        // What a text proves was asked of no state so far.
-        let _: Option<()> = self.roots.known_first(self.host, engine, &mut |_| None);
-        let mut monitored = hint.and_then(|pid| self.monitored(runtime, pid));
-        let enough = runtime.monitor_is_enough();
-        if monitored.is_none() && enough && hint.is_some() {
-            // What was attached to it is below whoever did that.
-            let members = self.some_members(cgroup);
-            monitored = members.into_iter().find_map(|pid| self.monitored(runtime, pid));
-        }
-        if enough && monitored.as_ref().is_some_and(|(_, its)| its != key) {
-            return None;
-        }
-        // Whoever makes cgroups in his own can end their paths as he likes.
-        let its_own = |d: &Description| {
-            let named = monitored.as_ref().is_some_and(|(_, its)| its == key);
-            named && (enough || d.may_be_in(cgroup))
-        };
-        // Without a process that shows whose it is, all that can be found have a say.
-        while monitored.is_none() && hint.is_none() && self.roots.advance_one(self.host, runtime) {}
-        let mut problem = None;
-        let mut found: Vec<Description> = Vec::new();
-        for (number, (_, root)) in
-            self.roots.known.iter().enumerate().filter(|(_, r)| r.0 == engine)
-        {
-            let others = monitored.as_ref().is_some_and(|(its, _)| *its != number);
-            // A user's engine has no say in what is in a cgroup of the host's.
-            if others || (root.user.is_some() && !cgroup.is_empty()) {
-                continue;
-            }
-            // Processes are of what has a task; of what a database alone knows they can't be.
-            let may = cgroup.is_empty() || runtime.may_run(root, key).unwrap_or(true);
-            if !may {
-                continue;
-            }
-            match runtime.describe(root, key, needs)? {
-                Ok(description) if its_own(&description) || description.is_in(cgroup) => {
-                    found.push(description);
-                }
-                Ok(_) => {}
-                Err(e) if e.class == Class::Gone => {}
-                Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
-            }
-        }
-        if let Some((_, its)) = &monitored {
-            let namespace = its.rsplit_once_str("/").map_or(&b""[..], |(namespace, _)| namespace);
-            let own = |d: &Description| d.namespace.as_ref().map_or(&b""[..], |n| n).to_owned();
-            found.retain(|d| own(d) == namespace);
-        }
-        if found.len() > 1 {
-            let why = format!("{} {} engines have a container of this name", found.len(), engine.0);
-            let path = found.pop().map(|d| d.path).unwrap_or_default();
-            return Some(Err(Gap::new(what::DESCRIPTION, Class::Unsupported, path, why, None)));
-        }
-        found.pop().map(Ok).or(problem.map(Err))
-    }
-
-    /// Some processes of a cgroup and of those below it, the oldest PIDs first.
-    fn some_members(&self, cgroup: &BString) -> Vec<u32> {
-        if cgroup.is_empty() {
-            return Vec::new();
-        }
-        let hierarchies = self.hierarchies().unwrap_or_default();
-        let dirs = hierarchies.iter().filter_map(|h| h.dir(cgroup));
-        let pids = dirs.filter_map(|dir| self.members_below(&dir).ok()).map(|(_, pids)| pids);
-        pids.flatten().take(MOST_MEMBERS).collect()
     }
 
     /// Learns of engines by a process of a container: by its mounts and its monitor.
