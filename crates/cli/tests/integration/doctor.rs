@@ -35,6 +35,20 @@ fn what_is_there_and_what_is_not() {
 }
 
 #[test]
+fn an_engine_that_has_run_nothing_yet_lacks_nothing() {
+    let host = FixtureHost::new();
+    host.boot();
+    host.dir("var/lib/docker");
+    let report = ask(&host, &["doctor", "--json"]).expect_code(0).json();
+    let engine = &report["engines"][0];
+    assert_eq!((&engine["runtime"], &engine["containers"]), (&"docker".into(), &0.into()));
+    assert!(
+        !words(&report, "cannot").contains(&"containers of an engine".to_owned()),
+        "{report:#}"
+    );
+}
+
+#[test]
 fn the_report_for_people_fits_and_is_safe() {
     let host = FixtureHost::new();
     host.boot();

@@ -3,7 +3,7 @@
 use bstr::BString;
 
 use super::Index;
-use crate::model::gap::{Class, what};
+use crate::model::gap::{Class, ReadError, what};
 use crate::model::{Engine, Gap};
 use crate::runtime::{StateRoot, by_engine};
 
@@ -56,11 +56,13 @@ impl Index<'_> {
         let found = |engine: Engine, state: &StateRoot, within: &BString| {
             let shown = state.root.shown();
             let listed = by_engine(engine).map(|runtime| {
-                let (running, ended) = (runtime.list(state)?, runtime.ended(state));
-                // A database that is not there yet has nothing in it.
-                let ended =
-                    ended.or_else(|e| if e.class == Class::Gone { Ok(vec![]) } else { Err(e) });
-                Ok(running.len() + ended?.len())
+                // What is not there yet, a directory or a database, has nothing in it.
+                let none = |e: ReadError| match e.class {
+                    Class::Gone => Ok(Vec::new()),
+                    _ => Err(e),
+                };
+                let (running, ended) = (runtime.list(state), runtime.ended(state));
+                Ok(running.or_else(none)?.len() + ended.or_else(none)?.len())
             });
             FoundEngine {
                 engine,
