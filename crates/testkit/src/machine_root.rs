@@ -33,7 +33,7 @@ pub(crate) fn root(dir: &Path, wants: &str) -> std::io::Result<()> {
 }
 
 /// What boots the machine with that root; its name is that of the directory `dir`, which marks its processes
-/// too. More options may follow, then [`unit`].
+/// too. More options may follow, then [`unit()`].
 pub(crate) fn boot(command: &mut Command, dir: &Path, root: &Path) {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     command

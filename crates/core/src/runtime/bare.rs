@@ -98,6 +98,10 @@ impl Runtime for Bare {
 
     fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
         let (Query::Id(id) | Query::Name(id)) = query else { return Ok(Matches::default()) };
+        // A directory that may not be read says so once, whoever is asked for.
+        if !self.list(root)?.iter().any(|own| own == id) {
+            return Ok(Matches::default());
+        }
         let ids = match self.read(root, id) {
             Ok(_) => vec![id.into()],
             Err(e) if e.class == Class::Gone => Vec::new(),
