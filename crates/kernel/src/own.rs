@@ -8,6 +8,9 @@ use crate::error::ReadError;
 use crate::host::{Host, Mode};
 use crate::parse;
 
+/// The link to this program's own mount namespace.
+const OWN_MOUNTS: &[u8] = b"proc/self/ns/mnt";
+
 impl Host {
     /// `/proc/self` is a link that openat2's rules against magic links let pass, but a plain open
     /// relative to the held descriptor is one call instead of four.
@@ -44,16 +47,22 @@ impl Host {
         parse::capabilities::parse(&bytes).map_err(|m| m.at(self.shown(b"proc/self/status")))
     }
 
-    /// The inode of this program's own mount namespace; of PID 1's on a mounted host. `None` when it
-    /// may not be read.
+    /// The inode of this program's own mount namespace; of PID 1's on a mounted host; in a capture, of
+    /// the program that made it. `None` when it may not be read.
     #[must_use]
     pub fn own_mount_namespace(&self) -> Option<u64> {
         let name = match self.mode() {
             Mode::Live => "self/ns/mnt",
             Mode::Mounted => "1/ns/mnt",
-            Mode::Saved => return None,
+            Mode::Saved => {
+                let text = self.root().read_link(OWN_MOUNTS).ok().filter(|_| self.is_captured())?;
+                return parse::nslink::parse(&text, b"mnt").ok();
+            }
         };
         let text = rustix::fs::readlinkat(self.proc_dir(), name, Vec::with_capacity(64)).ok()?;
+        if let Some(recorder) = self.recorder().filter(|_| self.mode() == Mode::Live) {
+            recorder.link(&OWN_MOUNTS.into(), text.to_bytes());
+        }
         parse::nslink::parse(text.to_bytes(), b"mnt").ok()
     }
 

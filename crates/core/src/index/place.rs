@@ -246,7 +246,8 @@ impl HostReference {
 /// This program's own mount namespace, where PID 1 does not show its (it may have capabilities that even
 /// root has not here) and both have the same root.
 fn own_namespace(host: &Host, root: &((u32, u32), BString)) -> Option<u64> {
-    if host.mode() != Mode::Live || host.is_outermost() != Some(true) {
+    let own = host.mode() == Mode::Live || host.is_captured();
+    if !own || host.is_outermost() != Some(true) {
         return None;
     }
     let own = host.mounts().ok().and_then(root_mount)?;
