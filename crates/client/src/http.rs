@@ -131,6 +131,8 @@ impl Reader {
         self.status = response.code.unwrap_or_default();
         self.next = match self.status {
             // Informational ones are asked for by nobody; these have no body.
+            // RFC 9110, section 15: others there are none.
+            0..=99 | 600.. => return Err("no HTTP: a status that is none".into()),
             100..=199 => return Err(format!("it answers with status {}", self.status)),
             204 | 304 => Next::Done,
             _ => body(response.headers, self.cap)?,
@@ -303,7 +305,9 @@ mod tests {
         ] {
             assert!(body(&format!("{ok}{head}\r\n\r\n[]")).is_err(), "{head}");
         }
-        assert!(body("HTTP/1.1 100 Continue\r\n\r\n").is_err());
+        for status in ["100 Continue", "020 OK", "000 OK", "999 OK"] {
+            assert!(body(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).is_err());
+        }
         let bad = "Transfer-Encoding: chunked\r\n\r\n1\r\n[]\r\n0\r\n\r\n";
         assert!(body(&format!("{ok}{bad}")).is_err());
     }
