@@ -131,7 +131,8 @@ pub fn crun(bytes: &[u8]) -> Result<Container, String> {
     let own = BString::from(read.cgroup_path);
     let scope = own.strip_suffix(b"/container").filter(|s| s.ends_with(b".scope"));
     let mut cgroups: Vec<BString> = scope.map(BString::from).into_iter().collect();
-    cgroups.extend(Some(own).filter(|path| path.starts_with(b"/") && path.len() > 1));
+    cgroups.push(own);
+    cgroups.retain(|path| path.starts_with(b"/") && path.len() > 1);
     Ok(Container {
         pid: read.pid,
         pid_start: Some(read.process_start_time).filter(|start| *start > 0),
@@ -203,6 +204,8 @@ mod tests {
         let own = "/system.slice/crun-web.scope";
         assert_eq!(crun(scope).unwrap().cgroups, [own, &format!("{own}/container")]);
         assert!(crun(br#"{"cgroup-path":"/"}"#).unwrap().cgroups.is_empty());
+        let odd = crun(br#"{"cgroup-path":"a.slice/crun-web.scope/container"}"#);
+        assert!(odd.unwrap().cgroups.is_empty());
     }
 
     #[test]
