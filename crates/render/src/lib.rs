@@ -30,7 +30,7 @@ pub use json::{
 };
 pub use listing::{Listing, ListingFormat};
 pub use lists::{GapCounts, Shown, summary};
-pub use maps::{map_line, maps, maps_document};
+pub use maps::{maps, maps_document, maps_lines};
 pub use style::Style;
 pub use table::{Table, TableOptions, table};
 pub use tree::{Placed, TreeOptions, tree, tree_document, tree_line};

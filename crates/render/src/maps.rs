@@ -54,14 +54,27 @@ pub fn maps_document(header: &Header, maps: &Maps, gaps: &[Gap]) -> Value {
         object.extend(answer.into_iter().filter(|(key, _)| key != "gaps"));
     }
     object.insert("maps".into(), maps.maps.iter().map(map_line).collect());
-    let all = maps.all_gaps();
-    object.insert("gaps".into(), all.iter().chain(gaps).map(gap).collect());
+    object.insert("gaps".into(), all_gaps(maps, gaps));
     Value::Object(object)
 }
 
-/// One mapping; what is no file has a name, or none.
+/// NDJSON: the head of the document, its mappings a line each, and its gaps last when there are any.
 #[must_use]
-pub fn map_line(mapped: &Mapped) -> Value {
+pub fn maps_lines(header: &Header, maps: &Maps, gaps: &[Gap]) -> Vec<Value> {
+    let Value::Object(mut head) = maps_document(header, maps, gaps) else { return Vec::new() };
+    head.remove("maps");
+    let gaps = head.remove("gaps").filter(|gaps| gaps.as_array().is_some_and(|g| !g.is_empty()));
+    let gaps = gaps.map(|gaps| Value::Object(Map::from_iter([("gaps".to_owned(), gaps)])));
+    let lines = maps.maps.iter().map(map_line);
+    std::iter::once(Value::Object(head)).chain(lines).chain(gaps).collect()
+}
+
+fn all_gaps(maps: &Maps, gaps: &[Gap]) -> Value {
+    maps.all_gaps().iter().chain(gaps).map(gap).collect()
+}
+
+/// One mapping; what is no file has a name, or none.
+fn map_line(mapped: &Mapped) -> Value {
     let mut object = Map::new();
     let mapping = &mapped.mapping;
     object.insert("start".into(), mapping.start.into());

@@ -148,6 +148,11 @@ fn files_of_layers_volumes_and_memory() {
     let line = |name: &str| lines.lines().find(|l| l.ends_with(name)).map(str::to_owned);
     assert!(line(low.join("data/gone").to_str().unwrap()).is_some(), "{lines}");
     assert!(line("  - /data/short").is_some() && line("[stack]").is_some(), "{lines}");
+    let lines =
+        whose().args(["maps", "--format", "ndjson", &pid]).run().expect_code(0).stdout_str();
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&lines[0]["owner"]["name"], lines[0].get("maps")), (&json!(name), None));
+    assert_eq!(lines[1..=maps.len()], maps[..]);
     let paths = whose().args(["maps", "-q", &pid]).run().expect_code(0).stdout_str();
     assert_eq!(paths.lines().count(), 8, "{paths}");
     // Of a container: its first process.

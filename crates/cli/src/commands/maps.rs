@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 use whose_core::answer::{Layers, Maps, maps};
 use whose_core::index::Index;
-use whose_render::{map_line, maps_document, write_json, write_line};
+use whose_render::{maps_document, maps_lines, write_json, write_line};
 
 use super::{document_gaps, header};
 use crate::args::{Common, Format, MapsArgs};
@@ -36,7 +36,10 @@ pub(crate) fn run(common: &Common, args: &MapsArgs) -> Result<u8> {
         Format::Json => {
             write_json(out, &maps_document(&header(&index), &told, &document_gaps(&index)))
         }
-        Format::Ndjson => told.maps.iter().try_for_each(|m| write_line(out, &map_line(m))),
+        Format::Ndjson => {
+            let lines = maps_lines(&header(&index), &told, &document_gaps(&index));
+            lines.iter().try_for_each(|line| write_line(out, line))
+        }
         Format::Table | Format::Csv => whose_render::maps(out, &told, printing.table.no_headers),
     })?;
     super::target::complain(&told.answer);

@@ -110,6 +110,8 @@ pub fn maps(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Maps {
 
 /// The files behind the mappings, each once.
 fn files(index: &Index<'_>, subject: &Subject<'_>, mappings: &[Mapping]) -> Vec<(Key, File)> {
+    let is_run = |m: &&Mapping| m.is_file() && m.is_executable();
+    let run: HashSet<Key> = mappings.iter().filter(is_run).map(key).collect();
     let mut seen: HashSet<Key> = HashSet::new();
     let mut files = Vec::new();
     for mapping in mappings.iter().filter(|m| m.is_file()) {
@@ -118,8 +120,7 @@ fn files(index: &Index<'_>, subject: &Subject<'_>, mappings: &[Mapping]) -> Vec<
             let file = match binary::locate(index.host(), &subject) {
                 None => gone(mapping),
                 Some(Located { mut file, running }) => {
-                    let is_run = |m: &Mapping| m.is_executable() && m.is_of_the_file(mapping);
-                    if let Some(running) = running.filter(|_| mappings.iter().any(is_run)) {
+                    if let Some(running) = running.filter(|_| run.contains(&key(mapping))) {
                         file.build_id = binary::hash::build_id(index.host(), &running, ASIDE);
                     }
                     file

@@ -73,23 +73,29 @@ impl<'h> Memory<'h> {
             samples: Vec::new(),
             why: None,
         };
+        let is_program = matches!(subject.which, Which::Program);
+        // Of a file that is mapped nothing but the memory tells; then there is no other way to it.
+        let unread = |class, why: &'static str| {
+            Err(Problem::Unread(ReadError::new(subject.link(host), class, why)))
+        };
         if subject.stuck {
-            memory.why = Some("its memory did not answer in time");
-            return Ok(memory);
+            let why = "its memory did not answer in time";
+            memory.why = Some(why);
+            return if is_program { Ok(memory) } else { unread(Class::TimedOut, why) };
         }
         let (pid, start_ticks) = subject.dir.reader(subject.start_ticks);
         let exam = match host.exam(pid, start_ticks) {
             Ok(exam) => exam,
-            // Then there is no way to the file either.
-            Err(e) if matches!(subject.which, Which::Mapped(_)) => return Err(Problem::Unread(e)),
+            Err(e) if !is_program => return Err(Problem::Unread(e)),
             Err(e) => return memory.without(&e),
         };
         if exam.maps().is_empty() {
             return Err(Problem::Changed);
         }
         let Ok(all) = maps::parse(exam.maps()) else {
-            memory.why = Some("its maps are malformed");
-            return Ok(memory);
+            let why = "its maps are malformed";
+            memory.why = Some(why);
+            return if is_program { Ok(memory) } else { unread(Class::Malformed, why) };
         };
         memory.all = all;
         let own = match subject.which {
@@ -151,10 +157,7 @@ impl<'h> Memory<'h> {
     pub(super) fn mapped(&self, mapping: &Mapping) -> Result<Object, ReadError> {
         match &self.exam {
             Some(exam) => exam.mapped(mapping.start, mapping.end),
-            None => {
-                let why = self.why.unwrap_or("its memory could not be looked at");
-                Err(ReadError::new("map_files", Class::TimedOut, why))
-            }
+            None => Err(ReadError::new("map_files", Class::Gone, "its memory was not looked at")),
         }
     }
 
