@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use bstr::{BStr, ByteSlice};
+use bstr::BStr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -33,7 +33,7 @@ pub(crate) fn get(
     path: &str,
     until: Instant,
 ) -> Result<Response, ReadError> {
-    let stream = open(at, until)?;
+    let stream = open(at, &peer.at, until)?;
     check(at, &stream, peer)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: whose\r\nAccept: application/json\r\n\
@@ -57,13 +57,13 @@ pub(crate) fn get(
     }
 }
 
-/// Connects; a queue that is full is waited for, since the kernel would wait without an end.
-fn open(at: &BStr, until: Instant) -> Result<OwnedFd, ReadError> {
+/// Connects to the socket that is held; a queue that is full is waited for, since the kernel would wait without an end.
+fn open(at: &BStr, node: &[u8], until: Instant) -> Result<OwnedFd, ReadError> {
     let failed = |e: Errno| match e {
         Errno::CONNREFUSED => ReadError::new(at, Class::Gone, "nobody listens"),
         e => ReadError::from_errno(at, e),
     };
-    let address = SocketAddrUnix::new(at.as_bytes()).map_err(failed)?;
+    let address = SocketAddrUnix::new(node).map_err(failed)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     loop {
         let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
@@ -136,7 +136,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::time::{Duration, Instant};
 
-    use bstr::{BStr, ByteSlice};
+    use bstr::{BStr, BString, ByteSlice};
     use whose_core::model::daemon::Peer;
     use whose_core::model::gap::{Class, ReadError};
 
@@ -160,7 +160,8 @@ mod tests {
         });
         let until = Instant::now() + Duration::from_secs(20);
         let path = path.to_str().unwrap();
-        let answer = get(BStr::new(path), peer, "/containers/json?all=1", until);
+        let peer = Peer { at: path.into(), ..peer.clone() };
+        let answer = get(BStr::new(path), &peer, "/containers/json?all=1", until);
         (answer, server.join().unwrap())
     }
 
@@ -168,7 +169,10 @@ mod tests {
     fn only_the_right_peer_is_spoken_to() {
         let pid = std::process::id();
         let uid = rustix::process::geteuid().as_raw();
-        let peer = |pids: &[u32], uid, is_handed| Peer { pids: pids.into(), uid, is_handed };
+        let peer = |pids: &[u32], uid, is_handed| {
+            let at = BString::default();
+            Peer { pids: pids.into(), uid, is_handed, at }
+        };
         for right in [peer(&[1, pid], uid, false), peer(&[1], uid, true)] {
             let (answer, heard) = ask(&right);
             assert_eq!(answer.unwrap().body, b"[]");
@@ -186,9 +190,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
-        let peer = Peer { pids: vec![1], uid: 0, is_handed: false };
         let until = Instant::now() + Duration::from_secs(20);
-        let class = |path: &[u8]| get(path.as_bstr(), &peer, "/", until).unwrap_err().class;
+        let class = |path: &[u8]| {
+            let peer = Peer { pids: vec![1], uid: 0, is_handed: false, at: path.into() };
+            get(path.as_bstr(), &peer, "/", until).unwrap_err().class
+        };
         assert_eq!(class(path.to_str().unwrap().as_bytes()), Class::Gone);
         assert_eq!(class(dir.path().join("none").to_str().unwrap().as_bytes()), Class::Gone);
         assert_eq!(class(&[b'x'; 200]), Class::Malformed);

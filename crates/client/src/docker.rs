@@ -7,7 +7,7 @@ use bstr::BStr;
 use serde::Deserialize;
 use whose_core::model::daemon::Told;
 
-use crate::{json, labels, pid, text};
+use crate::{List, json, labels, pid, text};
 
 /// All containers, running or not. Sizes are not asked for: that would walk their files.
 pub(crate) const LIST: &str = "/containers/json?all=1";
@@ -39,7 +39,7 @@ struct Listed {
 /// # Errors
 /// What is wrong with it.
 pub fn parse_list(bytes: &[u8]) -> Result<Vec<Told>, String> {
-    let all: Vec<Listed> = json(bytes)?;
+    let List(all): List<Listed> = json(bytes)?;
     let told = |c: Listed| {
         // Names of links have the other container's before them.
         let own = |name: &String| name.strip_prefix('/').is_some_and(|n| !n.contains('/'));
@@ -126,6 +126,9 @@ mod tests {
             "Status":"Up","HostConfig":{"NetworkMode":"none"},"Mounts":[]},
             {"Id":"ef","Names":null,"Image":"sha256:cd","ImageID":"sha256:cd","Labels":null}]"#;
         let all = parse_list(text).unwrap();
+        let many = |count: usize| format!("[{}{{\"Id\":\"\"}}]", "{\"Id\":\"\"},".repeat(count));
+        assert_eq!(parse_list(many(99_999).as_bytes()).unwrap().len(), 100_000);
+        assert_eq!(parse_list(many(100_000).as_bytes()).unwrap_err(), "JSON of another shape");
         assert_eq!(
             (all[0].name.as_ref().unwrap(), all[0].image.as_ref().unwrap()),
             (&"web".into(), &"app:1".into())

@@ -115,6 +115,10 @@ impl Reader {
         let line = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
         let (now, rest) = bytes.split_at(line);
         self.waiting.extend_from_slice(now);
+        // What is none is told by its first bytes: the parser passes over empty lines for ever.
+        if self.waiting.iter().zip(b"HTTP/").any(|(ours, theirs)| ours != theirs) {
+            return Err("no HTTP: it begins with something else".into());
+        }
         if self.waiting.len() > HEAD {
             return Err(format!("the head of its answer has more than {HEAD} bytes"));
         }
@@ -268,7 +272,7 @@ mod tests {
 
     #[test]
     fn garbage_is_told_with_the_first_line() {
-        for garbage in ["hello\n", "SSH-2.0-x\r\n", "\0\u{1}\n", "HTTP/3 200\n", "{}\n"] {
+        for garbage in ["\n", "hello\n", "SSH-2.0-x\r\n", "\0\u{1}\n", "HTTP/3 200\n", "{}\n"] {
             assert!(Reader::new(CAP).take(garbage.as_bytes()).is_err(), "{garbage:?}");
         }
     }

@@ -50,7 +50,7 @@ impl Daemons for Client<'_> {
     }
 
     fn list(&self, socket: &Socket, peer: &Peer, until: Instant) -> Result<Vec<Told>, ReadError> {
-        let (path, parse): (&str, List) = match socket.engine.0 {
+        let (path, parse): (&str, ParseList) = match socket.engine.0 {
             "docker" => (docker::LIST, docker::parse_list),
             "podman" => (podman::LIST, podman::parse_list),
             "lxd" | "incus" => (lxd::LIST, lxd::parse_list),
@@ -82,7 +82,7 @@ impl Daemons for Client<'_> {
     }
 }
 
-type List = fn(&[u8]) -> Result<Vec<Told>, String>;
+type ParseList = fn(&[u8]) -> Result<Vec<Told>, String>;
 type One = fn(&[u8]) -> Result<Told, String>;
 
 /// The body of an answer that says it is one.
@@ -110,6 +110,41 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, St
         serde_json::error::Category::Eof => "JSON cut short".to_owned(),
         _ => "not JSON".to_owned(),
     })
+}
+
+/// Containers that a daemon may tell of.
+const MOST: usize = 100_000;
+
+/// A list that is not longer than that.
+#[derive(Debug)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<'d, T: serde::Deserialize<'d>> serde::Deserialize<'d> for List<T> {
+    fn deserialize<D: serde::Deserializer<'d>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(std::marker::PhantomData<T>);
+        impl<'d, T: serde::Deserialize<'d>> serde::de::Visitor<'d> for Visitor<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MOST}")
+            }
+
+            fn visit_seq<A>(self, mut from: A) -> Result<List<T>, A::Error>
+            where
+                A: serde::de::SeqAccess<'d>,
+            {
+                let mut all = Vec::new();
+                while let Some(one) = from.next_element()? {
+                    if all.len() == MOST {
+                        return Err(serde::de::Error::invalid_length(MOST + 1, &self));
+                    }
+                    all.push(one);
+                }
+                Ok(List(all))
+            }
+        }
+        from.deserialize_seq(Visitor(std::marker::PhantomData))
+    }
 }
 
 /// A text, unless it is empty.

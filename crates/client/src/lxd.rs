@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use whose_core::model::daemon::Told;
 
-use crate::{json, pid, text};
+use crate::{List, json, pid, text};
 
 /// All instances of every project, with their states.
 pub(crate) const LIST: &str = "/1.0/instances?recursion=2&all-projects=true";
 
 #[derive(Debug, Deserialize)]
 struct Answer {
-    metadata: Option<Vec<Instance>>,
+    metadata: Option<List<Instance>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,7 +43,7 @@ struct State {
 /// What is wrong with it.
 pub fn parse_list(bytes: &[u8]) -> Result<Vec<Told>, String> {
     let answer: Answer = json(bytes)?;
-    let all = answer.metadata.ok_or("JSON of another shape")?;
+    let List(all) = answer.metadata.ok_or("JSON of another shape")?;
     let told = |i: Instance| {
         let mut config = i.config.unwrap_or_default();
         let project = if i.project.is_empty() { "default" } else { i.project.as_str() };

@@ -7,7 +7,7 @@ use bstr::BStr;
 use serde::Deserialize;
 use whose_core::model::daemon::Told;
 
-use crate::{json, labels, pid, text};
+use crate::{List, json, labels, pid, text};
 
 /// All containers, running or not. Releases from 4 on know this version.
 pub(crate) const LIST: &str = "/v4.0.0/libpod/containers/json?all=true";
@@ -47,7 +47,8 @@ struct Listed {
 /// What is wrong with it.
 pub fn parse_list(bytes: &[u8]) -> Result<Vec<Told>, String> {
     // Go writes null for an empty list.
-    let all: Option<Vec<Listed>> = json(bytes)?;
+    let all: Option<List<Listed>> = json(bytes)?;
+    let all = all.map(|List(all)| all);
     let told = |c: Listed| Told {
         id: c.id.into(),
         name: c.names.unwrap_or_default().into_iter().next().and_then(text),

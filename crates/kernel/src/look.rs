@@ -89,3 +89,10 @@ impl Look {
         (self.device, self.ino) == (other.device, other.ino)
     }
 }
+
+/// Whether this user may write to what a path leads to: to connect to a socket, say (unix(7)).
+#[must_use]
+pub fn may_write(path: &str) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+}

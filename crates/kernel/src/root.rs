@@ -259,6 +259,17 @@ impl Root {
         seen.map(|(look, _)| look)
     }
 
+    /// Holds what has a name without opening it, and looks at it: a socket, say. Not for a tree that is
+    /// captured.
+    ///
+    /// # Errors
+    /// When it is not there or may not be reached.
+    pub fn node(&self, rel: &[u8]) -> Result<(Look, OwnedFd), ReadError> {
+        let fd = self.openat(rel, OFlags::PATH | OFlags::CLOEXEC)?;
+        let look = Look::of(fd.as_fd());
+        Ok((look.map_err(|e| ReadError::from_errno(self.join(rel), e))?, fd))
+    }
+
     /// Whether there is a directory of this name.
     #[must_use]
     pub fn has_dir(&self, rel: &[u8]) -> bool {

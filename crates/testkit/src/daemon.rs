@@ -22,13 +22,26 @@ impl FakeDaemon {
     /// When it does not start.
     #[must_use]
     pub fn start(name: &str, words: &[&str], user: Option<u32>) -> FakeDaemon {
+        FakeDaemon::start_with(name, words, user, 0o755)
+    }
+
+    /// The same of a program that this user starts and that has root's rights (setuid).
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_setuid(name: &str, words: &[&str], user: u32) -> FakeDaemon {
+        FakeDaemon::start_with(name, words, Some(user), 0o4755)
+    }
+
+    fn start_with(name: &str, words: &[&str], user: Option<u32>, mode: u32) -> FakeDaemon {
         let program = Compiled::with("daemon", include_str!("../c/daemon.c"), &[]);
         let dir = program.path.parent().expect("a directory").to_owned();
         let everyone = |path: &Path, mode| {
             std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
         };
         everyone(&dir, 0o711);
-        everyone(&program.path, 0o755);
+        everyone(&program.path, mode);
         let run = program.subdir("run");
         everyone(&run, 0o777);
         let socket = run.join("daemon.sock");

@@ -402,7 +402,37 @@ fn nothing_is_started_by_asking() {
             assert_eq!(listener.connections(), 0);
         });
     }
+    cases.case("a daemon whose arguments name a socket that it did not make", || {
+        let mut listener = FakeDaemon::start("systemd", &["silent"], None);
+        let claims = FakeDaemon::start("dockerd", &["silent"], None);
+        let old = ["-d", "1 minute ago", listener.socket().to_str().unwrap()];
+        assert!(std::process::Command::new("touch").args(old).status().unwrap().success());
+        std::fs::remove_file(claims.socket()).unwrap();
+        std::fs::hard_link(listener.socket(), claims.socket()).unwrap();
+        let whose = whose().env("DOCKER_HOST", claims.address()).arg("--daemon");
+        let run = whose.args(["--json", &contained.pid]).run().expect_code(0);
+        assert!(daemon_gaps(&run).contains("gone"), "{}", run.story());
+        assert_eq!(listener.connections(), 0);
+    });
     cases.finish();
+}
+
+/// Anybody may start a program that has root's rights, under any name.
+#[test]
+fn a_setuid_program_is_not_roots_daemon() {
+    if !require(&["root", "cc", "setpriv", "useradd"]) {
+        return;
+    }
+    let _alone = alone();
+    let contained = Contained::start();
+    let alice = LabUser::new().unwrap();
+    let mut daemon = FakeDaemon::start_setuid("dockerd", &["silent"], alice.uid());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    assert!(status.contains(&format!("\nUid:\t{}\t0\t", alice.uid())), "{status}");
+    let whose = whose().env("DOCKER_HOST", daemon.address()).arg("--daemon");
+    let run = whose.args(["--json", &contained.pid]).run().expect_code(0);
+    assert!(daemon_gaps(&run).contains("gone"), "{}", run.story());
+    assert_eq!(daemon.connections(), 0);
 }
 
 #[test]

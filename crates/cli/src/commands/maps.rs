@@ -5,7 +5,6 @@ use std::io::Write;
 
 use anyhow::Result;
 use whose_core::answer::{Layers, Maps, maps};
-use whose_core::index::Index;
 use whose_render::{maps_document, maps_lines, write_json, write_line};
 
 use super::{document_gaps, header};
@@ -28,7 +27,7 @@ pub(crate) fn run(common: &Common, args: &MapsArgs) -> Result<u8> {
     };
     let printing = settings::printing(common);
     let host = settings::host(common, TIME)?;
-    let mut index = Index::new(&host);
+    let mut index = settings::index(common, &host, None);
     let json = matches!(printing.format, Format::Json | Format::Ndjson) && !args.quiet;
     let told = maps(&mut index, target, if json { Layers::Whole } else { Layers::None });
     with_stdout(|out| match printing.format {

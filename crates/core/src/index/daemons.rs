@@ -1,24 +1,28 @@
 //! Asking running daemons for what no state file told.
 //!
 //! To connect may start something: systemd listens for daemons that do not run. So a socket is only
-//! connected to when a process is shown to be its daemon before that: one of the daemon's name, of the
-//! socket's owner, outside containers, whose arguments name this very socket, or which has the usual one.
-//! Who listens is compared once more when the connection stands. What is told adds to owners that the
-//! kernel shows, and changes nothing that a file says.
+//! connected to when a process is shown to have it before that: one of the daemon's name, of the socket's
+//! owner, outside containers, that either made the socket (its arguments name it or none, and the socket
+//! is younger than the process) or runs in the unit that systemd gives it to. Who listens is compared
+//! once more when the connection stands. What is told adds to owners that the kernel shows, and changes
+//! nothing that a file says.
 
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::{FieldId, Needs};
 use whose_kernel::look::Look;
 use whose_kernel::parse::mountinfo::strip;
+use whose_kernel::parse::status::Status;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::worker::{Ask as Asked, Slow};
 use whose_kernel::{Class, Host, ReadError, parse, scan};
 
 use super::Index;
 use super::roots::Place;
+use super::search::Scope;
 use super::users::manager_of;
 use crate::model::daemon::{Daemons, Peer, Socket, Told};
 use crate::model::gap::what;
@@ -30,6 +34,10 @@ use crate::runtime::{Query, REGISTRY, Runtime, Service, by_engine};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest file with a PID.
 const PID_FILE: usize = 4096;
+/// Milliseconds by which a process may seem to have started later than it did.
+const CLOCK: i64 = 2_000;
+/// The cause when this user may not connect.
+const DENIED: &str = "permission denied";
 
 /// When daemons are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +57,8 @@ pub(super) struct Asking<'h> {
     when: Ask,
     heard: HashMap<Engine, Vec<Heard>>,
     gaps: Vec<Gap>,
+    /// The processes called like some daemon, once they were looked for among all.
+    called: Option<Vec<(BString, u32)>>,
 }
 
 /// What came of one socket.
@@ -58,6 +68,8 @@ struct Heard {
     /// The user whose daemon it is; `None` for root's.
     user: Option<BString>,
     outcome: Result<(Peer, Option<Vec<Told>>), ReadError>,
+    /// Keeps what is connected to.
+    _node: Option<OwnedFd>,
     /// It did not answer in time: it is not asked again.
     silence: Option<ReadError>,
 }
@@ -77,8 +89,8 @@ pub struct FoundDaemon {
 impl<'h> Index<'h> {
     /// From here on daemons are asked.
     pub fn ask_daemons(&mut self, daemons: Box<dyn Daemons + 'h>, when: Ask) {
-        let (heard, gaps) = (HashMap::new(), Vec::new());
-        self.asking = Some(Asking { daemons, when, heard, gaps });
+        let (heard, gaps, called) = (HashMap::new(), Vec::new(), None);
+        self.asking = Some(Asking { daemons, when, heard, gaps, called });
     }
 
     /// What daemons were asked for and did not tell.
@@ -129,7 +141,11 @@ impl<'h> Index<'h> {
     }
 
     /// Containers that daemons know by this.
-    pub(super) fn told_of(&mut self, query: Query<'_>) -> Vec<(Engine, BString)> {
+    pub(super) fn told_of(&mut self, query: Query<'_>, scope: Scope<'_>) -> Vec<(Engine, BString)> {
+        // Of these they say nothing that counts.
+        if matches!(query, Query::Address(_) | Query::Volume(_)) || scope.user.is_some() {
+            return Vec::new();
+        }
         let fits = |told: &Told| match query {
             Query::Id(id) => told.id == id,
             Query::IdPrefix(prefix) => told.id.starts_with(prefix),
@@ -137,7 +153,9 @@ impl<'h> Index<'h> {
             Query::Address(_) | Query::Volume(_) => false,
         };
         let mut found = Vec::new();
-        for runtime in REGISTRY {
+        // Machines are known by names that anything may have.
+        let asked = |r: &&&dyn Runtime| scope.is_of(r.engine()) && r.kind() != OwnerKind::Machine;
+        for runtime in REGISTRY.iter().filter(asked) {
             // Another runtime's daemon knows its own containers by the same ids.
             for service in runtime.services().iter().filter(|s| s.engine == runtime.engine()) {
                 self.hear(service);
@@ -264,7 +282,7 @@ impl<'h> Index<'h> {
         let mut gaps = Vec::new();
         for socket in sockets {
             let found = socket_at(host, &socket.path);
-            if let Ok(look) = &found {
+            if let Ok((look, _)) = &found {
                 // One socket has many names.
                 if seen.iter().any(|known| known.is(look)) {
                     continue;
@@ -276,7 +294,13 @@ impl<'h> Index<'h> {
             {
                 continue;
             }
-            let peer = found.and_then(|look| peer(host, service, &socket, &look));
+            let (node, peer) = match found {
+                Ok((look, node)) => {
+                    let peer = self.peer(service, &socket, &look, &node);
+                    (Some(node), peer)
+                }
+                Err(e) => (None, Err(e)),
+            };
             let user = peer.as_ref().ok().map(|p| p.uid).filter(|uid| *uid != 0);
             let user = user.map(|uid| self.name_of_user(uid));
             let daemons = self.asking.as_ref().map(|asking| &asking.daemons);
@@ -287,12 +311,74 @@ impl<'h> Index<'h> {
                 }
             });
             gaps.extend(outcome.as_ref().err().filter(|e| is_told(e, when)).cloned());
-            all.push(Heard { socket, user, outcome, silence: None });
+            all.push(Heard { socket, user, outcome, _node: node, silence: None });
         }
         if let Some(asking) = &mut self.asking {
             asking.heard.insert(service.engine, all);
             asking.gaps.extend(gaps.iter().map(|e| Gap::from_read(what::DAEMON, e)));
         }
+    }
+
+    /// The running daemon that has the socket.
+    fn peer(
+        &mut self,
+        service: &Service,
+        socket: &Socket,
+        look: &Look,
+        node: &OwnedFd,
+    ) -> Result<Peer, ReadError> {
+        let host = self.host;
+        let refused =
+            |class, why: String| Err(ReadError::new(host.shown(&socket.path), class, why));
+        // In a container of its own it is somebody else's host that answers.
+        if host.is_outermost() != Some(true) {
+            return refused(Class::Unsupported, "it is not known to be this host's".into());
+        }
+        let at = format!("/proc/self/fd/{}", node.as_raw_fd());
+        if !whose_kernel::look::may_write(&at) {
+            return refused(Class::Forbidden, DENIED.into());
+        }
+        let near = candidates(host, service, look.uid);
+        let judged = near.iter().map(|(pid, unit)| (*pid, judge(host, service, look, *pid, *unit)));
+        let mut found: Vec<(u32, bool)> =
+            judged.filter_map(|(pid, is_handed)| Some((pid, is_handed?))).collect();
+        // A search among all processes is for what somebody named.
+        if found.is_empty() && socket.named_by.is_some() {
+            let called = self.called()?;
+            let others =
+                called.iter().filter(|(comm, _)| comm == service.comm).map(|(_, pid)| *pid);
+            let others = others.filter(|pid| near.iter().all(|(known, _)| known != pid));
+            let judged = others.map(|pid| (pid, judge(host, service, look, pid, None)));
+            found.extend(judged.filter_map(|(pid, is_handed)| Some((pid, is_handed?))));
+        }
+        if found.is_empty() {
+            let why = format!("no running {} is shown to listen there", service.comm);
+            return refused(Class::Gone, why);
+        }
+        let is_handed = found.iter().any(|(_, is_handed)| *is_handed);
+        let pids = found.into_iter().map(|(pid, _)| pid).collect();
+        Ok(Peer { pids, uid: look.uid, is_handed, at: at.into() })
+    }
+
+    /// The processes that are called like a daemon, with that name: all are looked at once a command.
+    fn called(&mut self) -> Result<&[(BString, u32)], ReadError> {
+        let known = self.asking.as_mut().and_then(|asking| asking.called.take());
+        let called = match known {
+            Some(called) => called,
+            None => {
+                let comms: Vec<&str> =
+                    REGISTRY.iter().flat_map(|r| r.services()).map(|s| s.comm).collect();
+                let mut called = Vec::new();
+                scan::each_process(self.host, &mut |pid, dir| {
+                    let comm = dir.and_then(|dir| dir.stat()).map(|stat| stat.comm);
+                    let comm = comm.ok().filter(|comm| comms.iter().any(|own| comm == own));
+                    called.extend(comm.map(|comm| (comm, pid)));
+                })?;
+                called
+            }
+        };
+        let asking = self.asking.as_mut().map(|asking| asking.called.insert(called));
+        Ok(asking.map_or(&[], |called| called.as_slice()))
     }
 }
 
@@ -302,7 +388,7 @@ fn is_told(error: &ReadError, when: Ask) -> bool {
     match (when, error.class) {
         (Ask::Never, _) => false,
         (Ask::Always, _) | (_, Class::TimedOut | Class::Malformed) => true,
-        (_, Class::Forbidden) => error.cause != "permission denied",
+        (_, Class::Forbidden) => error.cause != DENIED,
         (_, Class::Gone | Class::Unsupported) => false,
     }
 }
@@ -362,10 +448,10 @@ fn completed(mut own: Description, heard: Description) -> Description {
     own
 }
 
-/// A socket, and whose it is: root's or this user's own.
-fn socket_at(host: &Host, path: &BString) -> Result<Look, ReadError> {
+/// A socket that is held, and whose it is: root's or this user's own.
+fn socket_at(host: &Host, path: &BString) -> Result<(Look, OwnedFd), ReadError> {
     host.guard(path)?;
-    let look = host.root().look(path)?;
+    let (look, node) = host.root().node(path)?;
     let refused = |class, why: String| Err(ReadError::new(host.shown(path), class, why));
     if !look.is_socket() {
         return refused(Class::Malformed, "it is no socket".into());
@@ -373,45 +459,16 @@ fn socket_at(host: &Host, path: &BString) -> Result<Look, ReadError> {
     if look.uid != 0 && host.live().euid() != Ok(look.uid) {
         return refused(Class::Forbidden, format!("it belongs to uid {}", look.uid));
     }
-    Ok(look)
+    Ok((look, node))
 }
 
-/// The running daemon that has the socket.
-fn peer(host: &Host, service: &Service, socket: &Socket, look: &Look) -> Result<Peer, ReadError> {
-    // In a container of its own it is somebody else's host that answers.
-    if host.is_outermost() != Some(true) {
-        let why = "it is not known to be this host's";
-        return Err(ReadError::new(host.shown(&socket.path), Class::Unsupported, why));
-    }
-    let near = candidates(host, service, look.uid);
-    let mut found: Vec<(u32, bool)> =
-        near.iter().filter_map(|pid| Some((*pid, judge(host, service, look, *pid)?))).collect();
-    if found.is_empty() {
-        let mut named = Vec::new();
-        let all = scan::each_process(host, &mut |pid, dir| {
-            let comm = dir.and_then(|dir| dir.stat()).map(|stat| stat.comm);
-            named.extend(comm.is_ok_and(|comm| comm == service.comm).then_some(pid));
-        });
-        all?;
-        named.retain(|pid| !near.contains(pid));
-        let judged = named.into_iter().map(|pid| (pid, judge(host, service, look, pid)));
-        found.extend(judged.filter_map(|(pid, is_handed)| Some((pid, is_handed?))));
-    }
-    if found.is_empty() {
-        let why = format!("no running {} is shown to listen there", service.comm);
-        return Err(ReadError::new(host.shown(&socket.path), Class::Gone, why));
-    }
-    let is_handed = found.iter().any(|(_, is_handed)| *is_handed);
-    Ok(Peer { pids: found.into_iter().map(|(pid, _)| pid).collect(), uid: look.uid, is_handed })
-}
+/// A unit, and the places of its socket.
+type Unit = (&'static str, &'static [&'static str]);
 
-/// Processes that may be the daemon: those with a PID file in its usual place, or in its unit.
-fn candidates(host: &Host, service: &Service, uid: u32) -> Vec<u32> {
-    let mut pids: Vec<u32> = Vec::new();
-    let files = service.pid_files.iter().filter(|_| uid == 0);
-    for bytes in files.filter_map(|file| host.root().read(file.as_bytes(), PID_FILE).ok()) {
-        pids.extend(parse::decimal32(bytes.trim_ascii()));
-    }
+/// Processes that may be the daemon: those with a PID file in its usual place, and those in a unit of its,
+/// with that.
+fn candidates(host: &Host, service: &Service, uid: u32) -> Vec<(u32, Option<Unit>)> {
+    let mut pids: Vec<(u32, Option<Unit>)> = Vec::new();
     let manager = format!("/user.slice/user-{uid}.slice/user@{uid}.service");
     let slices = match uid {
         0 => vec!["/system.slice".to_owned()],
@@ -420,25 +477,45 @@ fn candidates(host: &Host, service: &Service, uid: u32) -> Vec<u32> {
     for hierarchy in cgroup_tree::hierarchies(host).unwrap_or_default() {
         for slice in &slices {
             for unit in service.units {
-                let dir = hierarchy.dir(format!("{slice}/{unit}").as_bytes());
-                pids.extend(dir.iter().flat_map(|dir| cgroup_tree::members(host, dir)).flatten());
+                let dir = hierarchy.dir(format!("{slice}/{}", unit.0).as_bytes());
+                let members = dir.iter().flat_map(|dir| cgroup_tree::members(host, dir)).flatten();
+                pids.extend(members.map(|pid| (pid, Some(*unit))));
             }
         }
     }
-    pids.sort_unstable();
-    pids.dedup();
+    let files = service.pid_files.iter().filter(|_| uid == 0);
+    for bytes in files.filter_map(|file| host.root().read(file.as_bytes(), PID_FILE).ok()) {
+        pids.extend(parse::decimal32(bytes.trim_ascii()).map(|pid| (pid, None)));
+    }
+    // Those in a unit stand first.
+    let mut seen = Vec::new();
+    pids.retain(|(pid, _)| {
+        !seen.contains(pid) && {
+            seen.push(*pid);
+            true
+        }
+    });
     pids
 }
 
 /// Whether a process is the daemon that has this socket: then whether it may have it from whoever
-/// started it.
-fn judge(host: &Host, service: &Service, look: &Look, pid: u32) -> Option<bool> {
+/// started it. `unit`: the daemon's unit that it runs in.
+fn judge(
+    host: &Host,
+    service: &Service,
+    look: &Look,
+    pid: u32,
+    unit: Option<Unit>,
+) -> Option<bool> {
     let dir = host.process(pid).ok()?;
     let stat = dir.stat().ok().filter(|stat| stat.comm == service.comm && !stat.is_dead())?;
-    let status = dir.status().ok().filter(|status| status.euid == look.uid)?;
+    // A program that anybody may run with root's rights is not root's.
+    let is_his = |s: &Status| s.euid == look.uid && s.ruid == look.uid;
+    let status = dir.status().ok().filter(is_his)?;
     let outermost = status.nspid.as_ref().is_none_or(|pids| pids.len() == 1);
-    let contained = dir.cgroup().map_or(true, |lines| names_an_id(&lines));
-    if !outermost || contained {
+    let lines = dir.cgroup().ok()?;
+    let elsewhere = names_an_id(&lines) || lines.iter().any(|l| is_anothers(&l.path, look.uid));
+    if !outermost || elsewhere {
         return None;
     }
     let ask = Asked { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
@@ -447,13 +524,30 @@ fn judge(host: &Host, service: &Service, look: &Look, pid: u32) -> Option<bool> 
     let is_it = |path: &BStr| {
         host.guard(path).is_ok() && host.root().look(path).is_ok_and(|own| own.is(look))
     };
-    if listens.at.iter().any(|path| is_it(path.as_bstr())) {
-        return Some(false);
-    }
-    let usual: Vec<String> = match status.euid {
-        0 => service.usual.iter().map(|path| (*path).to_owned()).collect(),
-        uid => service.users.iter().map(|file| format!("run/user/{uid}/{file}")).collect(),
+    let is_one = |places: &[&str]| match look.uid {
+        0 => places.iter().any(|place| is_it(place.as_bytes().as_bstr())),
+        uid => service
+            .users
+            .iter()
+            .any(|file| is_it(format!("run/user/{uid}/{file}").as_bytes().as_bstr())),
     };
-    let has_usual = listens.usual && usual.iter().any(|path| is_it(path.as_bytes().as_bstr()));
-    has_usual.then_some(listens.is_handed)
+    if let Some((_, places)) = unit.filter(|_| listens.is_handed)
+        && is_one(places)
+    {
+        return Some(true);
+    }
+    // What it made itself is not older than it. Both have the clock of their time.
+    let started = host.start_time(stat.start_ticks).ok()?;
+    if look.mtime / 1_000_000 + i128::from(CLOCK) < i128::from(started) {
+        return None;
+    }
+    let made = listens.at.iter().any(|path| is_it(path.as_bstr()))
+        || listens.usual && service.units.iter().any(|(_, places)| is_one(places));
+    made.then_some(false)
+}
+
+/// Whether a cgroup is of another user's.
+fn is_anothers(path: &BString, uid: u32) -> bool {
+    let slice = path.strip_prefix(b"/user.slice/user-").and_then(|rest| rest.split_str(".").next());
+    slice.and_then(parse::decimal32).is_some_and(|of| of != uid)
 }

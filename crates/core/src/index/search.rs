@@ -36,9 +36,8 @@ impl Index<'_> {
         let host = self.host;
         let mut search =
             self.search_by(scope, everywhere, &mut |runtime, root| runtime.find(host, root, query));
-        if search.found.is_empty() && scope.user.is_none() {
-            search.found = self.told_of(query);
-            search.found.retain(|(engine, _)| scope.is_of(*engine));
+        if search.found.is_empty() {
+            search.found = self.told_of(query, scope);
         }
         search
     }

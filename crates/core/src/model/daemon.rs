@@ -29,6 +29,8 @@ pub struct Peer {
     pub uid: u32,
     /// Whether it may have the socket from whoever started it: then that one is seen at the other end.
     pub is_handed: bool,
+    /// What is connected to: the very socket that was looked at, whatever has its name by now.
+    pub at: BString,
 }
 
 /// What a daemon says of one container. Words and times are as it writes them.

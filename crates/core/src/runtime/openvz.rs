@@ -48,9 +48,16 @@ impl Runtime for OpenVz {
         if !matches!(hints, Hints::Default) || !host.root().has_dir(files::DIR.as_bytes()) {
             return found;
         }
-        // The files are links to others of the host's, so that its whole tree is the state's.
+        if let Err(e) = host.guard(files::DIR.as_bytes()) {
+            found.gaps.push(Gap::from_read(what::CONTAINERS, &e));
+            return found;
+        }
+        // The files may be links to others of the host's, so that its whole tree is the state's: unless
+        // what they lead to may not answer, then no link is followed.
+        let asks = host.guard(files::PLACE.as_bytes()).is_err();
+        let links = if asks { Links::Never } else { Links::Within };
         let owner = (host.mode() != Mode::Saved).then_some(0);
-        match host.root().descend(b"", Links::Within, owner) {
+        match host.root().descend(b"", links, owner) {
             Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
             Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
         }
@@ -104,7 +111,7 @@ impl Runtime for OpenVz {
             return Some(Err(ReadError::new(path, Class::Gone, "no id of a container")));
         }
         let described = |config: files::Config| Description {
-            name: config.name.or(config.hostname),
+            name: config.name,
             image: config.template,
             path: root.root.join(&files::file(id)),
             ..Description::default()

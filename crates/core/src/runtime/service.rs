@@ -17,10 +17,9 @@ pub struct Service {
     pub comm: &'static str,
     /// Files that hold its PID, beneath the root.
     pub pid_files: &'static [&'static str],
-    /// The systemd units that run it.
-    pub units: &'static [&'static str],
-    /// Where root's listens unless told otherwise, beneath the root.
-    pub usual: &'static [&'static str],
+    /// The systemd units that run root's, each with the places of its socket beneath the root: there it
+    /// listens unless told otherwise. A user's units have the same names.
+    pub units: &'static [(&'static str, &'static [&'static str])],
     /// Where a user's does, beneath his runtime directory.
     pub users: &'static [&'static str],
     /// Where one with these arguments listens; `None` for a process that is no daemon.
@@ -30,9 +29,9 @@ pub struct Service {
 /// Where a daemon listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listens {
-    /// At the sockets that its arguments name.
+    /// At the sockets that its arguments name, which it makes.
     pub at: Vec<BString>,
-    /// In the usual place.
+    /// Whether it makes the usual one, if it has none from systemd.
     pub usual: bool,
     /// Whether it may have the usual one from systemd, which then began to listen.
     pub is_handed: bool,
@@ -43,8 +42,10 @@ pub(super) const DOCKER: Service = Service {
     engine: Engine("docker"),
     comm: "dockerd",
     pid_files: &["run/docker.pid", "var/run/docker.pid"],
-    units: &["docker.service", "snap.docker.dockerd.service"],
-    usual: &["run/docker.sock", "var/run/docker.sock"],
+    units: &[
+        ("docker.service", &["run/docker.sock", "var/run/docker.sock"]),
+        ("snap.docker.dockerd.service", &["run/docker.sock", "var/run/docker.sock"]),
+    ],
     users: &["docker.sock"],
     listens: dockerd,
 };
@@ -54,8 +55,7 @@ pub(super) const PODMAN: Service = Service {
     engine: Engine("podman"),
     comm: "podman",
     pid_files: &[],
-    units: &["podman.service"],
-    usual: &["run/podman/podman.sock"],
+    units: &[("podman.service", &["run/podman/podman.sock"])],
     users: &["podman/podman.sock"],
     listens: podman,
 };
@@ -65,8 +65,10 @@ pub(super) const LXD: Service = Service {
     engine: Engine("lxd"),
     comm: "lxd",
     pid_files: &["var/snap/lxd/common/lxd.pid"],
-    units: &["lxd.service", "snap.lxd.daemon.service"],
-    usual: &["var/lib/lxd/unix.socket", "var/snap/lxd/common/lxd/unix.socket"],
+    units: &[
+        ("lxd.service", &["var/lib/lxd/unix.socket"]),
+        ("snap.lxd.daemon.service", &["var/snap/lxd/common/lxd/unix.socket"]),
+    ],
     users: &[],
     listens: lxd,
 };
@@ -76,25 +78,22 @@ pub(super) const INCUS: Service = Service {
     engine: Engine("incus"),
     comm: "incusd",
     pid_files: &[],
-    units: &["incus.service"],
-    usual: &["run/incus/unix.socket", "var/lib/incus/unix.socket"],
+    units: &[("incus.service", &["run/incus/unix.socket", "var/lib/incus/unix.socket"])],
     users: &[],
     listens: lxd,
 };
 
-/// `-H` may be given several times; `fd://` stands for what systemd hands over (moby
-/// cmd/dockerd/daemon.go, daemon/listeners).
+/// `-H` may be given several times; `fd://` stands for what systemd hands over. Without any, `daemon.json`
+/// may say the same (moby cmd/dockerd/daemon.go, daemon/listeners).
 fn dockerd(args: &[BString]) -> Option<Listens> {
     let mut listens = Listens::default();
     let mut named = false;
     for host in flags(args, &["H", "host"]) {
         named = true;
-        if host.starts_with(b"fd://") {
-            (listens.usual, listens.is_handed) = (true, true);
-        }
+        listens.is_handed |= host.starts_with(b"fd://");
         listens.at.extend(socket(&host));
     }
-    listens.usual |= !named;
+    (listens.usual, listens.is_handed) = (!named, !named || listens.is_handed);
     Some(listens)
 }
 
@@ -104,9 +103,11 @@ fn podman(args: &[BString]) -> Option<Listens> {
     let words: Vec<&BString> = args.iter().skip(1).filter(|a| !a.starts_with(b"-")).collect();
     let at = words.iter().position(|word| *word == "service")?;
     (at > 0 && words[at - 1] == "system").then_some(())?;
-    let named: Vec<BString> = words[at + 1..].iter().filter_map(|word| socket(word)).collect();
+    // Any address will do, tcp's too.
+    let named: Vec<&&BString> = words[at + 1..].iter().filter(|w| w.contains(&b':')).collect();
     let usual = named.is_empty();
-    Some(Listens { at: named, usual, is_handed: usual })
+    let at = named.into_iter().filter_map(|word| socket(word)).collect();
+    Some(Listens { at, usual, is_handed: usual })
 }
 
 /// The daemon has flags alone; its helpers and its client's commands begin with a word (lxd
@@ -217,15 +218,15 @@ mod tests {
 
     #[test]
     fn where_dockerd_listens() {
-        assert_eq!(dockerd(&args("dockerd")), listens(&[], true, false));
-        assert_eq!(dockerd(&args("dockerd -H fd:// --debug")), listens(&[], true, true));
+        assert_eq!(dockerd(&args("dockerd")), listens(&[], true, true));
+        assert_eq!(dockerd(&args("dockerd -H fd:// --debug")), listens(&[], false, true));
         let two = dockerd(&args("dockerd --data-root /x -H unix:///a --host=unix:///b"));
         assert_eq!(two, listens(&["/a", "/b"], false, false));
         assert_eq!(dockerd(&args("dockerd -Hunix:///a")), listens(&["/a"], false, false));
         assert_eq!(dockerd(&args("dockerd -H=unix:///a")), listens(&["/a"], false, false));
         // Nothing of this machine.
         assert_eq!(dockerd(&args("dockerd -H tcp://:2375")), listens(&[], false, false));
-        assert_eq!(dockerd(&args("dockerd --label -H")), listens(&[], true, false));
+        assert_eq!(dockerd(&args("dockerd --label -H")), listens(&[], true, true));
     }
 
     #[test]
@@ -235,6 +236,8 @@ mod tests {
         assert_eq!(podman(&args("/usr/bin/podman --log-level=info system service -t 0")), usual);
         let named = podman(&args("podman system service --time=0 unix:///p.sock"));
         assert_eq!(named, listens(&["/p.sock"], false, false));
+        let elsewhere = podman(&args("podman system service tcp:localhost:8888"));
+        assert_eq!(elsewhere, listens(&[], false, false));
         for other in ["podman ps", "podman", "podman run x service", "podman service"] {
             assert_eq!(podman(&args(other)), None, "{other}");
         }

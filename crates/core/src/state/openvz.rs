@@ -3,11 +3,14 @@
 //! root's all the same.
 
 use bstr::{BString, ByteSlice};
-use whose_kernel::ReadError;
+use whose_kernel::parse::mountinfo::strip;
 use whose_kernel::root::Root;
+use whose_kernel::{Class, ReadError};
 
 /// Where the files are, beneath the host's root.
 pub const DIR: &str = "etc/vz/conf";
+/// Where containers' files are, and what such links lead to.
+pub const PLACE: &str = "vz/private";
 /// Longest file.
 const CAP: usize = 1 << 20;
 
@@ -16,8 +19,6 @@ const CAP: usize = 1 << 20;
 pub struct Config {
     /// `NAME`, which the administrator may give.
     pub name: Option<BString>,
-    /// `HOSTNAME`.
-    pub hostname: Option<BString>,
     /// `OSTEMPLATE`, what it was made of.
     pub template: Option<BString>,
 }
@@ -33,7 +34,6 @@ pub fn parse(bytes: &[u8]) -> Config {
         let value = Some(BString::from(quoted.unwrap_or(value))).filter(|v| !v.is_empty());
         match key.trim_ascii() {
             b"NAME" => config.name = value,
-            b"HOSTNAME" => config.hostname = value,
             b"OSTEMPLATE" => config.template = value,
             _ => {}
         }
@@ -50,9 +50,17 @@ pub fn file(id: &[u8]) -> Vec<u8> {
 /// Reads a container's file.
 ///
 /// # Errors
-/// The read's.
+/// The read's; `unsupported` where it is a link to elsewhere.
 pub fn read(root: &Root, id: &[u8]) -> Result<Config, ReadError> {
-    Ok(parse(&root.read(&file(id), CAP)?))
+    let file = file(id);
+    if let Ok(target) = root.read_link(&file) {
+        let rest = target.strip_prefix(b"/").and_then(|path| strip(PLACE.as_bytes(), path));
+        if rest.is_none_or(|rest| rest.split_str("/").any(|part| part == b"..")) {
+            let why = format!("it leads out of /{PLACE}");
+            return Err(ReadError::new(root.join(&file), Class::Unsupported, why));
+        }
+    }
+    Ok(parse(&root.read(&file, CAP)?))
 }
 
 #[cfg(test)]
@@ -65,7 +73,6 @@ mod tests {
         let config = parse(text);
         assert_eq!(config.name.unwrap(), "web 1");
         assert_eq!(config.template.unwrap(), "centos-7");
-        assert_eq!(config.hostname, None);
         assert_eq!(parse(b"NAME=\"").name.unwrap(), "\"");
     }
 }
