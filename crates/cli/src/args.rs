@@ -9,7 +9,7 @@ mod examples;
 
 use examples::{
     ANNOTATE_EXAMPLES, CAPTURE_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, EXE_EXAMPLES, LS_EXAMPLES,
-    MAPS_EXAMPLES, PIDS_EXAMPLES, PS_EXAMPLES, TREE_EXAMPLES,
+    MAPS_EXAMPLES, PATH_EXAMPLES, PIDS_EXAMPLES, PS_EXAMPLES, TREE_EXAMPLES,
 };
 
 /// Whose process is this? Maps host processes to containers and back.
@@ -46,6 +46,9 @@ pub(crate) enum Command {
     /// Print the host path of every file that a process maps.
     #[command(after_help = MAPS_EXAMPLES)]
     Maps(MapsArgs),
+    /// Print the host path of a file in a container, or what containers call a file of the host.
+    #[command(after_help = PATH_EXAMPLES)]
+    Path(PathArgs),
     /// Add the owner to each line of another tool's output that names a process or a container.
     #[command(after_help = ANNOTATE_EXAMPLES)]
     Annotate(AnnotateArgs),
@@ -115,7 +118,8 @@ pub(crate) enum Source {
 /// Options for bare targets.
 #[derive(Debug, Args)]
 pub(crate) struct Ask {
-    /// A PID, a container's or pod's name or id, pod:NS/POD, a path, layer:ID, volume:NAME; - reads targets from stdin, a line each.
+    /// A PID, a container's or pod's name or id, pod:NS/POD, a path, CONTAINER:/PATH, layer:ID, volume:NAME; -
+    /// reads targets from stdin, a line each.
     #[arg(value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     /// Every piece of evidence on a line of its own.
@@ -221,6 +225,17 @@ pub(crate) struct ExeArgs {
     /// SHA-256 and build id of the file that runs, before its path; - for what it has not.
     #[arg(long)]
     pub(crate) hash: bool,
+}
+
+/// Options of path.
+#[derive(Debug, Args)]
+pub(crate) struct PathArgs {
+    /// CONTAINER:/PATH or PID:/PATH for the file on the host; a path of the host for those in containers.
+    #[arg(value_name = "TARGET", required = true)]
+    pub(crate) targets: Vec<OsString>,
+    /// End each line with a NUL byte instead of a newline.
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
 }
 
 /// Options of maps.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use whose_core::model::{CopiedUp, File, FileRole, FileState, Verified};
+use whose_core::model::{CopiedUp, Fact, File, FileRole, FileState, Verified};
 
 use crate::card::Card;
 use crate::text;
@@ -36,6 +36,31 @@ impl Card<'_> {
         }
         let details = details(file);
         if details.is_empty() { Ok(()) } else { self.line("", &details.join(", ")) }
+    }
+
+    /// Where the host has a file of a container's.
+    pub(crate) fn on_host(&mut self, file: &File) -> io::Result<()> {
+        if let Some(path) = file.host.known() {
+            self.line("on host", &text::sanitise(path))?;
+            let role = file.role.filter(|role| *role != FileRole::Direct).map(FileRole::name);
+            let content =
+                (file.verified == Verified::Content).then_some("of the same content only");
+            let told: Vec<&str> = role.into_iter().chain(content).collect();
+            return if told.is_empty() { Ok(()) } else { self.line("", &told.join(", ")) };
+        }
+        let is_none = file.host == Fact::Absent;
+        let known = if is_none { "no file" } else { "no path is proven" };
+        let why = file.why.as_deref().map(|why| format!(": {}", text::sanitise(why.as_bytes())));
+        let why = format!("{known}{}", why.unwrap_or_default());
+        self.line("on host", &if is_none { why } else { self.style.warn(&why) })?;
+        for candidate in &file.candidates {
+            let path = text::sanitise(candidate);
+            self.line("", &if is_none { path } else { format!("it may be {path}") })?;
+        }
+        match &file.via_proc {
+            Some(path) => self.line("", &format!("{} opens it", text::sanitise(path))),
+            None => Ok(()),
+        }
     }
 }
 

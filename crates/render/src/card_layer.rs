@@ -16,7 +16,10 @@ impl Card<'_> {
     /// What a path or layer is, and whose.
     pub(crate) fn file(&mut self, answer: &Answer, file: &File) -> io::Result<()> {
         self.head(&text::sanitise(&answer.target), "")?;
-        if let Fact::Known(host) = &file.host
+        // What a process or container has: nothing but its path there was given.
+        if answer.place.is_none() && file.inside.is_some() {
+            self.on_host(file)?;
+        } else if let Fact::Known(host) = &file.host
             && *host != answer.target
         {
             self.line("on host", &text::sanitise(host))?;

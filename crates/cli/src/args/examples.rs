@@ -7,6 +7,7 @@ Examples:
   whose web                      a container, by name, id or beginning of an id
   whose 4761 web --json          the same for programs
   whose /var/lib/docker          any path of the host, back to its owners
+  whose web:/etc/hosts           a file of a container, and where the host has it
   whose pod:prod/web-7d9         a Kubernetes pod; pod:NS/POD/CONTAINER one container of it
   whose layer:be23faa629bf       a layer of an engine's store, by name or digest
   whose volume:db_data           the containers that have a volume of an engine's
@@ -69,6 +70,20 @@ jobs are no containers: whose ps shows their processes.
 rss, threads, cpu_time, pcpu, io_read, io_write and fds are those of all the container's processes
 together, nested containers' included; ? when that of one of them could not be read. Other columns
 of a process are those of the container's first one.";
+
+pub(super) const PATH_EXAMPLES: &str = "\
+Examples:
+  whose path web:/etc/nginx/nginx.conf     the file on the host that the container has there
+  whose path 4761:/data/db                 the same of a process, from its own root
+  whose path /var/lib/docker/overlay2/733b57e47063/diff/etc/hosts
+                                           as containers call it: web:/etc/hosts
+  diff \"$(whose path web:/etc/hosts)\" /etc/hosts
+
+Links are followed as the container would. A path is printed when the kernel's file handle names that
+very file; where the kernel gives none, one with the same content, which is said. A directory that an
+overlay merges from several layers has no path on the host: they are named on stderr, topmost first.
+
+Exit status: 0 printed, 1 no such file, or the host has none, 3 it could not be told.";
 
 pub(super) const PIDS_EXAMPLES: &str = "\
 Examples:

@@ -7,6 +7,7 @@ mod exe;
 mod listing;
 mod ls;
 mod maps;
+mod path;
 mod pids;
 mod ps;
 mod target;
@@ -41,6 +42,7 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
         Some(Command::Pids(args)) => pids::run(&typed.common, &args),
         Some(Command::Exe(args)) => exe::run(&typed.common, &args),
         Some(Command::Maps(args)) => maps::run(&typed.common, &args),
+        Some(Command::Path(args)) => path::run(&typed.common, &args),
         Some(Command::Annotate(args)) => annotate::run(&typed.common, &args),
         Some(Command::Capture(args)) => capture::run(&typed.common, &args),
         Some(Command::Doctor) => doctor::run(&typed.common),

@@ -84,9 +84,16 @@ fn run(host: &FixtureHost, line: &str) {
     }
     let run = whose().root(host.path()).args(args).run();
     let code = run.code.unwrap();
-    if line.starts_with("whose exe ") || line.starts_with("whose maps ") {
+    if line.starts_with("whose path /") {
+        assert!([0, 1].contains(&code), "{line}\n{}", run.story());
+        return;
+    }
+    if ["exe", "maps", "path"].iter().any(|of| line.starts_with(&format!("whose {of} ")))
+        || line.contains(":/")
+    {
         // No process runs in a saved tree: it says so.
-        assert!([1, 3].contains(&code) && run.stdout_str().is_empty() || line.contains("--json"));
+        let is_card = line.contains("--json") || !line.contains(" path ") && line.contains(":/");
+        assert!([1, 3].contains(&code) && (is_card || run.stdout_str().is_empty()), "{line}");
         assert!(run.stderr_str().contains("a saved tree holds no running process"), "{line}");
         return;
     }
@@ -126,6 +133,7 @@ fn the_readme_and_the_help() {
         &["pids", "--help"],
         &["exe", "--help"],
         &["maps", "--help"],
+        &["path", "--help"],
         &["capture", "--help"],
         &["annotate", "--help"],
         &["doctor", "--help"],

@@ -1,10 +1,12 @@
 //! Answers: one for each target, and the lists.
 
+mod back;
 mod binary;
 mod capture;
 mod container;
 mod containers;
 pub mod doctor;
+mod inside;
 mod listing;
 mod maps;
 mod path;
@@ -24,10 +26,12 @@ use crate::index::sandboxes::Hidden;
 use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
 
+pub use back::{Inside, inside};
 pub use binary::{exe, exe_path};
 pub use capture::{Captured, capture};
 pub use containers::containers;
 pub use doctor::doctor;
+pub use inside::path_inside;
 pub use listing::{list, list_each};
 pub use maps::{Mapped, Maps, maps};
 pub use path::Place;
@@ -259,6 +263,7 @@ pub fn answer(index: &mut Index<'_>, typed: &Typed, detail: Detail) -> Answer {
         Target::Container(name) => container::answer(index, typed, name, detail),
         Target::Pod(name) => pod::answer(index, typed, name, detail),
         Target::Path(path) => path::path(index, typed, path, detail),
+        Target::Inside(inside) => inside::inside(index, typed, inside, detail),
         Target::Layer(name) => path::layer(index, typed, name, detail),
         Target::Volume(name) => volume::volume(index, typed, name, detail),
     }

@@ -1,6 +1,7 @@
 //! What a user names: one file a kind. Parsing only; nothing is read.
 
 pub mod container;
+pub mod inside;
 pub mod layer;
 pub mod path;
 pub mod pid;
@@ -42,6 +43,8 @@ pub enum Target {
     Pod(pod::Name),
     /// A file or directory of the host.
     Path(path::HostPath),
+    /// A file as a process or container has it.
+    Inside(inside::Inside),
     /// A layer of an engine's store.
     Layer(layer::Name),
     /// A volume of an engine's own.
@@ -69,6 +72,9 @@ pub enum BadTarget {
     /// A path that is not absolute.
     #[error("{0}: no path of the host: it begins with a slash and has no NUL in it")]
     NotAPath(BString),
+    /// A path from the root of something that has none.
+    #[error("{0}: no file of a process or container: give PID:/PATH or CONTAINER:/PATH")]
+    NotInside(BString),
     /// No name of a pod.
     #[error("{0}: no pod: give pod:NAMESPACE/NAME, pod:NAMESPACE/NAME/CONTAINER or pod:UID")]
     NotAPod(BString),
@@ -82,7 +88,7 @@ pub enum BadTarget {
     NotAVolume(BString),
     /// A kind that is well formed and that this version does not answer.
     #[error(
-        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths, layers and volumes (a container may be forced with container:NAME)"
+        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths, files of containers, layers and volumes (a container may be forced with container:NAME)"
     )]
     Unanswered {
         /// The target.
@@ -105,6 +111,13 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
     }
     if let Some(pid) = pid::bare(text) {
         return Ok(typed(Target::Pid(pid)));
+    }
+    if let Some((of, path)) = inside::split(text) {
+        let inside = parse(of).ok().and_then(|of| inside::of(of, path));
+        return match inside {
+            Some(inside) => Ok(typed(Target::Inside(inside))),
+            None => Err(BadTarget::NotInside(text.into())),
+        };
     }
     let forced = text.find_byte(b':').and_then(|colon| {
         let kind = KINDS.iter().find(|k| *k.as_bytes() == text[..colon])?;
@@ -154,9 +167,6 @@ fn shape(text: &BStr) -> Option<&'static str> {
     if text.strip_prefix(b":").is_some_and(digits) {
         return Some("port");
     }
-    if text.contains_str(":/") {
-        return Some("path in a container");
-    }
     if text.contains_str(":[") && text.ends_with(b"]") {
         return Some("namespace");
     }
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn other_kinds_are_told_and_not_guessed() {
-        let texts = [":80", "web:/etc/hosts", "net:[4026531840]", "8:1:77", "port:80"];
+        let texts = [":80", "net:[4026531840]", "8:1:77", "port:80"];
         for text in texts {
             assert!(matches!(parse(BStr::new(text)), Err(BadTarget::Unanswered { .. })), "{text}");
         }
@@ -207,6 +217,17 @@ mod tests {
         for text in ["/", "/var/lib/docker", "path:/a:b", "layer:733b57e47063"] {
             let target = parse(BStr::new(text)).unwrap().target;
             assert!(matches!(target, Target::Path(_) | Target::Layer(_)), "{text}");
+        }
+        for (text, of) in
+            [("web:/etc/hosts", "web"), ("pid:7:/x", "pid:7"), ("pod:a/b:/", "pod:a/b")]
+        {
+            let Target::Inside(inside) = parse(BStr::new(text)).unwrap().target else {
+                panic!("{text}")
+            };
+            assert_eq!(inside.of.text, of);
+        }
+        for text in ["layer:733b57e47063:/x", ":80:/x", "port:80:/x", "web:/a\0b"] {
+            assert!(matches!(parse(BStr::new(text)), Err(BadTarget::NotInside(_))), "{text}");
         }
         assert!(matches!(parse(BStr::new("pod:prod/web")).unwrap().target, Target::Pod(_)));
         assert!(matches!(parse(BStr::new("volume:db")).unwrap().target, Target::Volume(_)));

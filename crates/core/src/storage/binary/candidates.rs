@@ -44,7 +44,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn new(object: Object, role: impl Into<Option<FileRole>>, on_host: bool) -> Self {
+    pub(super) fn new(object: Object, role: impl Into<Option<FileRole>>, on_host: bool) -> Self {
         Self {
             object,
             role: role.into(),
@@ -161,6 +161,14 @@ impl<'h> Look1<'h> {
             let mut candidate = Candidate::new(object, self.direct_role(), on_host);
             (candidate.is_handle, candidate.is_sure) = (true, true);
             candidate.other_names = self.names_by_mount_table();
+            if self.exe_look.nlink > 1 {
+                // Of several hard links any may have come back: its own name is preferred.
+                let is_it = |name: &&BString| {
+                    let there = self.host.lookup(self.root, name.as_ref(), Way::Plain);
+                    there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&self.exe_look))
+                };
+                candidate.better_name = candidate.other_names.iter().find(is_it).cloned();
+            }
             candidates.list.push(candidate);
         }
         if candidates.list.is_empty() {
@@ -243,7 +251,7 @@ impl<'h> Look1<'h> {
     }
 
     /// The layer's handle that the kernel gives for `exe`.
-    fn exe_layer(&self) -> Option<LayerHandle> {
+    pub(super) fn exe_layer(&self) -> Option<LayerHandle> {
         self.exe.handle().ok().and_then(|h| h.parse_layer().ok().flatten())
     }
 

@@ -61,6 +61,12 @@ fn has_its_pages(mapping: &Mapping) -> bool {
 }
 
 impl<'h> Memory<'h> {
+    /// Of a file that nobody needs to have mapped: nothing can be told.
+    pub(super) fn none() -> Self {
+        let (all, program, samples) = (Vec::new(), Vec::new(), Vec::new());
+        Self { exam: None, all, program, samples, why: None }
+    }
+
     /// Reads the mappings. What may not be read leaves a memory about which nothing can be told.
     ///
     /// # Errors
@@ -107,6 +113,7 @@ impl<'h> Memory<'h> {
             Which::Mapped(mapping) => {
                 memory.all.iter().find(|m| *m == mapping).ok_or(Problem::Changed)?
             }
+            Which::Named(_) => return Ok(memory),
         };
         let sibling = |m: &&Mapping| m.is_of_the_file(own) && has_its_pages(m);
         let mut program: Vec<Mapping> = memory.all.iter().filter(sibling).cloned().collect();

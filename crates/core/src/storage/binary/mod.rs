@@ -1,4 +1,4 @@
-//! The file on the host that a process really runs, and how far that is proven.
+//! The file on the host that a process really runs, maps or names, and how far that is proven.
 //!
 //! No kernel interface names a layer's file by path. The kernel gives file handles, and pages: a
 //! candidate is found by handle, by the overlay's own rules or by the mount table, and counts only
@@ -12,6 +12,7 @@ mod fuse;
 pub mod hash;
 mod memory;
 mod mounted;
+mod named;
 mod program;
 mod stack;
 mod told;
@@ -66,6 +67,8 @@ pub enum Which<'s> {
     Program,
     /// One that it maps.
     Mapped(&'s Mapping),
+    /// What a path leads to from its root directory.
+    Named(&'s BStr),
 }
 
 impl Subject<'_> {
@@ -75,6 +78,10 @@ impl Subject<'_> {
         let name = match self.which {
             Which::Program => format!("proc/{pid}/exe"),
             Which::Mapped(m) => format!("proc/{pid}/map_files/{:x}-{:x}", m.start, m.end),
+            Which::Named(path) => {
+                let root = host.shown(format!("proc/{pid}/root").as_bytes());
+                return stack::joined(&root, path);
+            }
         };
         host.shown(name.as_bytes())
     }
@@ -115,8 +122,8 @@ const ASIDE: Option<Duration> = Some(Duration::from_millis(500));
 /// Looks a process may take part in before it is said to be changing.
 const LOOKS: usize = 3;
 
-/// Finds and proves the file that a process runs, or one that it maps. `None` for what has none: a kernel
-/// thread, a zombie, a process that is gone.
+/// Finds and proves the file that a process runs, or one that it maps or names. `None` for what has none: a
+/// kernel thread, a zombie, a process that is gone, a name that is not there.
 pub fn locate(host: &Host, subject: &Subject<'_>) -> Option<Located> {
     for _ in 0..LOOKS {
         match look(host, subject) {
@@ -141,6 +148,7 @@ pub fn locate(host: &Host, subject: &Subject<'_>) -> Option<Located> {
     let why = match subject.which {
         Which::Program => "it ran another program each time it was looked at",
         Which::Mapped(_) => "its memory was another each time it was looked at",
+        Which::Named(_) => "the path led elsewhere each time it was looked at",
     };
     let gap = Gap::new(what::BINARY, Class::Gone, subject.link(host), why, Some("try again"));
     let state = Some(FileState::Changing);
@@ -186,6 +194,7 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
             let memory = Memory::read(host, subject)?;
             (memory.mapped(mapping).map_err(unread)?, Some(memory))
         }
+        Which::Named(_) => (named::open(host, subject).map_err(unread)?, Some(Memory::none())),
     };
     let exe_look = exe.look().map_err(errno)?;
     let memory = memory.map_or_else(|| Memory::read(host, subject), Ok)?;
@@ -198,8 +207,9 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
             Err(e) => return Err(unread(e)),
         },
         Which::Mapped(_) => exe.path().map_err(errno)?.or_else(named).unwrap_or_default(),
+        Which::Named(path) => exe.path().map_err(errno)?.unwrap_or_else(|| path.into()),
     };
-    if !exe_look.is_file() {
+    if !exe_look.is_file() && !matches!(subject.which, Which::Named(_)) {
         // A device, which is not opened.
         let why = Some("it is no regular file".into());
         let file = File { inside: Some(text), host: Fact::Absent, why, ..File::default() };
@@ -226,6 +236,7 @@ impl Look1<'_> {
         let exe = match self.subject.which {
             Which::Program => self.subject.dir.object("exe"),
             Which::Mapped(mapping) => self.memory.mapped(mapping),
+            Which::Named(_) => named::open(self.host, self.subject),
         };
         exe.is_ok_and(same) && self.subject.dir.still(self.subject.start_ticks).is_ok()
     }
@@ -250,7 +261,10 @@ impl Look1<'_> {
         for path in candidates.list.iter().filter(|c| c.is_handle) {
             self.host_path(path).iter().for_each(|p| self.note_name(p));
         }
-        let located = self.prove(file, candidates, &file_systems);
+        let located = match self.subject.which {
+            Which::Named(_) => of(self.decide(file, candidates, &file_systems)),
+            Which::Program | Which::Mapped(_) => self.prove(file, candidates, &file_systems),
+        };
         if let (Some(path), Some(running)) = (located.file.host.known(), &located.running) {
             self.note_name(path);
             self.note_link(path, running);
@@ -327,7 +341,7 @@ impl Look1<'_> {
     fn again(&self) -> Option<Object> {
         match self.subject.which {
             Which::Program => self.subject.dir.object("exe").ok(),
-            Which::Mapped(_) => self.exe.again().ok(),
+            Which::Mapped(_) | Which::Named(_) => self.exe.again().ok(),
         }
     }
 

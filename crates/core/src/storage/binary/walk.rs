@@ -72,6 +72,37 @@ pub(super) fn walk(host: &Host, stack: &Stack<'_>, path: &BStr) -> Vec<Found> {
     walker.files((*last).into(), dirs)
 }
 
+/// What an overlay shows at its path: one thing, or a directory's parts in the layers that have it, top
+/// first.
+pub(super) fn shown(host: &Host, stack: &Stack<'_>, path: &BStr) -> Vec<Object> {
+    let walker = Walker::new(host, stack);
+    let layers = walker.layers.iter().enumerate();
+    let mut merged: Merged<'_> =
+        layers.filter_map(|(at, dir)| dir.map(|dir| (at, Step::Layer(dir)))).collect();
+    let names: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|n| !n.is_empty()).collect();
+    let Some((last, parents)) = names.split_last() else {
+        let roots = walker.roots(0).into_iter();
+        return roots.filter_map(|(_, dir)| dir.again().ok()).collect();
+    };
+    for name in parents {
+        merged = walker.enter(&merged, BStr::new(name));
+        if merged.is_empty() || host.out_of_time() {
+            return Vec::new();
+        }
+    }
+    let dirs = merged.iter().map(|(at, step)| (*at, step.object())).collect();
+    let mut found: Vec<Object> = Vec::new();
+    walker.each((*last).into(), dirs, &mut |_, object, marks| {
+        let Ok(look) = object.look() else { return false };
+        let is_dir = look.is_dir();
+        if !look.is_whiteout() && (is_dir || found.is_empty()) {
+            found.push(object);
+        }
+        is_dir && !marks.opaque
+    });
+    found
+}
+
 /// The same from a layer downwards, for the path that this layer itself has: what leads from a file
 /// of metadata alone to its content.
 pub(super) fn walk_from(host: &Host, stack: &Stack<'_>, layer: usize, path: &BStr) -> Vec<Found> {

@@ -1,0 +1,118 @@
+//! A file as a process or a container has it: where that lies on the host.
+
+use bstr::BString;
+
+use super::binary::{NEEDS, add_layer, directory, one_process, subject};
+use super::container::{self, Resolved};
+use super::{Answer, Detail, Layers, Status};
+use crate::index::Index;
+use crate::model::gap::{Class, what};
+use crate::model::{Fact, File, Gap, Owner, Row};
+use crate::storage::binary::{self, Extent, Subject, Which};
+use crate::target::inside::Inside;
+use crate::target::{Target, Typed};
+
+pub(super) fn inside(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    inside: &Inside,
+    detail: Detail,
+) -> Answer {
+    let of = one_process(index, &inside.of, detail.needs.and(NEEDS));
+    let Some(row) = of.process.clone() else {
+        return Answer { target: typed.text.clone(), ..of };
+    };
+    let mut answer = Answer::new(typed, "path", Status::Found);
+    answer.gaps.clone_from(&of.gaps);
+    answer.membership = match of.membership {
+        Fact::Unasked => row.membership.clone(),
+        known => known,
+    };
+    match file(index, &row, inside, detail.binary.unwrap_or(Layers::Place)) {
+        Some(file) => {
+            if let Fact::Unread(gap) = &file.host {
+                answer.status = Status::Partial;
+                answer.message = Some(format!("{}: {}", typed.text, without(&file, &gap.cause)));
+            }
+            answer.file = Some(file);
+        }
+        None => {
+            answer.status = Status::NotFound;
+            answer.message = Some(format!("{} has no {}", inside.of.text, inside.path));
+        }
+    }
+    answer
+}
+
+/// The same when nothing but the path is asked for: without one there is no answer.
+pub fn path_inside(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Answer {
+    let detail = Detail { needs: NEEDS, processes: false, served_by: false, binary: Some(layers) };
+    let mut answer = super::answer(index, typed, detail);
+    if let Some(file) = answer.file.as_ref().filter(|file| file.host == Fact::Absent) {
+        let why = file.why.clone().unwrap_or_else(|| "the host has no mount that shows it".into());
+        answer.message = Some(format!("{}: {}", typed.text, without(file, &why)));
+        answer.status = Status::NotFound;
+    }
+    answer
+}
+
+/// What a path leads to in a running container, nothing perhaps; `None` where no process of its can be asked.
+pub(super) fn of_container(
+    index: &mut Index<'_>,
+    owner: &Owner,
+    path: &BString,
+) -> Option<Option<File>> {
+    let name = crate::target::container::short(owner.id.as_ref());
+    let of = Typed { text: path.clone(), target: Target::Container(name) };
+    let found = Resolved::One(Box::new(index.container_of(owner, NEEDS)));
+    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: None };
+    let row = container::answer_of(index, &of, found, detail).row();
+    let inside = Inside { of: Box::new(of), path: path.clone() };
+    (row.process.pid > 0).then(|| file(index, &row, &inside, Layers::None))
+}
+
+/// Says in one line why there is no path, what it may be, and how the bytes can be reached.
+fn without(file: &File, why: &str) -> String {
+    let is_none = file.host == Fact::Absent;
+    let known = if is_none { "no file on the host is it" } else { "no host path is proven" };
+    let mut line = format!("{known}: {why}");
+    if !file.candidates.is_empty() {
+        let all: Vec<String> = file.candidates.iter().map(ToString::to_string).collect();
+        let so = if is_none { ": " } else { "; it may be " };
+        line.push_str(&format!("{so}{}", all.join(", ")));
+    }
+    if let Some(path) = &file.via_proc {
+        line.push_str(&format!("; {path} opens it"));
+    }
+    line
+}
+
+/// What the path leads to; `None` where that is nothing.
+fn file(index: &mut Index<'_>, row: &Row, inside: &Inside, layers: Layers) -> Option<File> {
+    let host = index.host();
+    let process = &row.process;
+    let unread = |class, why: &'static str| {
+        let gap = Gap::new(what::PATH, class, inside.path.clone(), why, None);
+        let inside = Some(inside.path.clone());
+        File { inside, host: Fact::Unread(gap), why: Some(why.into()), ..File::default() }
+    };
+    if host.mode() == whose_kernel::Mode::Saved {
+        return Some(unread(Class::Unsupported, "a saved tree holds no running process"));
+    }
+    if process.is_kernel() || process.is_dead() {
+        return Some(unread(Class::Gone, "the process has no root directory any more"));
+    }
+    let Some(dir) = directory(host, process) else {
+        return Some(unread(Class::Gone, "the process is gone"));
+    };
+    let of = subject(&dir, row, Extent::Whole);
+    let subject = Subject { which: Which::Named(inside.path.as_ref()), ..of };
+    let Some(located) = binary::locate(host, &subject) else {
+        // Nothing is there, or nobody is left to have it.
+        let still = dir.still(process.start_ticks()).is_ok();
+        return (!still).then(|| unread(Class::Gone, "the process is gone"));
+    };
+    let mut file = located.file;
+    add_layer(index, row, &mut file, layers);
+    Some(file)
+}

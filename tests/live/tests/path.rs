@@ -1,0 +1,488 @@
+//! The files of containers, to the host and back: random trees, changed while the container runs, each path
+//! judged by what the host's file holds and by where the storage driver keeps it.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use whose_live_tests::disk::Disk;
+use whose_live_tests::{alone, compared, unique, whose};
+use whose_testkit::cases::Cases;
+use whose_testkit::docker::{Docker, View};
+use whose_testkit::require;
+
+const IMAGE: &str = "localhost/lab-path:1";
+const LAYERS: usize = 4;
+/// Paths that are asked about, of each container.
+const PATHS: usize = 200;
+
+/// Names of directories and files: also such as need care in options, tables and lines.
+const DIRS: [&str; 6] = ["t", "t/plain", "t/with space", "t/a:b", "t/back\\slash", "t/plain/deep"];
+const FILES: [&str; 8] =
+    ["one", "two", "three (deleted)", "fo ur", "f:ive", "si\\x", "se,ven", "ÄÖ"];
+
+/// Numbers that look like chance, the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Files of one layer, each with a content of its own.
+fn fill(layer: usize, dir: &Path) {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + layer as u64);
+    for sub in DIRS {
+        std::fs::create_dir_all(dir.join(sub)).unwrap();
+        for number in 0..5 {
+            for name in FILES {
+                if dice.roll(3) == 0 {
+                    let name = format!("{name}{number}");
+                    let content = format!("{sub}/{name} of layer {layer}\n");
+                    std::fs::write(dir.join(sub).join(name), content).unwrap();
+                }
+            }
+        }
+    }
+    if layer == 1 {
+        std::fs::create_dir_all(dir.join("t/only")).unwrap();
+        std::fs::write(dir.join("t/only/file"), "only in layer 1\n").unwrap();
+    }
+}
+
+/// Everything below a directory as the container sees it, from its root.
+fn all(root: &Path, below: &str, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(root.join(below)).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for entry in entries {
+        let inside = entry.strip_prefix(root).unwrap().to_owned();
+        if entry.symlink_metadata().unwrap().is_dir() {
+            all(root, inside.to_str().unwrap(), found);
+        }
+        found.push(inside);
+    }
+}
+
+/// Changes a container's tree as it may while it runs: through its own view.
+fn change(root: &Path, dice: &mut Dice) {
+    let mut files = Vec::new();
+    all(root, "t", &mut files);
+    for (at, inside) in files.iter().enumerate() {
+        let path = root.join(inside);
+        if !path.symlink_metadata().is_ok_and(|m| m.is_file()) {
+            continue;
+        }
+        match dice.roll(12) {
+            0 | 1 => {
+                let old = std::fs::read(&path).unwrap();
+                std::fs::write(&path, [&old[..], b"changed\n"].concat()).unwrap();
+            }
+            2 => std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap(),
+            3 => std::fs::remove_file(&path).unwrap(),
+            4 => {
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(&path, format!("another at {at}\n")).unwrap();
+            }
+            5 => std::fs::hard_link(&path, path.with_extension("link")).unwrap(),
+            6 => symlink(path.file_name().unwrap(), path.with_extension("sym")).unwrap(),
+            7 => symlink(Path::new("/").join(inside), path.with_extension("abs")).unwrap(),
+            8 => std::fs::rename(&path, path.with_extension("moved")).unwrap(),
+            _ => {}
+        }
+    }
+    std::fs::create_dir(root.join("t/new")).unwrap();
+    std::fs::write(root.join("t/new/file"), "new\n").unwrap();
+    let fifo = root.join("t/new/fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from(0o600),
+        0,
+    )
+    .unwrap();
+    // Removed, and there again: nothing below shows through.
+    std::fs::remove_dir_all(root.join("t/with space")).unwrap();
+    std::fs::create_dir(root.join("t/with space")).unwrap();
+    std::fs::write(root.join("t/with space/one0"), "after\n").unwrap();
+}
+
+/// Where a driver keeps a container's files.
+enum Keeps {
+    /// The upper directory and the lowers, top first.
+    Stack(Vec<PathBuf>),
+    /// One directory.
+    Tree,
+}
+
+struct Container {
+    name: String,
+    pid: u32,
+    keeps: Keeps,
+}
+
+impl Container {
+    fn of(docker: &Docker, name: &str) -> Self {
+        let graph = docker.inspect(name)["GraphDriver"]["Data"].clone();
+        let dirs = |key: &str| -> Vec<PathBuf> {
+            graph[key].as_str().unwrap().split(':').map(PathBuf::from).collect()
+        };
+        let keeps = match graph.get("UpperDir") {
+            Some(_) => Keeps::Stack([dirs("UpperDir"), dirs("LowerDir")].concat()),
+            None => Keeps::Tree,
+        };
+        Self { name: name.into(), pid: docker.init_pid(name), keeps }
+    }
+
+    fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.pid).into()
+    }
+
+    fn target(&self, inside: &Path) -> Vec<u8> {
+        [self.name.as_bytes(), b":/", inside.as_os_str().as_bytes()].concat()
+    }
+
+    /// What the path leads to, links in it followed: the test's own links only, of one step.
+    fn followed(&self, inside: &Path) -> PathBuf {
+        match std::fs::read_link(self.root().join(inside)) {
+            Ok(to) => match to.strip_prefix("/") {
+                Ok(absolute) => absolute.to_owned(),
+                Err(_) => inside.with_file_name(to),
+            },
+            Err(_) => inside.to_owned(),
+        }
+    }
+
+    /// The entries of a stack at a path, top first, as an overlay without redirects merges them.
+    fn entries(&self, inside: &Path) -> Vec<PathBuf> {
+        let Keeps::Stack(dirs) = &self.keeps else { panic!("no stack") };
+        let mut found = Vec::new();
+        for dir in dirs {
+            // What is above hides what is below: a file or a whiteout at any directory of the path.
+            let mut hidden = false;
+            let mut at = dir.clone();
+            for part in inside.parent().unwrap().iter() {
+                at.push(part);
+                match at.symlink_metadata() {
+                    Ok(m) if m.is_dir() => hidden |= is_opaque(&at),
+                    Ok(_) => return found,
+                    Err(_) => break,
+                }
+            }
+            match dir.join(inside).symlink_metadata() {
+                Ok(m) if is_whiteout(&m) => return found,
+                Ok(m) => {
+                    let is_dir = m.is_dir();
+                    hidden |= is_dir && is_opaque(&dir.join(inside));
+                    if !is_dir && !found.is_empty() {
+                        return found;
+                    }
+                    found.push(dir.join(inside));
+                    if !is_dir {
+                        return found;
+                    }
+                }
+                Err(_) => {}
+            }
+            if hidden {
+                return found;
+            }
+        }
+        found
+    }
+}
+
+fn is_whiteout(m: &Metadata) -> bool {
+    m.file_type().is_char_device() && m.rdev() == 0
+}
+
+fn is_opaque(dir: &Path) -> bool {
+    let mut value = [0_u8; 8];
+    rustix::fs::lgetxattr(dir, "trusted.overlay.opaque", &mut value).is_ok()
+}
+
+/// Answers of `whose path --json` by target.
+fn answers(targets: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Value> {
+    let mut found = BTreeMap::new();
+    for some in targets.chunks(50) {
+        let mut run = whose().args(["path", "--json"]);
+        for target in some {
+            run = run.arg(OsStr::from_bytes(target));
+        }
+        let told = run.run().json();
+        let all = told["answers"].as_array().unwrap().clone();
+        assert_eq!(all.len(), some.len());
+        found.extend(some.iter().cloned().zip(all));
+    }
+    found
+}
+
+/// Asks about the container's paths, and for each path of the host who has it.
+fn judge(one: &Container, dice: &mut Dice) {
+    let mut inside = Vec::new();
+    all(&one.root(), "t", &mut inside);
+    while inside.len() > PATHS {
+        let at = usize::try_from(dice.roll(inside.len() as u64)).unwrap();
+        inside.swap_remove(at);
+    }
+    let targets: Vec<Vec<u8>> = inside.iter().map(|i| one.target(i)).collect();
+    let told = answers(&targets);
+    let mut facts = 0;
+    let mut back: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    for (path, target) in inside.iter().zip(&targets) {
+        let file = &told[target]["file"];
+        let real = one.followed(path);
+        let shown = one.root().join(&real);
+        let Ok(meta) = shown.symlink_metadata() else {
+            // A link to what was removed later.
+            assert_eq!(told[target]["status"], "not-found", "{:#}", told[target]);
+            continue;
+        };
+        let host = file["host"].as_str().map(PathBuf::from);
+        match &one.keeps {
+            Keeps::Stack(_) => {
+                let entries = one.entries(&real);
+                if meta.is_dir() && entries.len() > 1 {
+                    assert_eq!(host, None, "{:#}", told[target]);
+                    let lies: Vec<PathBuf> = file["candidates"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|c| c.as_str().unwrap().into())
+                        .collect();
+                    assert_eq!(lies, entries, "{:#}", told[target]);
+                    facts += 1;
+                    continue;
+                }
+                assert_eq!(
+                    host.as_ref(),
+                    entries.first(),
+                    "{}: {:#}",
+                    real.display(),
+                    told[target]
+                );
+            }
+            Keeps::Tree => {
+                let own = host.as_ref().unwrap().symlink_metadata().unwrap();
+                assert_eq!((own.dev(), own.ino()), (meta.dev(), meta.ino()), "{:#}", told[target]);
+            }
+        }
+        assert_eq!(file["verified"], "handle", "{:#}", told[target]);
+        let host = host.unwrap();
+        if meta.is_file() {
+            assert_eq!(std::fs::read(&host).unwrap(), std::fs::read(&shown).unwrap());
+        }
+        assert_eq!(file["inside"], json!(format!("/{}", real.display())), "{:#}", told[target]);
+        back.push((host, one.target(&real)));
+        facts += 3;
+    }
+    for (host, target) in &back {
+        let run = whose().args(["path", host.to_str().unwrap()]).run().expect_code(0);
+        let lines = &run.stdout;
+        assert!(lines.split(|b| *b == b'\n').any(|l| l == target), "{}", run.story());
+        facts += 1;
+    }
+    compared(&format!("paths of {}", one.name), facts);
+    assert!(facts > 300, "{facts}");
+}
+
+fn suite(driver: &'static str, data: Option<&Path>) {
+    let mut options = Docker::options(View::V2).storage_driver(driver);
+    if let Some(data) = data {
+        options = options.arg(format!("--data-root={}", data.display()));
+    }
+    let docker = options.start().unwrap_or_else(|e| panic!("{e}"));
+    docker.layered_image_with(IMAGE, LAYERS, fill);
+    let (changed, clean) = (unique("changed"), unique("clean"));
+    for name in [&changed, &clean] {
+        docker.run(&["--name", name, IMAGE, "sleep", "10000"]);
+    }
+    let (changed, clean) = (Container::of(&docker, &changed), Container::of(&docker, &clean));
+    let mut dice = Dice(4711);
+    change(&changed.root(), &mut dice);
+    let mut cases = Cases::of(format!("path-{driver}"));
+    for one in [&changed, &clean] {
+        cases.case(&format!("random paths of {}", one.name), || judge(one, &mut Dice(42)));
+    }
+    cases.case("a file that lies under another", || shadowed(&changed, &clean));
+    cases.finish();
+}
+
+/// A lower file is the clean container's and no longer that of the one which has changed it.
+fn shadowed(changed: &Container, clean: &Container) {
+    let Keeps::Stack(_) = &changed.keeps else { return };
+    let mut inside = Vec::new();
+    all(&clean.root(), "t", &mut inside);
+    let mut judged = 0;
+    for path in inside {
+        let (theirs, own) = (clean.entries(&path), changed.entries(&path));
+        if clean.root().join(&path).is_dir() || theirs.first() == own.first() {
+            continue;
+        }
+        let run = whose().args(["path", theirs[0].to_str().unwrap()]).run().expect_code(0);
+        assert_eq!(run.stdout.trim_ascii_end(), clean.target(&path), "{}", run.story());
+        judged += 1;
+    }
+    assert!(judged > 20, "{judged}");
+}
+
+const NEEDS: &[&str] = &["root", "docker", "cgroup-v2", "mount-namespace"];
+
+#[test]
+fn paths_on_overlay2() {
+    if require(NEEDS) {
+        let _alone = alone();
+        suite("overlay2", None);
+    }
+}
+
+#[test]
+fn paths_on_vfs() {
+    if require(NEEDS) {
+        let _alone = alone();
+        suite("vfs", None);
+    }
+}
+
+#[test]
+fn paths_on_btrfs() {
+    if require(NEEDS) && require(&["btrfs", "loop", "mkfs.btrfs"]) {
+        let _alone = alone();
+        let Some(disk) = Disk::btrfs() else { return };
+        suite("btrfs", Some(&disk.point().join("docker")));
+    }
+}
+
+/// What `whose path` prints, one line.
+fn path_of(target: &str) -> String {
+    let run = whose().args(["path", target]).run().expect_code(0);
+    let text = run.stdout_str();
+    assert_eq!(text.lines().count(), 1, "{}", run.story());
+    text.trim_end_matches('\n').to_owned()
+}
+
+fn stderr_of(target: &str, code: i32) -> String {
+    let run = whose().args(["path", target]).run().expect_code(code);
+    assert_eq!(run.stdout_str(), "", "{}", run.story());
+    run.stderr_str()
+}
+
+#[test]
+fn what_is_mounted_in_a_container() {
+    if !require(NEEDS) {
+        return;
+    }
+    let _alone = alone();
+    let docker = Docker::options(View::V2).storage_driver("overlay2").start();
+    let docker = docker.unwrap_or_else(|e| panic!("{e}"));
+    docker.image();
+    let bound = tempfile::tempdir().unwrap();
+    let bound = bound.path();
+    std::fs::create_dir(bound.join("sub")).unwrap();
+    for name in ["file", "sub/file"] {
+        std::fs::write(bound.join(name), name).unwrap();
+    }
+    symlink("/etc", bound.join("escape")).unwrap();
+    symlink("loop", bound.join("loop")).unwrap();
+    let (name, volume) = (unique("mounted"), unique("vol"));
+    let bind = format!("{}:/srv", bound.display());
+    let options = ["--name", &name, "-v", &bind, "-v", &format!("{volume}:/vol")];
+    let image = whose_testkit::docker::IMAGE;
+    let id = docker.run(&[&options[..], &["--tmpfs", "/mem", image, "sleep", "10000"]].concat());
+    docker.cli(&[
+        "exec",
+        &name,
+        "/bin/sh",
+        "-c",
+        "echo x > /vol/db; echo x > /mem/x; ln /vol/db /vol/other",
+    ]);
+    let at = |path: &str| format!("{name}:{path}");
+    let mut cases = Cases::of("path-mounted");
+    cases.case("a bind mount, and back", || {
+        for (inside, host) in
+            [("/srv/file", "file"), ("/srv/sub/file", "sub/file"), ("/srv/sub", "sub")]
+        {
+            assert_eq!(path_of(&at(inside)), bound.join(host).to_str().unwrap());
+        }
+        assert_eq!(path_of(&at("/srv")), bound.to_str().unwrap());
+    });
+    cases.case("a volume, and back", || {
+        for file in ["db", "other"] {
+            let host = docker.data_root().join(format!("volumes/{volume}/_data/{file}"));
+            let host = host.to_str().unwrap();
+            assert_eq!(path_of(&at(&format!("/vol/{file}"))), host);
+            assert_eq!(path_of(host), at(&format!("/vol/{file}")));
+        }
+        let run = whose().args(["path", "--json", &at("/vol/db")]).run().expect_code(0).json();
+        let run = run["answers"][0].clone();
+        assert_eq!(run["file"]["role"], "volume", "{run:#}");
+        assert_eq!((&run["kind"], &run["owner"]["name"]), (&json!("path"), &json!(name)));
+    });
+    cases.case("what the engine binds", || {
+        let host = docker.data_root().join(format!("containers/{id}/hosts"));
+        assert_eq!(path_of(&at("/etc/hosts")), host.to_str().unwrap());
+        assert_eq!(path_of(host.to_str().unwrap()), at("/etc/hosts"));
+    });
+    cases.case("links lead nowhere but inside", || {
+        // The container's /etc/hosts, and not the host's.
+        let host = docker.data_root().join(format!("containers/{id}/hosts"));
+        assert_eq!(path_of(&at("/srv/escape/hosts")), host.to_str().unwrap());
+        assert!(
+            stderr_of(&at("/srv/loop"), 3).contains("links"),
+            "{}",
+            stderr_of(&at("/srv/loop"), 3)
+        );
+        assert!(stderr_of(&at("/srv/escape/nothing"), 1).contains("has no"));
+    });
+    cases.case("what no file of the host is", || {
+        let said = stderr_of(&at("/mem/x"), 1);
+        assert!(said.contains("/proc/") && said.contains("/root/mem/x opens it"), "{said}");
+        let said = stderr_of(&at("/etc"), 1);
+        assert!(said.contains("merges this directory from 2 layers"), "{said}");
+        stderr_of(&at("/proc/self/maps"), 1);
+        assert!(stderr_of(&at("/nothing"), 1).contains("has no /nothing"));
+    });
+    cases.case("by PID, card and JSON", || {
+        let pid = docker.init_pid(&name);
+        assert_eq!(path_of(&format!("{pid}:/srv/file")), bound.join("file").to_str().unwrap());
+        let card = whose().arg(at("/srv/file")).run().expect_code(0).stdout_str();
+        let host = bound.join("file").display().to_string();
+        assert!(card.contains(&format!("  on host    {host}\n             volume\n")), "{card}");
+        assert!(card.contains(&format!("  container  {name}   docker   running")), "{card}");
+        let card = whose().arg(at("/mem/x")).run().expect_code(0).stdout_str();
+        let line = format!("  on host    no file\n             /proc/{pid}/root/mem/x opens it\n");
+        assert!(card.contains(&line), "{card}");
+        let card = whose().arg(at("/etc")).run().expect_code(0).stdout_str();
+        let line = "  on host    no file: the overlay merges this directory from 2 layers\n";
+        assert!(card.contains(line), "{card}");
+    });
+    cases.case("an ordinary user", || {
+        let run = whose().as_user(65534, 65534).args(["path", &at("/srv/file")]).run();
+        assert!(run.code == Some(3) || run.code == Some(1), "{}", run.story());
+        assert_eq!(run.stdout_str(), "");
+        let pid = docker.init_pid(&name);
+        let run = whose()
+            .as_user(65534, 65534)
+            .args(["path", &format!("{pid}:/srv/file")])
+            .run()
+            .expect_code(3);
+        assert!(run.stderr_str().contains("permission denied"), "{}", run.story());
+    });
+    cases.finish();
+}
