@@ -71,6 +71,12 @@ impl Look {
         self.file_type() == FileType::Directory
     }
 
+    /// Whether it is a symbolic link.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        self.file_type() == FileType::Symlink
+    }
+
     /// Whether it is a socket.
     #[must_use]
     pub fn is_socket(&self) -> bool {

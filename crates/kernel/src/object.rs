@@ -116,6 +116,15 @@ impl Object {
         }
     }
 
+    /// Where it leads, if it is a symbolic link that was opened itself.
+    ///
+    /// # Errors
+    /// `EINVAL` or `ENOENT` when it is none.
+    pub fn target(&self) -> Result<BString, Errno> {
+        let text = rustix::fs::readlinkat(&self.fd, c"", Vec::with_capacity(256))?;
+        Ok(text.into_bytes().into())
+    }
+
     fn magic(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }

@@ -43,9 +43,12 @@ impl Card<'_> {
         if let Some(path) = file.host.known() {
             self.line("on host", &text::sanitise(path))?;
             let role = file.role.filter(|role| *role != FileRole::Direct).map(FileRole::name);
-            let content =
-                (file.verified == Verified::Content).then_some("of the same content only");
-            let told: Vec<&str> = role.into_iter().chain(content).collect();
+            let how = match file.verified {
+                Verified::Content => Some("of the same content only"),
+                Verified::Layers => Some("by its engine's state: it does not run"),
+                _ => None,
+            };
+            let told: Vec<&str> = role.into_iter().chain(how).collect();
             return if told.is_empty() { Ok(()) } else { self.line("", &told.join(", ")) };
         }
         let is_none = file.host == Fact::Absent;
@@ -104,6 +107,7 @@ fn proof(file: &File) -> &'static str {
         Verified::MappedInode => "proven by the mapped inode",
         Verified::Handle => "by the kernel's file handle; what is mapped could not be compared",
         Verified::Content => "of the same content",
+        Verified::Layers => "by the engine's table of layers",
         Verified::Unproven => "not proven",
     }
 }

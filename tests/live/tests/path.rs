@@ -233,14 +233,47 @@ fn answers(targets: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Value> {
     found
 }
 
-/// Asks about the container's paths, and for each path of the host who has it.
-fn judge(one: &Container, dice: &mut Dice) {
+/// Some of the container's paths.
+fn some(one: &Container, dice: &mut Dice) -> Vec<PathBuf> {
     let mut inside = Vec::new();
     all(&one.root(), "t", &mut inside);
     while inside.len() > PATHS {
         let at = usize::try_from(dice.roll(inside.len() as u64)).unwrap();
         inside.swap_remove(at);
     }
+    inside
+}
+
+/// What the running container's files are on the host: once it has ended, that is so still.
+fn told_running(one: &Container) -> Vec<(Vec<u8>, Value, Value)> {
+    let targets: Vec<Vec<u8>> = some(one, &mut Dice(7)).iter().map(|i| one.target(i)).collect();
+    let told = answers(&targets);
+    let facts = |t: &Value| (t["file"]["host"].clone(), t["file"]["candidates"].clone());
+    told.iter().map(|(target, t)| (target.clone(), facts(t).0, facts(t).1)).collect()
+}
+
+fn judge_stopped(before: &[(Vec<u8>, Value, Value)]) {
+    let targets: Vec<Vec<u8>> = before.iter().map(|(target, ..)| target.clone()).collect();
+    let told = answers(&targets);
+    let mut back = 0;
+    for (target, host, candidates) in before {
+        let file = &told[target]["file"];
+        assert_eq!((&file["host"], &file["candidates"]), (host, candidates), "{:#}", told[target]);
+        let Some(host) = host.as_str() else { continue };
+        assert_eq!(file["verified"], "layers", "{:#}", told[target]);
+        if back < 50 && file["inside"].as_str().is_some_and(|i| target.ends_with(i.as_bytes())) {
+            let run = whose().args(["path", host]).run().expect_code(0);
+            assert!(run.stdout.split(|b| *b == b'\n').any(|l| l == target), "{}", run.story());
+            back += 1;
+        }
+    }
+    assert!(before.len() > 100 && back > 20, "{} {back}", before.len());
+    compared("paths of a stopped container", before.len() * 2 + back);
+}
+
+/// Asks about the container's paths, and for each path of the host who has it.
+fn judge(one: &Container, dice: &mut Dice) {
+    let inside = some(one, dice);
     let targets: Vec<Vec<u8>> = inside.iter().map(|i| one.target(i)).collect();
     let told = answers(&targets);
     let mut facts = 0;
@@ -311,7 +344,8 @@ fn suite(driver: &'static str, data: Option<&Path>) {
     docker.layered_image_with(IMAGE, LAYERS, fill);
     let (changed, clean) = (unique("changed"), unique("clean"));
     for name in [&changed, &clean] {
-        docker.run(&["--name", name, IMAGE, "sleep", "10000"]);
+        docker.create(&["--name", name, IMAGE, "sleep", "10000"]);
+        docker.cli(&["start", name]);
     }
     let (changed, clean) = (Container::of(&docker, &changed), Container::of(&docker, &clean));
     let mut dice = Dice(4711);
@@ -321,6 +355,11 @@ fn suite(driver: &'static str, data: Option<&Path>) {
         cases.case(&format!("random paths of {}", one.name), || judge(one, &mut Dice(42)));
     }
     cases.case("a file that lies under another", || shadowed(&changed, &clean));
+    let before = told_running(&changed);
+    // Some other container still leads to the engine, which has no usual place.
+    docker.run(&["--name", &unique("other"), IMAGE, "sleep", "10000"]);
+    docker.cli(&["kill", &changed.name, &clean.name]);
+    cases.case("the same when it has ended", || judge_stopped(&before));
     cases.finish();
 }
 
@@ -404,7 +443,8 @@ fn what_is_mounted_in_a_container() {
     let bind = format!("{}:/srv", bound.display());
     let options = ["--name", &name, "-v", &bind, "-v", &format!("{volume}:/vol")];
     let image = whose_testkit::docker::IMAGE;
-    let id = docker.run(&[&options[..], &["--tmpfs", "/mem", image, "sleep", "10000"]].concat());
+    let id = docker.create(&[&options[..], &["--tmpfs", "/mem", image, "sleep", "10000"]].concat());
+    docker.cli(&["start", &name]);
     docker.cli(&[
         "exec",
         &name,
@@ -483,6 +523,25 @@ fn what_is_mounted_in_a_container() {
             .run()
             .expect_code(3);
         assert!(run.stderr_str().contains("permission denied"), "{}", run.story());
+    });
+    docker.run(&["--name", &unique("other"), image, "sleep", "10000"]);
+    docker.cli(&["kill", &name]);
+    cases.case("when it has ended", || {
+        for (inside, host) in
+            [("/srv/file", "file"), ("/srv/sub", "sub"), ("/srv/sub/../file", "file")]
+        {
+            assert_eq!(path_of(&at(inside)), bound.join(host).to_str().unwrap());
+        }
+        let volumes = docker.data_root().join(format!("volumes/{volume}/_data/db"));
+        assert_eq!(path_of(&at("/vol/db")), volumes.to_str().unwrap());
+        let hosts = docker.data_root().join(format!("containers/{id}/hosts"));
+        assert_eq!(path_of(&at("/srv/escape/hosts")), hosts.to_str().unwrap());
+        assert!(stderr_of(&at("/srv/loop"), 3).contains("links in a circle"));
+        let said = stderr_of(&at("/srv/escape/nothing"), 1);
+        assert!(said.contains("is exited"), "{said}");
+        let run = whose().args(["path", &at("/bin/sh")]).run().expect_code(0);
+        assert!(run.stdout_str().trim_end().ends_with("/diff/bin/busybox"), "{}", run.story());
+        assert!(run.stderr_str().contains("by its engine's state"), "{}", run.story());
     });
     cases.finish();
 }

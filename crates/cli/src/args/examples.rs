@@ -80,7 +80,8 @@ Examples:
   diff \"$(whose path web:/etc/hosts)\" /etc/hosts
 
 Links are followed as the container would. A path is printed when the kernel's file handle names that
-very file; where the kernel gives none, one with the same content, which is said. A directory that an
+very file; where the kernel gives none, one with the same content, which is said. Of a container that
+does not run the engine's own tables say it, which is said too. A directory that an
 overlay merges from several layers has no path on the host: they are named on stderr, topmost first.
 
 Exit status: 0 printed, 1 no such file, or the host has none, 3 it could not be told.";

@@ -69,9 +69,13 @@ fn forward(index: &mut Index<'_>, target: &Typed, layers: Layers) -> (Answer, Ve
     let answer = path_inside(index, target, layers);
     let file = answer.file.as_ref();
     let path = file.and_then(|f| f.host.known().cloned());
-    if file.is_some_and(|f| path.is_some() && f.verified == Verified::Content) {
-        let text = sanitise(&target.text);
-        say(&format!("{text}: the same content, though not proven to be the file"));
+    let text = sanitise(&target.text);
+    match file.filter(|_| path.is_some()).map(|f| f.verified) {
+        Some(Verified::Content) => {
+            say(&format!("{text}: the same content, though not proven to be the file"));
+        }
+        Some(Verified::Layers) => say(&format!("{text}: it does not run: by its engine's state")),
+        _ => {}
     }
     (answer, path.into_iter().collect())
 }

@@ -36,8 +36,8 @@ impl Inside {
 }
 
 /// The containers that an answer about a path names, each with the path that leads there from its root:
-/// by the layer's files, or by what its first process has mounted. A running container is asked: something
-/// else may lie over the file.
+/// by the layer's files, or by what its first process has mounted. The container is asked what it shows
+/// there: something else may lie over the file.
 #[must_use]
 pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
     let owners: Vec<Rc<Owner>> = match (answer.owner(), &answer.owners) {
@@ -64,12 +64,8 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
     found
 }
 
-/// Whether a container shows this file of the host at a path of its own. Of one that does not run nothing
-/// says otherwise.
+/// Whether a container shows this file of the host at a path of its own, as far as that can be told.
 fn shows(index: &mut Index<'_>, owner: &Owner, path: &BString, host: &BString) -> bool {
-    if owner.init_pid.known().is_none() {
-        return true;
-    }
     match super::inside::of_container(index, owner, path) {
         None => true,
         Some(None) => false,

@@ -1,5 +1,7 @@
 //! Which file on the host a process runs.
 
+use std::rc::Rc;
+
 use bstr::{BStr, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::read::process::ProcDir;
@@ -8,7 +10,7 @@ use whose_kernel::{Class, Host, Mode};
 use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Fact, File, FileRole, Gap, OwnerKind, Process, Row, Verified};
+use crate::model::{Fact, File, FileRole, Gap, Owner, OwnerKind, Process, Row, Verified};
 use crate::storage::binary::{self, Extent, Subject, Which};
 use crate::target::Typed;
 
@@ -233,11 +235,23 @@ pub(super) fn subject<'s>(dir: &'s ProcDir<'s>, row: &'s Row, extent: Extent) ->
 
 /// Adds what the engine says of the layer.
 pub(super) fn add_layer(index: &mut Index<'_>, row: &Row, file: &mut File, layers: Layers) {
+    if let Some(owner) = row.owner().cloned() {
+        add_layer_of(index, &owner, file, layers);
+    }
+}
+
+/// The same for a container's file.
+pub(super) fn add_layer_of(
+    index: &mut Index<'_>,
+    owner: &Rc<Owner>,
+    file: &mut File,
+    layers: Layers,
+) {
     // The engine's own words for the layer: its store, its images, its place in the stack.
-    let owner = row.owner().filter(|o| o.kind.contains() && layers != Layers::None).cloned();
+    let owner = Some(owner).filter(|o| o.kind.contains() && layers != Layers::None);
     if let (Some(path), Some(owner)) = (file.host.known().cloned(), owner) {
         let path: &BStr = path.as_ref();
-        if let Ok(Some(layer)) = index.layer_of(path, &owner, layers == Layers::Whole) {
+        if let Ok(Some(layer)) = index.layer_of(path, owner, layers == Layers::Whole) {
             let seen = file.layer.take();
             let place = seen.map(|l| (l.index, l.of));
             let (at, of) = place.unwrap_or((layer.index, layer.of));

@@ -1,13 +1,18 @@
 //! A file as a process or a container has it: where that lies on the host.
 
-use bstr::BString;
+use std::rc::Rc;
 
-use super::binary::{NEEDS, add_layer, directory, one_process, subject};
+use bstr::{BStr, BString};
+use whose_kernel::Mode;
+
+use super::binary::{NEEDS, add_layer, add_layer_of, directory, one_process, subject};
 use super::container::{self, Resolved};
 use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
+use crate::index::stored::Stored;
 use crate::model::gap::{Class, what};
 use crate::model::{Fact, File, Gap, Owner, Row};
+use crate::storage::binary::stored::{self, Parts};
 use crate::storage::binary::{self, Extent, Subject, Which};
 use crate::target::inside::Inside;
 use crate::target::{Target, Typed};
@@ -19,8 +24,14 @@ pub(super) fn inside(
     detail: Detail,
 ) -> Answer {
     let of = one_process(index, &inside.of, detail.needs.and(NEEDS));
+    let layers = detail.binary.unwrap_or(Layers::Place);
     let Some(row) = of.process.clone() else {
-        return Answer { target: typed.text.clone(), ..of };
+        return match of.owner().cloned() {
+            Some(owner) if of.status == Status::NotFound => {
+                stored(index, typed, inside, (of, &owner), layers)
+            }
+            _ => Answer { target: typed.text.clone(), ..of },
+        };
     };
     let mut answer = Answer::new(typed, "path", Status::Found);
     answer.gaps.clone_from(&of.gaps);
@@ -28,7 +39,7 @@ pub(super) fn inside(
         Fact::Unasked => row.membership.clone(),
         known => known,
     };
-    match file(index, &row, inside, detail.binary.unwrap_or(Layers::Place)) {
+    match file(index, &row, inside, layers) {
         Some(file) => {
             if let Fact::Unread(gap) = &file.host {
                 answer.status = Status::Partial;
@@ -44,6 +55,49 @@ pub(super) fn inside(
     answer
 }
 
+/// The file of a container that does not run, by its engine's state.
+fn stored(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    inside: &Inside,
+    (of, owner): (Answer, &Rc<Owner>),
+    layers: Layers,
+) -> Answer {
+    let mut answer = Answer::new(typed, "path", Status::Found);
+    answer.membership = of.membership;
+    answer.gaps = of.gaps;
+    let told = in_state(index, owner, inside.path.as_ref());
+    let why = of.message.unwrap_or_else(|| format!("{} does not run", inside.of.text));
+    match told {
+        Ok(Some(mut file)) => {
+            add_layer_of(index, owner, &mut file, layers);
+            answer.file = Some(file);
+        }
+        Ok(None) => {
+            answer.status = Status::NotFound;
+            answer.message = Some(format!("{} has no {}: {why}", inside.of.text, inside.path));
+        }
+        Err(gap) => {
+            answer.status = Status::Partial;
+            answer.message = Some(format!("{}: {why}, and {gap}", typed.text));
+            answer.gaps.push(gap);
+        }
+    }
+    answer
+}
+
+/// What a path leads to by what an engine's state says of a container's layers and mounts.
+fn in_state(index: &mut Index<'_>, owner: &Owner, path: &BStr) -> Result<Option<File>, Gap> {
+    if index.host().mode() == Mode::Saved {
+        let why = "a saved tree holds no layers";
+        return Err(Gap::new(what::PATH, Class::Unsupported, path, why, None));
+    }
+    let Stored { dirs, driver, mounts, within } = index.stored(owner)?;
+    let within = within.as_ref().map(|root| root.as_ref());
+    let parts = Parts { dirs: &dirs, driver, mounts: &mounts, within };
+    stored::stored(index.host(), &parts, path)
+}
+
 /// The same when nothing but the path is asked for: without one there is no answer.
 pub fn path_inside(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Answer {
     let detail = Detail { needs: NEEDS, processes: false, served_by: false, binary: Some(layers) };
@@ -56,7 +110,7 @@ pub fn path_inside(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Answ
     answer
 }
 
-/// What a path leads to in a running container, nothing perhaps; `None` where no process of its can be asked.
+/// What a path leads to in a container, nothing perhaps; `None` where that can't be told.
 pub(super) fn of_container(
     index: &mut Index<'_>,
     owner: &Owner,
@@ -68,7 +122,10 @@ pub(super) fn of_container(
     let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: None };
     let row = container::answer_of(index, &of, found, detail).row();
     let inside = Inside { of: Box::new(of), path: path.clone() };
-    (row.process.pid > 0).then(|| file(index, &row, &inside, Layers::None))
+    match row.process.pid {
+        0 => in_state(index, owner, path.as_ref()).ok(),
+        _ => Some(file(index, &row, &inside, Layers::None)),
+    }
 }
 
 /// Says in one line why there is no path, what it may be, and how the bytes can be reached.
@@ -96,7 +153,7 @@ fn file(index: &mut Index<'_>, row: &Row, inside: &Inside, layers: Layers) -> Op
         let inside = Some(inside.path.clone());
         File { inside, host: Fact::Unread(gap), why: Some(why.into()), ..File::default() }
     };
-    if host.mode() == whose_kernel::Mode::Saved {
+    if host.mode() == Mode::Saved {
         return Some(unread(Class::Unsupported, "a saved tree holds no running process"));
     }
     if process.is_kernel() || process.is_dead() {

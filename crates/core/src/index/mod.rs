@@ -29,6 +29,7 @@ pub mod sandboxes;
 pub mod scan;
 pub mod search;
 mod steps;
+pub mod stored;
 mod users;
 pub mod volumes;
 

@@ -119,6 +119,8 @@ words! {
         Handle = "handle",
         /// Size and SHA-256 are equal.
         Content = "content",
+        /// By an engine's table of layers: nothing runs that the kernel could be asked about.
+        Layers = "layers",
         /// Nothing is proven.
         #[default]
         Unproven = "none",
@@ -234,4 +236,13 @@ pub struct Inode {
     pub size: u64,
     /// Last change of the content, milliseconds since 1970.
     pub mtime: i64,
+}
+
+/// What a container mounts over its own files when it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounting {
+    /// Where, from its root.
+    pub at: BString,
+    /// The directory or file of the host; `None` for what is none, such as memory.
+    pub from: Option<BString>,
 }

@@ -13,7 +13,9 @@ pub mod row;
 
 pub use evidence::{Evidence, Source};
 pub use fact::Fact;
-pub use file::{CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Verified};
+pub use file::{
+    CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Mounting, Verified,
+};
 pub use gap::Gap;
 pub use listed::{Listed, TOTALS};
 pub use owner::{

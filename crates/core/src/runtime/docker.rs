@@ -18,7 +18,7 @@ use super::{
 use crate::model::daemon::Told;
 use crate::model::gap::what;
 use crate::model::{
-    Compose, ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod, Role,
+    Compose, ContainerState, Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod, Role,
 };
 use crate::state::{docker as files, json};
 
@@ -180,6 +180,10 @@ impl Runtime for Docker {
         _: Needs,
     ) -> Option<Result<Description, ReadError>> {
         Some(describe(root, id))
+    }
+
+    fn mounts(&self, root: &StateRoot, id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
+        Some(mounts(root, id))
     }
 
     fn services(&self) -> &'static [Service] {
@@ -444,6 +448,25 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         path,
         ..Description::default()
     })
+}
+
+/// Volumes, binds, and the files that Docker keeps for each container.
+fn mounts(root: &StateRoot, id: &BStr) -> Result<Vec<Mounting>, ReadError> {
+    let config: files::Config =
+        json::read(&root.root, &files::container_file(id, "config.v2.json"))?;
+    let mounting = |at: &str, from: String| {
+        let from = Some(BString::from(from)).filter(|path| path.starts_with(b"/"));
+        Mounting { at: at.into(), from }
+    };
+    let own = [
+        ("/etc/hosts", config.hosts_path),
+        ("/etc/hostname", config.hostname_path),
+        ("/etc/resolv.conf", config.resolv_conf_path),
+    ];
+    let own = own.into_iter().filter(|(_, path)| !path.is_empty());
+    let points = config.mount_points.unwrap_or_default();
+    let points = points.into_iter().map(|(at, point)| mounting(&at, point.source));
+    Ok(points.chain(own.map(|(at, path)| mounting(at, path))).collect())
 }
 
 /// The engine's own word, in the order in which moby decides (container/state.go), and ours.

@@ -53,7 +53,7 @@ use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
 use crate::model::daemon::Told;
-use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Pod};
+use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 pub use service::Service;
@@ -434,6 +434,12 @@ pub trait Runtime: Sync {
         _query: Query<'_>,
     ) -> Result<Matches, ReadError> {
         Ok(Matches::default())
+    }
+
+    /// What a container mounts over its own files, by its state; `None` for a runtime whose state is not read
+    /// for that.
+    fn mounts(&self, _root: &StateRoot, _id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
+        None
     }
 
     /// The containers in pods that match, sandboxes too; for a runtime that knows of pods.

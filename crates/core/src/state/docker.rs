@@ -38,6 +38,12 @@ pub struct Config {
     pub network_settings: NetworkSettings,
     /// Place inside to what is mounted there.
     pub mount_points: Option<BTreeMap<String, MountPoint>>,
+    /// The host's file for `/etc/hosts`; empty where the container has its own.
+    pub hosts_path: String,
+    /// The same for `/etc/hostname`.
+    pub hostname_path: String,
+    /// The same for `/etc/resolv.conf`.
+    pub resolv_conf_path: String,
 }
 
 /// One value of `MountPoints` (moby daemon/volume/mounts/mounts.go).
@@ -46,6 +52,8 @@ pub struct Config {
 pub struct MountPoint {
     /// Name of the volume; empty for a bind.
     pub name: String,
+    /// The host's directory or file; empty for memory.
+    pub source: String,
 }
 
 /// The `Config` object.

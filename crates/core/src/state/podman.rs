@@ -63,6 +63,8 @@ pub struct Config {
     pub is_infra: bool,
     /// Volumes of Podman's own that it has.
     pub named_volumes: Option<Vec<NamedVolume>>,
+    /// What it is made with.
+    pub spec: Option<Spec>,
 }
 
 /// One of a container's volumes.
@@ -71,6 +73,29 @@ pub struct Config {
 pub struct NamedVolume {
     /// Its name, unique in a store.
     pub volume_name: String,
+    /// Where, from the container's root.
+    pub dest: String,
+}
+
+/// The OCI configuration that a container is made with, as far as it is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// What is mounted.
+    pub mounts: Option<Vec<SpecMount>>,
+}
+
+/// One of its mounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SpecMount {
+    /// Where, from the container's root.
+    pub destination: String,
+    /// `bind`, `tmpfs` and so on.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The host's directory or file, of a bind.
+    pub source: String,
 }
 
 impl Config {

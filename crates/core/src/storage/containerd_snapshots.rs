@@ -85,6 +85,33 @@ impl Table for Snapshots {
         }
         Ok(found)
     }
+
+    fn stack(
+        &mut self,
+        root: &Root,
+        driver: &'static dyn Driver,
+        key: &BStr,
+    ) -> Result<Option<Vec<(&'static str, BString)>>, ReadError> {
+        let (Some((namespace, id)), Some(metadata)) = (key.rsplit_once_str("/"), &self.metadata)
+        else {
+            return Ok(None);
+        };
+        let Some(own) = metadata.own_snapshot(namespace, id, self.snapshotter.as_bytes())? else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        for snapshot in self.database.chain(&own)? {
+            let number = BString::from(snapshot.id.to_string());
+            let has = |store: &&&str| root.look(&super::entry(store, number.as_ref())).is_ok();
+            let stores = driver.layers();
+            let store = stores.iter().find(has).or(stores.first()).copied().unwrap_or_default();
+            names.push((store, number));
+            if !driver.stacks() {
+                break;
+            }
+        }
+        Ok(Some(names))
+    }
 }
 
 impl Snapshots {

@@ -112,6 +112,37 @@ impl Table for Tables {
         found.sort();
         Ok(found)
     }
+
+    fn stack(
+        &mut self,
+        root: &Root,
+        driver: &'static dyn Driver,
+        key: &BStr,
+    ) -> Result<Option<Vec<(&'static str, BString)>>, ReadError> {
+        let store = driver.layers().first().copied().unwrap_or_default();
+        let Some(container) = self.containers.iter().find(|c| *key == *c.id.as_bytes()) else {
+            return Ok(None);
+        };
+        let wrong = |class, why: &'static str| {
+            let table = Store { root, driver: driver.name().as_bytes() }.layers_file();
+            Err(ReadError::new(root.join(&table), class, why))
+        };
+        let (mut names, mut next) = (Vec::new(), container.layer.as_str());
+        while !next.is_empty() {
+            if names.len() == DEEPEST {
+                return wrong(Class::Malformed, "layers lead in a circle");
+            }
+            let Some(layer) = self.layers.get(BStr::new(next)) else {
+                return wrong(Class::Unsupported, "a layer lies in another store");
+            };
+            names.push((store, BString::from(next)));
+            if !driver.stacks() {
+                break;
+            }
+            next = layer.parent.as_str();
+        }
+        Ok(Some(names))
+    }
 }
 
 impl Tables {

@@ -1,8 +1,8 @@
 //! Docker's word on a layer, by its table ([`super::docker_layerdb`]).
 
 use bstr::{BStr, BString};
-use whose_kernel::ReadError;
 use whose_kernel::root::Root;
+use whose_kernel::{Class, ReadError};
 
 use super::docker_layerdb::{self as layerdb, Entry, LayerDb};
 use super::table::{Asked, Image, LayerId, LayerInfo, Table, User, on_disk};
@@ -68,6 +68,26 @@ impl Table for Layers {
         found.sort();
         found.dedup();
         Ok(found)
+    }
+
+    fn stack(
+        &mut self,
+        root: &Root,
+        driver: &'static dyn Driver,
+        key: &BStr,
+    ) -> Result<Option<Vec<(&'static str, BString)>>, ReadError> {
+        let store = driver.layers().first().copied().unwrap_or_default();
+        let mut names = match self.db.upper(root, key) {
+            Ok(upper) => vec![upper],
+            Err(e) if e.class == Class::Gone => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if driver.stacks() {
+            names.extend(self.db.init(root, key)?);
+            let top = self.db.top(root, key)?;
+            names.extend(self.db.stack(root, top)?.into_iter().map(|(_, chain)| chain.cache));
+        }
+        Ok(Some(names.into_iter().map(|name| (store, name)).collect()))
     }
 }
 

@@ -172,6 +172,18 @@ pub trait Table {
         driver: &'static dyn Driver,
         id: &LayerId<'_>,
     ) -> Result<Vec<(&'static str, BString)>, ReadError>;
+
+    /// Stores and names of a container's layers, its own writable one first; `None` when the table does not
+    /// have the container.
+    ///
+    /// # Errors
+    /// When it can't be told, or when one lies in another store.
+    fn stack(
+        &mut self,
+        root: &Root,
+        driver: &'static dyn Driver,
+        key: &BStr,
+    ) -> Result<Option<Vec<(&'static str, BString)>>, ReadError>;
 }
 
 /// The table of a driver, if the data root has it.

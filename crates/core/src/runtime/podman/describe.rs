@@ -4,8 +4,8 @@ use bstr::{BStr, BString};
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
-use super::{Matches, Query, StateRoot, segment};
-use crate::model::{Compose, ContainerState, Description, Pod};
+use super::{Matches, Query, StateRoot, VOLUMES, segment};
+use crate::model::{Compose, ContainerState, Description, Mounting, Pod};
 use crate::state::containers_storage::{self as storage, Store};
 use crate::state::docker::time;
 use crate::state::podman::{self as files, Config};
@@ -113,6 +113,22 @@ pub(super) fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadE
         path: stored.path,
         ..Description::default()
     })
+}
+
+/// Binds, volumes and what is in memory.
+pub(super) fn mounts(root: &StateRoot, id: &BStr) -> Result<Vec<Mounting>, ReadError> {
+    let gone = || ReadError::new(root.root.shown(), Class::Gone, "no container of podman");
+    let config = files::container(&places(root), id)?.ok_or_else(gone)?.config;
+    let spec = config.spec.and_then(|spec| spec.mounts).unwrap_or_default();
+    let mounted = spec.into_iter().map(|mount| {
+        let from = (mount.kind == "bind").then(|| BString::from(mount.source));
+        Mounting { at: mount.destination.into(), from }
+    });
+    let volumes = config.named_volumes.unwrap_or_default().into_iter().map(|volume| {
+        let below = format!("{VOLUMES}/{}/_data", volume.volume_name);
+        Mounting { at: volume.dest.into(), from: Some(root.root.join(below.as_bytes())) }
+    });
+    Ok(mounted.chain(volumes).collect())
 }
 
 /// What the store's table says of a container where there is no database: one that keeps nothing, or

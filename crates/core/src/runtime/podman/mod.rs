@@ -26,7 +26,7 @@ use super::{
     FoundRoots, Helper, Hints, InnerUser, Inside, Matches, Query, Runtime, Service, StateRoot,
     User, segment, service,
 };
-use crate::model::{Description, Engine, Owner, OwnerKind};
+use crate::model::{Description, Engine, Mounting, Owner, OwnerKind};
 use crate::state::podman as files;
 
 /// See the module.
@@ -34,6 +34,8 @@ use crate::state::podman as files;
 pub(super) struct Podman;
 
 const ENGINE: Engine = Engine("podman");
+/// The directory of its volumes, below the graph root.
+const VOLUMES: &str = "volumes";
 
 impl Runtime for Podman {
     fn engine(&self) -> Engine {
@@ -85,7 +87,7 @@ impl Runtime for Podman {
     }
 
     fn volumes(&self) -> Option<&'static str> {
-        Some("volumes")
+        Some(VOLUMES)
     }
 
     fn has_monitor_each(&self) -> bool {
@@ -123,6 +125,10 @@ impl Runtime for Podman {
         _needs: Needs,
     ) -> Option<Result<Description, ReadError>> {
         Some(describe::describe(root, id))
+    }
+
+    fn mounts(&self, root: &StateRoot, id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
+        Some(describe::mounts(root, id))
     }
 
     fn services(&self) -> &'static [Service] {

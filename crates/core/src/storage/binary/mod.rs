@@ -15,6 +15,7 @@ mod mounted;
 mod named;
 mod program;
 mod stack;
+pub mod stored;
 mod told;
 mod walk;
 

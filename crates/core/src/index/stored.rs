@@ -1,0 +1,79 @@
+//! What a container consists of that does not run: its layers and mounts, by its engine's state.
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+use whose_kernel::Class;
+
+use super::Index;
+use crate::model::gap::what;
+use crate::model::{Engine, Gap, Mounting, Owner};
+use crate::runtime::by_engine;
+use crate::storage::{DRIVERS, Driver, table};
+
+/// A container's file system, put together from its engine's state.
+pub struct Stored {
+    /// The directories of its layers on the host, the topmost first; one where the driver stacks nothing.
+    pub dirs: Vec<BString>,
+    /// The driver.
+    pub driver: &'static dyn Driver,
+    /// What lies over them when it runs.
+    pub mounts: Vec<Mounting>,
+    /// The engine's root, where a user's word alone says all this: nothing else of the host is his to name.
+    pub within: Option<BString>,
+}
+
+/// The directories of a container's layers, and their driver.
+type Layers = (Vec<BString>, &'static dyn Driver);
+
+impl Index<'_> {
+    /// The layers and mounts of a container that was found by its engine's state.
+    ///
+    /// # Errors
+    /// When they could not be read, or its engine's state does not tell them.
+    pub fn stored(&mut self, owner: &Owner) -> Result<Stored, Gap> {
+        let engine = owner.runtime;
+        let unknown = |why: &'static str| {
+            let name = owner.best_name().cloned().unwrap_or_default();
+            Gap::new(what::LAYERS, Class::Unsupported, name, why, None)
+        };
+        let description = owner.description().ok_or_else(|| unknown("it is not described"))?;
+        let runtime = by_engine(engine).ok_or_else(|| unknown("its engine is not known"))?;
+        let key = owner.key();
+        let key = BStr::new(&key);
+        let told = |number: &usize| {
+            let of = self.roots.get(*number).filter(|(of, _)| *of == engine);
+            let told = of.and_then(|(_, state)| runtime.describe(state, key, Needs::NONE));
+            told.is_some_and(|told| told.is_ok_and(|d| d.path == description.path))
+        };
+        let number = (0..self.roots.known.len()).find(told);
+        let number = number.ok_or_else(|| unknown("its engine's root was not found again"))?;
+        let Some((_, state)) = self.roots.get(number) else {
+            return Err(unknown("its engine's root was not found again"));
+        };
+        let mounts = match runtime.mounts(state, key) {
+            None => return Err(unknown("what its engine mounts in it is not read")),
+            Some(mounts) => mounts.map_err(|e| Gap::from_read(what::LAYERS, &e))?,
+        };
+        let within = state.users_own().map(|_| state.root.shown().to_owned());
+        let layers = self.layers_of(number, engine, key)?;
+        let (dirs, driver) = layers.ok_or_else(|| unknown("no table has its layers"))?;
+        Ok(Stored { dirs, driver, mounts, within })
+    }
+
+    /// The layers by whatever table of the root has the container.
+    fn layers_of(&self, number: usize, engine: Engine, key: &BStr) -> Result<Option<Layers>, Gap> {
+        let Some((_, state)) = self.roots.get(number) else { return Ok(None) };
+        for driver in DRIVERS.iter().filter(|driver| driver.engines().contains(&engine)) {
+            let gap = |e| Gap::from_read(what::LAYERS, &e);
+            let Some(mut table) = table::open(&state.root, *driver).map_err(gap)? else { continue };
+            let names = table.stack(&state.root, *driver, key).map_err(gap)?;
+            let Some(names) = names else { continue };
+            let dir = |(store, name): (&'static str, BString)| -> BString {
+                let path = state.root.join(&driver.files(store, name.as_ref()));
+                self.host().unrooted(path.as_ref()).unwrap_or(path.as_ref()).into()
+            };
+            return Ok(Some((names.into_iter().map(dir).collect(), *driver)));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,215 @@
+//! Looking a path up in the layers of a container that does not run.
+
+use std::collections::VecDeque;
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::object::Object;
+use whose_kernel::parse::mountinfo::strip;
+use whose_kernel::parse::overlay::Overlay;
+use whose_kernel::worker::exam::Way;
+use whose_kernel::{Class, Host, ReadError};
+
+use super::filesystems::FileSystems;
+use super::stack::{Stack, joined};
+use super::told::inode;
+use super::walk;
+use crate::model::gap::what;
+use crate::model::{Fact, File, FileRole, Gap, Layer, Mounting, Verified};
+use crate::storage::Driver;
+
+/// Links followed at most, as path_resolution(7) has it.
+const LINKS: usize = 40;
+
+/// A container's file system as its engine would mount it.
+pub struct Parts<'p> {
+    /// The directories of its layers, the topmost first.
+    pub dirs: &'p [BString],
+    /// The driver.
+    pub driver: &'p dyn Driver,
+    /// What lies over them.
+    pub mounts: &'p [Mounting],
+    /// The directory that a user's engine may name of the host, if it is one's.
+    pub within: Option<&'p BStr>,
+}
+
+/// Where a path led to.
+enum Place {
+    /// One thing in a layer, or the parts of a directory in several; with their paths on the host.
+    Layers(Vec<(BString, Object)>),
+    /// Something in what is mounted there, and its path.
+    Mounted(BString, Object),
+    /// In what is no file of the host, such as memory.
+    Elsewhere,
+}
+
+/// The file that a path leads to in a container that does not run; `None` where that is nothing.
+///
+/// # Errors
+/// What could not be looked at; marks of a driver that are not known here.
+pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File>, Gap> {
+    let fail = |class, why: &'static str| Gap::new(what::PATH, class, path, why, None);
+    if parts.driver.name().starts_with("fuse-") {
+        return Err(fail(Class::Unsupported, "the marks of fuse-overlayfs are not read"));
+    }
+    let root = host.root_object().map_err(|e| Gap::from_read(what::PATH, &e))?;
+    let file_systems = FileSystems::new(host, &root, None, &[]);
+    let Some((upper, lowers)) = parts.dirs.split_first() else {
+        return Err(fail(Class::Unsupported, "its engine has no layers of it"));
+    };
+    let userxattr = parts.within.is_some();
+    let (upper, lowers) = (Some(upper.clone()), lowers.to_vec());
+    let options = Overlay { upper, lowers, userxattr, ..Overlay::default() };
+    let stack = Stack::new(host, (&root, None), options, None, &file_systems, Vec::new());
+    if !stack.is_whole() || stack.upper().is_none() {
+        return Err(fail(Class::Gone, "one of its layers is not there"));
+    }
+    let work = Work { host, root: &root, parts, stack: &stack };
+    let Some((inside, place)) = work.resolve(path)? else { return Ok(None) };
+    let mut file = File { inside: Some(inside), ..File::default() };
+    match place {
+        Place::Elsewhere => {
+            file.host = Fact::Absent;
+            file.why = Some("what is mounted there is no file of the host".into());
+        }
+        Place::Mounted(path, object) => {
+            file.role = Some(FileRole::Volume);
+            tell(&mut file, path, &object);
+        }
+        Place::Layers(mut all) if all.len() == 1 => {
+            let (path, object) = all.swap_remove(0);
+            let at = stack.layer_of(path.as_ref()).map(|(at, _)| at);
+            file.role = Some(match at {
+                _ if !parts.driver.stacks() => FileRole::Direct,
+                Some(0) => FileRole::Upper,
+                _ => FileRole::Lower,
+            });
+            file.layer = at.and_then(|at| layer(parts, at));
+            if walk::is_metadata_only(host, &object, userxattr) {
+                return Err(fail(Class::Unsupported, "its content lies in another layer than it"));
+            }
+            tell(&mut file, path, &object);
+        }
+        Place::Layers(all) => {
+            file.host = Fact::Absent;
+            let count = all.len();
+            file.why =
+                Some(format!("the overlay merges this directory from {count} layers").into());
+            file.candidates = all.into_iter().map(|(path, _)| path).collect();
+        }
+    }
+    Ok(Some(file))
+}
+
+fn tell(file: &mut File, path: BString, object: &Object) {
+    file.inode = object.look().ok().as_ref().map(inode);
+    file.host = Fact::Known(path);
+    file.verified = Verified::Layers;
+    file.why = Some("it does not run: by its engine's state".into());
+}
+
+fn layer(parts: &Parts<'_>, at: usize) -> Option<Layer> {
+    let dir = parts.dirs.get(at)?;
+    let last = dir.rfind_byte(b'/').map_or(0, |at| at + 1);
+    let number = |n: usize| u32::try_from(n).ok();
+    Some(Layer {
+        id: dir[last..].into(),
+        dir: dir.clone(),
+        driver: parts.driver.name().into(),
+        index: at.checked_sub(1).and_then(number),
+        of: number(parts.dirs.len() - 1),
+        ..Layer::default()
+    })
+}
+
+struct Work<'w> {
+    host: &'w Host,
+    root: &'w Object,
+    parts: &'w Parts<'w>,
+    stack: &'w Stack<'w>,
+}
+
+impl Work<'_> {
+    /// What the path leads to, links followed from the container's root; with the path that it has then.
+    fn resolve(&self, path: &BStr) -> Result<Option<(BString, Place)>, Gap> {
+        let mut rest: VecDeque<BString> = names(path);
+        let mut at = BString::from("/");
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                let up = at.rfind_byte(b'/').unwrap_or(0);
+                at.truncate(up.max(1));
+                continue;
+            }
+            let next = joined(&at, &name);
+            let Some(place) = self.look(&next)? else { return Ok(None) };
+            let first = match &place {
+                Place::Layers(all) => all.first().map(|(_, object)| object),
+                Place::Mounted(_, object) => Some(object),
+                Place::Elsewhere => return Ok(Some((next, place))),
+            };
+            let look = first.and_then(|object| object.look().ok());
+            let link = first.filter(|_| look.is_some_and(|l| l.is_link()));
+            if let Some(target) = link.and_then(|object| object.target().ok()) {
+                links += 1;
+                if links > LINKS {
+                    let why = "links in a circle, or too many";
+                    return Err(Gap::new(what::PATH, Class::Malformed, path, why, None));
+                }
+                if target.starts_with(b"/") {
+                    at = "/".into();
+                }
+                let mut led = names(target.as_ref());
+                led.append(&mut rest);
+                rest = led;
+                continue;
+            }
+            if !rest.is_empty() && !look.is_some_and(|l| l.is_dir()) {
+                return Ok(None);
+            }
+            at = next;
+        }
+        Ok(self.look(&at)?.map(|place| (at, place)))
+    }
+
+    /// What is at a path without links in it.
+    fn look(&self, at: &BString) -> Result<Option<Place>, Gap> {
+        let over = |m: &&Mounting| strip(&m.at, at).is_some();
+        if let Some(mount) = self.parts.mounts.iter().filter(over).max_by_key(|m| m.at.len()) {
+            return self.mounted(mount, at);
+        }
+        let named = |object: Object| {
+            let path = object.path().ok().flatten()?;
+            let path = BString::from(self.host.unrooted(path.as_ref())?);
+            Some((path, object))
+        };
+        let found = walk::shown(self.host, self.stack, at.as_ref());
+        let found: Vec<_> = found.into_iter().filter_map(named).collect();
+        Ok((!found.is_empty()).then_some(Place::Layers(found)))
+    }
+
+    fn mounted(&self, mount: &Mounting, at: &BString) -> Result<Option<Place>, Gap> {
+        let Some(from) = &mount.from else { return Ok(Some(Place::Elsewhere)) };
+        // A user may write down any path of the host as mounted in a container of his.
+        if self.parts.within.is_some_and(|root| strip(root, from).is_none()) {
+            let why = "only its user says what is mounted there";
+            return Err(Gap::new(what::PATH, Class::Forbidden, from.clone(), why, None));
+        }
+        let path = match strip(&mount.at, at) {
+            None => return Ok(None),
+            Some(rest) if rest.is_empty() => from.clone(),
+            Some(rest) => joined(from, rest),
+        };
+        self.host.guard(path.as_ref()).map_err(|e| Gap::from_read(what::PATH, &e))?;
+        match self.host.lookup(self.root, path.as_ref(), Way::Plain) {
+            Ok(object) => Ok(Some(Place::Mounted(path, object))),
+            Err(e) if Class::of(e) == Class::Gone => Ok(None),
+            Err(e) => Err(Gap::from_read(what::PATH, &ReadError::from_errno(path, e))),
+        }
+    }
+}
+
+/// The names in a path; `.` is none.
+fn names(path: &BStr) -> VecDeque<BString> {
+    let names = path.split(|b| *b == b'/').filter(|n| !n.is_empty() && *n != b".");
+    names.map(BString::from).collect()
+}
