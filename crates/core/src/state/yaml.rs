@@ -8,24 +8,74 @@ use bstr::{BString, ByteSlice};
 pub const CAP: usize = 4 << 20;
 /// Deepest map taken.
 const DEEPEST: usize = 32;
+/// Longest key taken, bytes.
+const LONGEST: usize = 256;
 
 /// The values of a document, each with the keys that lead to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
-    values: Vec<(Vec<BString>, BString)>,
+    values: Vec<Value>,
+    /// The maps that have values, and the one that each is in.
+    maps: Vec<Map>,
+}
+
+/// A value with its own key, in a map or at the top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Value {
+    map: Option<usize>,
+    key: BString,
+    text: BString,
+}
+
+/// A map by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Map {
+    within: Option<usize>,
+    key: BString,
+}
+
+/// A key on the way to a line: how far it is indented, and its number among the maps once something is in
+/// it.
+#[derive(Debug)]
+struct Step {
+    indent: usize,
+    key: BString,
+    map: Option<usize>,
 }
 
 impl Document {
     /// The value that these keys lead to.
     #[must_use]
     pub fn get(&self, keys: &[&str]) -> Option<&BString> {
-        let is_it = |way: &[BString]| way.len() == keys.len() && way.iter().zip(keys).all(same);
-        self.values.iter().find(|(way, _)| is_it(way)).map(|(_, value)| value)
+        let (last, above) = keys.split_last()?;
+        let is_it = |value: &&Value| value.key == *last && self.is_way(value.map, above);
+        self.values.iter().find(is_it).map(|value| &value.text)
     }
-}
 
-fn same((own, asked): (&BString, &&str)) -> bool {
-    own == asked
+    /// Whether these keys lead to a map, or none to the top.
+    fn is_way(&self, mut map: Option<usize>, keys: &[&str]) -> bool {
+        for key in keys.iter().rev() {
+            let Some(own) = map.and_then(|at| self.maps.get(at)) else { return false };
+            if own.key != *key {
+                return false;
+            }
+            map = own.within;
+        }
+        map.is_none()
+    }
+
+    /// The map that is the last key of a way; numbered when something is first found in it.
+    fn map_at(&mut self, way: &mut [Step]) -> Option<usize> {
+        let mut within = None;
+        for step in way {
+            let number = *step.map.get_or_insert_with(|| {
+                self.maps.push(Map { within, key: std::mem::take(&mut step.key) });
+                self.maps.len() - 1
+            });
+            within = Some(number);
+        }
+        within
+    }
 }
 
 /// Parses a document.
@@ -34,8 +84,7 @@ fn same((own, asked): (&BString, &&str)) -> bool {
 /// When a line is none of those that the encoder writes.
 pub fn parse(bytes: &[u8]) -> Result<Document, String> {
     let mut document = Document::default();
-    // Keys on the way, and how far each is indented.
-    let mut way: Vec<(usize, BString)> = Vec::new();
+    let mut way: Vec<Step> = Vec::new();
     // Lines that are indented further than this are not looked at.
     let mut passed_over: Option<usize> = None;
     for (at, line) in bytes.lines().enumerate() {
@@ -54,21 +103,23 @@ pub fn parse(bytes: &[u8]) -> Result<Document, String> {
         }
         let wrong = || format!("line {} is not `key: value`", at + 1);
         let (key, rest) = key_of(text).ok_or_else(wrong)?;
-        way.retain(|(its, _)| *its < indent);
+        if key.len() > LONGEST {
+            return Err(format!("line {} has a key of more than {LONGEST} bytes", at + 1));
+        }
+        way.retain(|step| step.indent < indent);
         if way.len() >= DEEPEST {
             return Err(format!("more than {DEEPEST} maps in each other"));
         }
-        way.push((indent, key));
         let rest = rest.trim_ascii();
         match rest.first() {
-            None => {}
+            None => way.push(Step { indent, key, map: None }),
             // A text of several lines.
             Some(b'|' | b'>') => passed_over = Some(indent),
             Some(_) => {
                 // What an encoder folds goes on in lines that are indented further.
                 passed_over = Some(indent);
-                let keys = way.iter().map(|(_, key)| key.clone()).collect();
-                document.values.push((keys, scalar(rest).ok_or_else(wrong)?));
+                let (map, text) = (document.map_at(&mut way), scalar(rest).ok_or_else(wrong)?);
+                document.values.push(Value { map, key, text });
             }
         }
     }
@@ -166,5 +217,18 @@ mod tests {
             (0..99).flat_map(|n| format!("{}a:\n", " ".repeat(n)).into_bytes()).collect();
         assert!(parse(&deep).unwrap_err().contains("more than"));
         assert_eq!(parse(b"").unwrap(), super::Document::default());
+        let long = [&b"a:\n "[..], &vec![b'k'; 257], b": x\n"].concat();
+        assert!(parse(&long).unwrap_err().contains("line 2"));
+        // Many values below long keys take no more room than the text.
+        let mut wide: Vec<u8> = (0..31)
+            .flat_map(|n| format!("{}{}:\n", " ".repeat(n), "k".repeat(256)).into_bytes())
+            .collect();
+        while wide.len() < super::CAP - 64 {
+            wide.extend_from_slice(&[&[b' '; 31][..], b"v: x\n"].concat());
+        }
+        let document = parse(&wide).unwrap();
+        assert_eq!((document.maps.len(), document.values.len() > 100_000), (31, true));
+        let keys = vec!["k"; 32];
+        assert_eq!(document.get(&keys), None);
     }
 }
