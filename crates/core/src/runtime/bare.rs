@@ -99,7 +99,7 @@ impl Runtime for Bare {
     fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
         let (Query::Id(id) | Query::Name(id)) = query else { return Ok(Matches::default()) };
         // A directory that may not be read says so once, whoever is asked for.
-        if !self.list(root)?.iter().any(|own| own == id) {
+        if names(root)?.binary_search_by(|own| own.as_slice().cmp(id)).is_err() {
             return Ok(Matches::default());
         }
         let ids = match self.read(root, id) {
@@ -111,8 +111,7 @@ impl Runtime for Bare {
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
-        let entries = root.root.list(b"", MOST)?.into_iter().filter(|e| e.is_dir);
-        Ok(entries.map(|e| e.name).filter(|name| is_own(name)).collect())
+        names(root).map(<[_]>::to_vec)
     }
 
     fn describe(
@@ -160,6 +159,18 @@ impl Bare {
     }
 }
 
+/// The names of all containers in a directory, sorted; listed once a command, since every segment of every
+/// cgroup may be one.
+fn names(root: &StateRoot) -> Result<&[BString], ReadError> {
+    let list = || {
+        let entries = root.root.list(b"", MOST)?.into_iter().filter(|e| e.is_dir);
+        let mut names: Vec<BString> = entries.map(|e| e.name).filter(|name| is_own(name)).collect();
+        names.sort_unstable();
+        Ok(names)
+    };
+    root.names.get_or_init(list).as_deref().map_err(ReadError::clone)
+}
+
 /// Whether a container of this id is nobody's but the runtime's.
 fn is_own(id: &[u8]) -> bool {
     let drawn = segment::is_hex64(id) || segment::is_buildkit_id(id);
@@ -178,10 +189,12 @@ fn guess(place: Place<'_>) -> Option<&[u8]> {
 mod tests {
     use bstr::BStr;
     use whose_kernel::parse::cgroup::parse;
+    use whose_kernel::root::Links;
+    use whose_kernel::{Host, Options};
 
     use crate::runtime::runc::RUNC;
     use crate::runtime::youki::YOUKI;
-    use crate::runtime::{Claim, Proof, Runtime, Subject};
+    use crate::runtime::{Claim, Proof, Query, Runtime, StateRoot, Subject};
 
     fn ids(runtime: &dyn Runtime, path: &str) -> Vec<(String, Proof)> {
         let lines = parse(format!("0::{path}\n").as_bytes()).unwrap();
@@ -202,5 +215,36 @@ mod tests {
         assert_eq!(ids(&RUNC, &format!("/{}", "a1".repeat(32))), []);
         let literal = ids(&YOUKI, "/:youki:web");
         assert!(literal.contains(&("web".into(), Proof::Text)), "{literal:?}");
+    }
+
+    #[test]
+    fn a_directory_is_listed_once_for_all_guesses() {
+        let fixture = whose_testkit::fixture::FixtureHost::new();
+        fixture.boot();
+        let add = |id: &str| {
+            let state = r#"{"init_process_pid":7,"cgroup_paths":{},"config":{}}"#;
+            fixture.file(format!("run/runc/{id}/state.json"), state);
+        };
+        add("web");
+        let options =
+            Options { root: Some(fixture.path().to_str().unwrap().into()), ..Options::default() };
+        let host = Host::open(options).unwrap();
+        let root = || {
+            let tree = host.root().descend(b"run/runc", Links::Within, None).unwrap();
+            StateRoot::new(tree, None, None)
+        };
+        let find = |root: &StateRoot, id: &str| {
+            RUNC.find(&host, root, Query::Id(BStr::new(id))).unwrap().ids.len()
+        };
+        let known = root();
+        assert_eq!(find(&known, "web"), 1);
+        // What is told is of the moment when it was listed.
+        for n in 0..50 {
+            let id = format!("later-{n}");
+            add(&id);
+            assert_eq!(find(&known, &id), 0);
+        }
+        assert_eq!((find(&known, "web"), RUNC.list(&known).unwrap().len()), (1, 1));
+        assert_eq!((find(&root(), "later-7"), RUNC.list(&root()).unwrap().len()), (1, 51));
     }
 }

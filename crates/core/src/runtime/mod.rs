@@ -191,6 +191,8 @@ pub struct StateRoot {
     pub further: Vec<BString>,
     /// containerd's database, once it was opened.
     pub metadata: OnceCell<Result<Metadata, ReadError>>,
+    /// Names of all containers, sorted, once they were listed; for a runtime that is asked about many.
+    pub names: OnceCell<Result<Vec<BString>, ReadError>>,
 }
 
 impl StateRoot {
@@ -205,6 +207,7 @@ impl StateRoot {
             beside: Vec::new(),
             further: Vec::new(),
             metadata: OnceCell::new(),
+            names: OnceCell::new(),
         }
     }
 
