@@ -102,6 +102,19 @@ fn instances_of_lxd_and_incus() {
 }
 
 #[test]
+fn where_lxcs_configuration_cant_be_read_that_is_a_gap() {
+    let host = host(CgroupLayout::V2);
+    host.file("etc/lxc/lxc.conf", b"lxc.lxcpath = /srv/lxc\n");
+    config(&host, "/srv/lxc", "web");
+    assert_eq!(ask(&host, &["ls", "-a", "-q"]).expect_code(0).stdout_str(), "web\n");
+    host.remove("etc/lxc/lxc.conf").dir("etc/lxc/lxc.conf");
+    let list = ask(&host, &["ls", "-a", "--json"]).json();
+    let gap = &list["gaps"].as_array().unwrap()[0];
+    assert!(gap["path"].as_str().unwrap().ends_with("/etc/lxc/lxc.conf"), "{list:#}");
+    assert_eq!(gap["what"], "containers of an engine", "{list:#}");
+}
+
+#[test]
 fn proxmox_is_told_by_its_own_files() {
     let host = host(CgroupLayout::V2);
     let made = "lxc.uts.name = web\nlxc.rootfs.path = /var/lib/lxc/105/rootfs\n\

@@ -90,7 +90,13 @@ impl Runtime for Lxc {
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
         match hints {
             Hints::Default => of_admin(open_all(host, [monitor::PLACE.into()])),
-            Hints::Configured => of_admin(open_all(host, configured(host))),
+            Hints::Configured => match configured(host) {
+                Ok(path) => of_admin(open_all(host, path)),
+                Err(e) => {
+                    let gaps = vec![Gap::from_read(what::CONTAINERS, &e)];
+                    FoundRoots { gaps, ..FoundRoots::default() }
+                }
+            },
             Hints::Monitor(seen) => {
                 let args = &seen.args;
                 let path = monitor::titled(args).or_else(|| monitor::called(args));
@@ -195,9 +201,13 @@ fn path_of(dir: &BStr) -> BString {
     [b"/", dir.trim_with(|c| c == '/')].concat().into()
 }
 
-fn configured(host: &Host) -> Option<BString> {
-    let bytes = host.root().read(SYSTEM_CONF.as_bytes(), files::CAP).ok()?;
-    files::parse(&bytes).get("lxc.lxcpath").map(BString::from)
+/// Where LXC's own configuration says that the containers are.
+fn configured(host: &Host) -> Result<Option<BString>, ReadError> {
+    match host.root().read(SYSTEM_CONF.as_bytes(), files::CAP) {
+        Ok(bytes) => Ok(files::parse(&bytes).get("lxc.lxcpath").map(BString::from)),
+        Err(e) if e.class == Class::Gone => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn of_user(host: &Host, user: &User) -> FoundRoots {
