@@ -174,6 +174,51 @@ fn a_pid_namespace_alone_contains_nothing() {
     assert_eq!(answer(&host, "7013")["owner"]["kind"], "unknown");
 }
 
+/// Who was put into a plain directory by chroot shows no root of his: then it is that of whom he shares
+/// his mounts with.
+#[test]
+fn a_chroot_in_a_container_moves_nobody_out() {
+    let host = host();
+    let overlay = "5 1 0:99 / / rw - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c\n";
+    let below = "9 5 0:22 / /proc rw - proc proc rw\n";
+    let hosts = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+    let one = |pid: u32, ppid: u32, namespace: u64, mounts: &str| {
+        let process = host.process(pid).ppid(ppid).mountinfo(mounts).in_cgroup("/");
+        process.ns("mnt", 4_026_533_100 + namespace).exe("/bin/x")
+    };
+    let nested =
+        |pid: u32, ppid: u32, mounts: &str| one(pid, ppid, 0, mounts).nspid(&[pid, pid - 7013]);
+    nested(7014, 7020, hosts).root_link("/host").write();
+    nested(7020, 1, overlay).write();
+    nested(7021, 7020, below).root_link("/empty").write();
+    nested(7022, 7020, overlay).write();
+    nested(7023, 1, below).root_link("/empty").write();
+    one(7024, 1, 0, hosts).exe("/memfd:x (deleted)").nspid(&[7024, 11]).root_link("/srv/x").write();
+    one(7030, 1, 1, overlay).write();
+    one(7031, 7030, 1, below).root_link("/empty").write();
+    one(7040, 1, 2, hosts).write();
+    one(7041, 7040, 2, below).root_link("/empty").write();
+    // Nobody shows what its root is.
+    one(7050, 1, 3, below).root_link("/empty").write();
+    let unknown = [7014, 7020, 7021, 7022, 7023, 7024, 7030, 7031];
+    let all = ask(&host, &["ps", "--json"]).json();
+    let of = |pid: u32| {
+        let row = all["rows"].as_array().unwrap().iter().find(|row| row["process"]["pid"] == pid);
+        row.unwrap()["owner"].clone()
+    };
+    for pid in unknown {
+        assert_eq!(answer(&host, &pid.to_string())["owner"]["kind"], "unknown", "{pid}");
+        assert_eq!(of(pid)["kind"], "unknown", "{pid}");
+    }
+    for pid in [7040, 7041] {
+        assert_eq!(answer(&host, &pid.to_string())["owner"]["kind"], "host", "{pid}");
+        assert_eq!(of(pid)["kind"], "host", "{pid}");
+    }
+    let unproven = answer(&host, "7050");
+    assert!(unproven["owner"].is_null() && of(7050).is_null(), "{unproven:#}");
+    assert_eq!(unproven["gaps"][0]["what"], "membership", "{unproven:#}");
+}
+
 #[test]
 fn zombies_are_never_the_hosts_by_default() {
     let host = host();

@@ -4,12 +4,13 @@
 use std::cell::OnceCell;
 
 use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::parse::stat::Stat;
 use whose_kernel::parse::status::Status;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::scan::Memberships;
 use whose_kernel::scan::bpf::{Cgroups, Task};
-use whose_kernel::{Host, Mode, ReadError};
+use whose_kernel::{Class, Host, Mode, ReadError};
 
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO` of the kernel's include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -27,21 +28,28 @@ pub(super) struct Entry<'h> {
     /// Which process it is, when that is known before its directory is opened.
     start_ticks: Option<u64>,
     dir: OnceCell<Result<ProcDir<'h>, ReadError>>,
+    mount_namespace: OnceCell<Result<u64, ReadError>>,
+    mounts: OnceCell<Result<Vec<Mount>, ReadError>>,
 }
 
 impl<'h> Entry<'h> {
     /// A process whose directory is open.
     pub(super) fn opened(host: &'h Host, dir: ProcDir<'h>) -> Self {
         let pid = dir.pid();
-        let dir = OnceCell::from(Ok(dir));
-        Self { host, pid, task: None, cgroups: None, stat: None, start_ticks: None, dir }
+        Self { dir: OnceCell::from(Ok(dir)), ..Self::of(host, pid) }
     }
 
     /// A process of which nothing but its `stat` was read.
     pub(super) fn listed(host: &'h Host, stat: Stat) -> Self {
         let (pid, start_ticks) = (stat.pid, Some(stat.start_ticks));
-        let (task, cgroups, stat) = (None, None, Some(stat));
-        Self { host, pid, task, cgroups, stat, start_ticks, dir: OnceCell::new() }
+        Self { stat: Some(stat), start_ticks, ..Self::of(host, pid) }
+    }
+
+    /// One of which nothing is known but its PID.
+    fn of(host: &'h Host, pid: u32) -> Self {
+        let (task, cgroups, stat, start_ticks) = (None, None, None, None);
+        let (dir, mount_namespace, mounts) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { host, pid, task, cgroups, stat, start_ticks, dir, mount_namespace, mounts }
     }
 
     /// Takes its cgroups from those who know everyone's, if they know it for sure.
@@ -61,8 +69,7 @@ impl<'h> Entry<'h> {
     /// A process that the task iterator told of, and its cgroups if they were asked for.
     pub(super) fn told(host: &'h Host, task: Task, cgroups: Option<Cgroups>) -> Self {
         let (pid, start_ticks) = (task.pid, Some(task.start_ticks));
-        let dir = OnceCell::new();
-        Self { host, pid, task: Some(task), cgroups, stat: None, start_ticks, dir }
+        Self { task: Some(task), cgroups, start_ticks, ..Self::of(host, pid) }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -120,10 +127,31 @@ impl<'h> Entry<'h> {
 
     /// The inode of its mount namespace; `None` when it can't be read.
     pub(super) fn mount_namespace(&self) -> Option<u64> {
-        match &self.task {
-            Some(task) => task.namespaces.map(|n| u64::from(n.mnt)),
-            None => self.dir().ok()?.namespace("mnt").ok(),
-        }
+        self.read_mount_namespace().ok()
+    }
+
+    /// The inode of its mount namespace, read once.
+    ///
+    /// # Errors
+    /// As [`ProcDir::namespace`].
+    pub(super) fn read_mount_namespace(&self) -> Result<u64, ReadError> {
+        let read = || match &self.task {
+            Some(task) => task.namespaces.map(|n| u64::from(n.mnt)).ok_or_else(|| {
+                let path = self.host.shown(format!("proc/{}/ns/mnt", self.pid).as_bytes());
+                ReadError::new(path, Class::Gone, "it has left its namespaces")
+            }),
+            None => self.dir()?.namespace("mnt"),
+        };
+        self.mount_namespace.get_or_init(read).clone()
+    }
+
+    /// What it has mounted, read once.
+    ///
+    /// # Errors
+    /// As [`ProcDir::mountinfo`].
+    pub(super) fn mounts(&self) -> Result<&[Mount], ReadError> {
+        let read = || self.dir()?.mountinfo();
+        self.mounts.get_or_init(read).as_deref().map_err(Clone::clone)
     }
 
     /// Whether it is in the initial PID namespace for sure: by the namespace's own number, which is

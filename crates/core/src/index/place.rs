@@ -5,13 +5,20 @@ use std::rc::Rc;
 use bstr::{BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::Mount;
-use whose_kernel::read::process::ProcDir;
 use whose_kernel::{Class, Host, Mode, ReadError};
 
 use super::entry::Entry;
 use super::membership::path;
 use super::{Index, facts};
 use crate::model::{Engine, Evidence, Fact, Owner, OwnerKind, Process, Source};
+
+/// Ancestors looked at for the root of one in a root that mountinfo does not show.
+const MOST_ANCESTORS: usize = 32;
+
+/// Why nothing tells where a process is.
+const UNREAD: &str = "the cgroup names no owner, and neither namespaces nor mounts could be read";
+const ROOTLESS: &str =
+    "the cgroup names no owner, and it is below a plain directory by chroot: nobody shows its root";
 
 /// How the host itself looks: what PID 1 shows.
 #[derive(Debug, Default)]
@@ -29,8 +36,8 @@ enum Place {
     Inside(Evidence),
     /// Another root, but of a kind that services of the host have too.
     OtherRoot(Evidence),
-    /// Nothing could be read.
-    Unproven,
+    /// Nothing that tells, and why.
+    Unproven(&'static str),
 }
 
 impl Index<'_> {
@@ -102,10 +109,8 @@ impl Index<'_> {
             Place::Inside(seen) | Place::OtherRoot(seen) => {
                 self.place_inside(entry, p, seen, chain, evidence);
             }
-            Place::Unproven if is_unit => {}
-            Place::Unproven => {
-                let why =
-                    "the cgroup names no owner, and neither namespaces nor mounts could be read";
+            Place::Unproven(_) if is_unit => {}
+            Place::Unproven(why) => {
                 return Err(ReadError::new(
                     path(self.host, p.pid, "cgroup"),
                     Class::Unsupported,
@@ -131,10 +136,8 @@ impl Index<'_> {
             Some(told) if told.0.kind == OwnerKind::Unknown => (None, Some(told)),
             told => (told, None),
         };
-        if let Some((owner, above)) = sure.or_else(|| self.build_step(entry, p)) {
-            chain.push(Rc::new(owner));
-            evidence.extend([above, seen]);
-        } else if let Some((joined, shared)) = self.joined(entry) {
+        let joined = if sure.is_none() { self.joined(entry) } else { None };
+        if let Some((joined, shared)) = joined {
             // Its cgroup says otherwise: it came there from elsewhere, or was moved.
             evidence.retain(|e| e.source != Source::Cgroup);
             *chain = joined;
@@ -142,14 +145,15 @@ impl Index<'_> {
             let own = p.cgroup_path.known().map(|path| BString::clone(path)).unwrap_or_default();
             let file = path(self.host(), p.pid, "cgroup");
             evidence.push(Evidence::against(Source::Cgroup, own, file));
-        } else if let Some((owner, above)) = self.jailed(entry, p) {
-            chain.push(Rc::new(owner));
-            evidence.extend([above, seen]);
-        } else if let Some((owner, above)) = doubtful {
+            return;
+        }
+        // What anybody can mount and call himself comes after what the kernel says.
+        let told = sure.or_else(|| self.build_step(entry, p)).or_else(|| self.jailed(entry, p));
+        if let Some((owner, above)) = told.or(doubtful) {
             chain.push(Rc::new(owner));
             evidence.extend([above, seen]);
         } else {
-            chain.push(unknown_in(entry, p));
+            chain.push(Rc::new(unknown_in(entry, p)));
             evidence.push(seen);
         }
     }
@@ -188,16 +192,23 @@ impl Index<'_> {
                 None => Place::Host("its root is the host's", "ns/mnt"),
             };
         }
-        let mounts = entry.dir().and_then(ProcDir::mountinfo);
-        let (Ok(mounts), Some(host_root)) = (mounts, &reference.root) else {
-            return nested.map_or(Place::Unproven, Place::Inside);
+        let (Ok(mounts), Some(host_root)) = (entry.mounts(), &reference.root) else {
+            return nested.map_or(Place::Unproven(UNREAD), Place::Inside);
         };
-        // A root reached by chroot has no line of its own; that alone contains nothing.
-        let root = root_mount(&mounts);
-        let same = root.is_none_or(|m| (m.device, &m.root) == (host_root.0, &host_root.1));
-        if same {
-            // In the same namespace no other root is to be had but by chroot, which contains nothing.
-            self.hosts_namespaces.extend(namespace);
+        let own = root_mount(mounts).map(|root| (p.pid, root));
+        let link = entry.dir().and_then(|dir| dir.link_text("root"));
+        // By chroot(2) also the host's root is to be had in a container, if it is mounted there.
+        let is_moved = own.is_none() || link.is_ok_and(|link| link != "/");
+        let above = if is_moved { self.root_above(p, namespace) } else { None };
+        let above = above.as_ref().map(|(pid, root)| (*pid, root));
+        // What shows neither its root nor anybody's who shares its mounts may be in a container too.
+        let Some((pid, root)) = above.or(own) else {
+            return nested.map_or(Place::Unproven(ROOTLESS), Place::Inside);
+        };
+        if (root.device, &root.root) == (host_root.0, &host_root.1) {
+            if !is_moved {
+                self.hosts_namespaces.extend(namespace);
+            }
             return match nested.filter(|_| runs_below_its_root(entry)) {
                 Some(seen) => Place::Inside(seen),
                 None => Place::Host("its root is the host's", "mountinfo"),
@@ -205,16 +216,33 @@ impl Index<'_> {
         }
         match nested {
             Some(seen) => Place::Inside(seen),
-            None => self.other_root(p, &mounts),
+            None => self.other_root(pid, root),
         }
     }
 
-    fn other_root(&self, p: &Process, mounts: &[Mount]) -> Place {
-        let Some(root) = root_mount(mounts) else {
-            return Place::Unproven;
-        };
+    /// The nearest ancestor that shows a root and has the same mounts: of what was put into a plain
+    /// directory by chroot(2) `mountinfo` has no line for the root.
+    fn root_above(&self, p: &Process, namespace: Option<u64>) -> Option<(u32, Mount)> {
+        let own = namespace?;
+        let mut at = p.stat.known()?.ppid;
+        for _ in 0..MOST_ANCESTORS {
+            if at == 0 {
+                break;
+            }
+            let dir = self.host.process(at).ok()?;
+            if dir.namespace("mnt").is_ok_and(|its| its == own)
+                && let Some(root) = dir.mountinfo().ok().as_deref().and_then(root_mount)
+            {
+                return Some((at, root.clone()));
+            }
+            at = dir.stat().ok()?.ppid;
+        }
+        None
+    }
+
+    fn other_root(&self, pid: u32, root: &Mount) -> Place {
         let detail = format!("its root is {} {}", root.fs_type, root.root);
-        let seen = Evidence::agreeing(Source::Mount, detail, path(self.host, p.pid, "mountinfo"));
+        let seen = Evidence::agreeing(Source::Mount, detail, path(self.host, pid, "mountinfo"));
         let layered = root.fs_type == "overlay" || root.fs_type.starts_with(b"fuse");
         if layered { Place::Inside(seen) } else { Place::OtherRoot(seen) }
     }
@@ -262,7 +290,7 @@ pub(super) fn unknown(p: &Process) -> Owner {
 }
 
 /// What nobody knows, by the namespaces that make it one; by its place where they can't be read.
-fn unknown_in(entry: &Entry<'_>, p: &Process) -> Rc<Owner> {
+fn unknown_in(entry: &Entry<'_>, p: &Process) -> Owner {
     let nested = p.nspid().is_some_and(|pids| pids.len() > 1);
     let kinds: &[&str] = if nested { &["pid", "mnt"] } else { &["mnt"] };
     let dir = entry.dir().ok();
@@ -271,17 +299,19 @@ fn unknown_in(entry: &Entry<'_>, p: &Process) -> Rc<Owner> {
         Some(BString::from(format!("{kind}:[{inode}]")))
     };
     match kinds.iter().find_map(name) {
-        Some(id) => Rc::new(Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)),
-        None => Rc::new(unknown(p)),
+        Some(id) => Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id),
+        None => unknown(p),
     }
 }
 
 /// Whether the file that a process runs lies below the root that it was put into by chroot(2). A root
-/// without the program in it, as browsers choose for their own processes, is no container's.
+/// without the program in it, as browsers choose for their own processes, is no container's; of a program
+/// in memory alone (memfd_create(2)) nobody can say where it lies.
 fn runs_below_its_root(entry: &Entry<'_>) -> bool {
     let links = entry.dir().and_then(|dir| Ok((dir.link_text("root")?, dir.link_text("exe")?)));
     links.is_ok_and(|(root, exe)| {
-        root != "/" && exe.strip_prefix(root.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
+        let below = || exe.strip_prefix(root.as_slice()).is_some_and(|rest| rest.starts_with(b"/"));
+        root != "/" && (exe.starts_with(b"/memfd:") || below())
     })
 }
 

@@ -2,7 +2,6 @@
 //! step that it has mounted.
 
 use whose_kernel::parse;
-use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
 
 use super::Index;
@@ -21,9 +20,9 @@ impl Index<'_> {
         entry: &Entry<'_>,
         p: &Process,
     ) -> Option<(Owner, Evidence)> {
-        let mounts = entry.dir().and_then(ProcDir::mountinfo).ok()?;
+        let mounts = entry.mounts().ok()?;
         let (runtime, step) =
-            REGISTRY.iter().find_map(|runtime| Some((*runtime, runtime.step_in(&mounts)?)))?;
+            REGISTRY.iter().find_map(|runtime| Some((*runtime, runtime.step_in(mounts)?)))?;
         let host = self.host;
         // With a namespace of its own, what runs the step may be the process itself.
         let mut at = p.pid;
