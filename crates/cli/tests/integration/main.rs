@@ -16,6 +16,7 @@ mod crio;
 mod doctor;
 mod documented;
 mod honesty;
+mod jails;
 mod kind;
 mod layers;
 mod ls;

@@ -1,7 +1,7 @@
 //! Processes that are in a container's namespaces and not in its cgroup: who entered them (nsenter), or
 //! was moved.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bstr::BString;
@@ -36,6 +36,8 @@ impl Index<'_> {
         let host = self.host();
         let hosts_own = self.hosts_mounts();
         let mut found = ByMounts::new();
+        // A container is in each hierarchy of v1.
+        let mut asked: HashSet<u32> = HashSet::new();
         let hierarchies = self.hierarchies().map(<[_]>::to_vec).unwrap_or_default();
         for hierarchy in hierarchies {
             let walk = cgroup_tree::subtree(host, &hierarchy.point);
@@ -44,6 +46,9 @@ impl Index<'_> {
                     continue;
                 }
                 for pid in self.first_members(&dir) {
+                    if !asked.insert(pid) {
+                        continue;
+                    }
                     let Ok(process) = host.process(pid) else { continue };
                     let namespace = process.namespace("mnt").ok().filter(|n| Some(*n) != hosts_own);
                     let Some(namespace) = namespace.filter(|n| !found.contains_key(n)) else {
@@ -65,5 +70,25 @@ impl Index<'_> {
         let below = || self.members_below(dir).map(|(_, pids)| pids).unwrap_or_default();
         let pids = if own.is_empty() { below() } else { own };
         pids.into_iter().take(MOST_MEMBERS).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost};
+
+    use crate::index::counted::reads;
+
+    #[test]
+    fn each_member_is_asked_once() {
+        let fixture = FixtureHost::with_layout(CgroupLayout::V1);
+        fixture.boot();
+        let web = DockerContainer::named("web").running(700);
+        fixture.docker_container(&web);
+        fixture.cgroup_dirs(&format!("/docker/{}", web.id()), &[700]);
+        fixture.process(700).in_docker(web.id()).write();
+        fixture.process(800).in_docker(web.id()).in_cgroup("/").write();
+        let reads = reads(&fixture, &[800]);
+        assert_eq!(reads[&(700, "ns/mnt".to_owned())], 1, "{reads:?}");
     }
 }

@@ -110,12 +110,8 @@ impl Index<'_> {
             evidence.extend(chain.first().and_then(|o| self.name_evidence(o)));
         }
         if contained {
-            if machines::may_be_in_another(&chain, &lines)
-                && let Some((owner, above)) = self.jailed(entry, p)
-            {
-                let within = chain.last().map(|outer| outer.id.clone()).unwrap_or_default();
-                chain.push(Rc::new(Owner { within, ..owner }));
-                evidence.push(above);
+            if machines::may_be_in_another(&chain, &lines) {
+                self.jailed_within(entry, p, &mut chain, &mut evidence);
             }
             if needs.has(Needs::EVIDENCE) {
                 facts::load_status(self.host, entry, p, Needs::NONE)?;

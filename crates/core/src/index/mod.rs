@@ -5,6 +5,8 @@
 
 pub mod arbitrate;
 pub mod containers;
+#[cfg(test)]
+mod counted;
 pub mod daemons;
 pub mod describe;
 pub mod engines;
@@ -71,6 +73,7 @@ pub struct Index<'h> {
     /// What stood in the way of looking at users' own engines.
     users_gaps: Vec<(u32, Engine, Gap)>,
     watchers: HashMap<u32, Option<users::Watcher>>,
+    jailers: jailed::Jailers,
     /// The root of the state that each monitor of the host's own engines belongs to.
     monitors: HashMap<u32, Option<usize>>,
     /// Addresses of engines that monitors named.
@@ -108,6 +111,7 @@ impl<'h> Index<'h> {
             users_seen: HashSet::new(),
             users_gaps: Vec::new(),
             watchers: HashMap::new(),
+            jailers: jailed::Jailers::new(),
             monitors: HashMap::new(),
             addresses: HashSet::new(),
             texts: HashMap::new(),

@@ -10,7 +10,8 @@ use whose_kernel::{Class, Host, Mode, ReadError};
 use super::entry::Entry;
 use super::membership::path;
 use super::{Index, facts};
-use crate::model::{Engine, Evidence, Fact, Owner, OwnerKind, Process, Source};
+use crate::model::gap::what;
+use crate::model::{Described, Engine, Evidence, Fact, Gap, Owner, OwnerKind, Process, Source};
 
 /// Ancestors looked at for the root of one in a root that mountinfo does not show.
 const MOST_ANCESTORS: usize = 32;
@@ -90,7 +91,7 @@ impl Index<'_> {
                 let path = self.host.shown(b"proc/1/ns/pid");
                 return Err(ReadError::new(path, Class::Unsupported, why));
             }
-            Place::Host(..) if self.jail_around(entry, p, chain, evidence) => {
+            Place::Host(..) if self.jail_around(entry, p, chain, evidence)? => {
                 evidence.extend(nested_pids(self.host, p));
             }
             Place::Host(detail, file) => {
@@ -148,12 +149,21 @@ impl Index<'_> {
             return;
         }
         // What anybody can mount and call himself comes after what the kernel says.
-        let told = sure.or_else(|| self.build_step(entry, p)).or_else(|| self.jailed(entry, p));
-        if let Some((owner, above)) = told.or(doubtful) {
+        let (told, unread) = match sure.or_else(|| self.build_step(entry, p)) {
+            Some(told) => (Some(told), None),
+            None => match self.jailed(entry, p, false) {
+                Ok(told) => (told, None),
+                Err(e) => (None, Some(Gap::from_read(what::MEMBERSHIP, &e))),
+            },
+        };
+        let is_known = |(owner, _): &(Owner, Evidence)| owner.kind != OwnerKind::Unknown;
+        let told = if told.as_ref().is_some_and(is_known) { told } else { doubtful.or(told) };
+        if let Some((owner, above)) = told {
             chain.push(Rc::new(owner));
             evidence.extend([above, seen]);
         } else {
-            chain.push(Rc::new(unknown_in(entry, p)));
+            let described = unread.map_or(Described::No, Described::Unread);
+            chain.push(Rc::new(Owner { described, ..unknown_in(entry, p) }));
             evidence.push(seen);
         }
     }
@@ -161,21 +171,20 @@ impl Index<'_> {
     /// Adds the sandbox that a program above the process has put it in, one that has the host's own root,
     /// seen through mounts of its own.
     fn jail_around(
-        &self,
+        &mut self,
         entry: &Entry<'_>,
         p: &Process,
         chain: &mut Vec<Rc<Owner>>,
         evidence: &mut Vec<Evidence>,
-    ) -> bool {
+    ) -> Result<bool, ReadError> {
         let namespace = entry.mount_namespace();
-        let hosts = self.hosts_mounts();
-        if namespace.is_none() || hosts.is_none() || namespace == hosts {
-            return false;
+        if namespace.is_some() && namespace == self.hosts_mounts() {
+            return Ok(false);
         }
-        let Some((owner, above)) = self.jailed(entry, p) else { return false };
+        let Some((owner, above)) = self.jailed(entry, p, false)? else { return Ok(false) };
         chain.push(Rc::new(owner));
         evidence.push(above);
-        true
+        Ok(true)
     }
 
     /// A nested PID namespace alone contains nothing: browsers give one to their own processes, and
@@ -290,7 +299,7 @@ pub(super) fn unknown(p: &Process) -> Owner {
 }
 
 /// What nobody knows, by the namespaces that make it one; by its place where they can't be read.
-fn unknown_in(entry: &Entry<'_>, p: &Process) -> Owner {
+pub(super) fn unknown_in(entry: &Entry<'_>, p: &Process) -> Owner {
     let nested = p.nspid().is_some_and(|pids| pids.len() > 1);
     let kinds: &[&str] = if nested { &["pid", "mnt"] } else { &["mnt"] };
     let dir = entry.dir().ok();

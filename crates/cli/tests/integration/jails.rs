@@ -1,0 +1,134 @@
+//! Sandboxes without a cgroup, and machines that only their supervisor tells of: by the program above.
+
+use serde_json::{Value, json};
+use whose_testkit::fixture::{FixtureHost, Process};
+
+use crate::support::{answer, ask};
+
+const HOSTS: &str = "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+const OVERLAY: &str = "5 1 0:99 / / rw - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c\n";
+const SESSION: &str = "/user.slice/user-1000.slice/session-6.scope";
+
+fn host() -> FixtureHost {
+    let host = FixtureHost::new();
+    host.boot();
+    host
+}
+
+/// A program that makes sandboxes, by what it calls itself and its file.
+fn jailer<'h>(host: &'h FixtureHost, pid: u32, exe: &str, args: &[&[u8]]) -> Process<'h> {
+    let comm = exe.rsplit('/').next().unwrap();
+    host.process(pid).comm(comm).exe(exe).cmdline(args).in_cgroup(SESSION)
+}
+
+/// A process in mounts of its own.
+fn jailed<'h>(host: &'h FixtureHost, pid: u32, ppid: u32, mounts: &str) -> Process<'h> {
+    let process = host.process(pid).ppid(ppid).mountinfo(mounts).in_cgroup(SESSION);
+    process.ns("mnt", 4_026_550_000 + u64::from(pid))
+}
+
+fn owner(host: &FixtureHost, pid: u32) -> Value {
+    answer(host, &pid.to_string())["owner"].clone()
+}
+
+fn kinds(host: &FixtureHost, pid: u32) -> [Value; 3] {
+    let owner = owner(host, pid);
+    ["kind", "runtime", "id"].map(|key| owner[key].clone())
+}
+
+#[test]
+fn whose_sandbox_it_is_is_told_by_the_program_above() {
+    let host = host();
+    let args: [&[u8]; 1] = [b"bwrap"];
+    jailer(&host, 7000, "/usr/bin/bwrap", &args).uid(1000).write();
+    jailed(&host, 7001, 7000, HOSTS).uid(1000).write();
+    let inner = jailer(&host, 7002, "/usr/bin/bwrap (deleted)", &args).uid(1000).ppid(7000);
+    inner.ns("mnt", 4_026_551_000).mountinfo(OVERLAY).write();
+    jailed(&host, 7003, 7002, OVERLAY).uid(1000).ns("mnt", 4_026_551_000).write();
+    for (pid, id) in [(7001, 4_026_557_001_u64), (7002, 4_026_551_000), (7003, 4_026_551_000)] {
+        let wanted = [json!("app"), json!("bubblewrap"), json!(format!("mnt:[{id}]"))];
+        assert_eq!(kinds(&host, pid), wanted);
+    }
+    // Another user's program says nothing of what it does not own, and what has its mounts is in no jail.
+    jailed(&host, 7004, 7000, HOSTS).uid(33).write();
+    let id = "mnt:[4026557004]";
+    assert_eq!(kinds(&host, 7004), [json!("unknown"), json!("unknown"), json!(id)]);
+    host.process(7005).ppid(7000).uid(1000).in_cgroup(SESSION).write();
+    assert_eq!(owner(&host, 7005)["kind"], "session");
+    // A name alone is anybody's.
+    let named = jailer(&host, 7006, "/usr/bin/bwrap", &args).exe("/usr/bin/sleep");
+    named.uid(1000).write();
+    jailed(&host, 7007, 7006, HOSTS).uid(1000).write();
+    assert_eq!(owner(&host, 7007)["kind"], "session");
+}
+
+/// Anybody can call a program as a supervisor is called, and what it runs as root's machine.
+#[test]
+fn a_machine_is_roots() {
+    let host = host();
+    let text = "NAME=web\nSCOPE=machine-web.scope\nSERVICE=systemd-nspawn\nROOT=/m/web\n\
+                LEADER=501\nCLASS=container\n";
+    host.file("run/systemd/machines/web", text);
+    let payload = "/machine.slice/machine-web.scope/payload";
+    host.process(501).nspid(&[501, 1]).in_cgroup(payload).write();
+    host.cgroup_dirs(payload, &[501]);
+    let args: [&[u8]; 3] = [b"systemd-nspawn", b"-M", b"web"];
+    let supervisor = |pid: u32| jailer(&host, pid, "/usr/bin/systemd-nspawn", &args);
+    supervisor(7000).write();
+    jailed(&host, 7001, 7000, OVERLAY).nspid(&[7001, 1]).write();
+    let wanted = [json!("machine"), json!("systemd-nspawn"), json!("web")];
+    assert_eq!(kinds(&host, 7001), wanted);
+    host.remove("proc/7000").remove("proc/7001");
+    // A user's, one that is setuid, and one of a container's root.
+    let mine = jailer(&host, 7100, "/srv/u/systemd-nspawn", &args).uid(1000);
+    mine.write();
+    supervisor(7110).real_uid(1000).write();
+    supervisor(7120).nspid(&[7120, 1]).host_mounts().write();
+    for (parent, uid) in [(7100_u32, 1000), (7110, 1000), (7120, 0)] {
+        jailed(&host, parent + 1, parent, HOSTS).uid(uid).write();
+        jailed(&host, parent + 2, parent, OVERLAY).uid(uid).nspid(&[parent + 2, 1]).write();
+        assert_eq!(owner(&host, parent + 1)["kind"], "session", "{parent}");
+        assert_eq!(owner(&host, parent + 2)["kind"], "unknown", "{parent}");
+    }
+    let list = ask(&host, &["ls", "--json"]).expect_code(0).json();
+    let list: Vec<_> =
+        list["containers"].as_array().unwrap().iter().map(|c| (&c["name"], &c["pids"])).collect();
+    assert_eq!(list, [(&json!("web"), &json!([501]))]);
+}
+
+/// A setuid program's file and namespaces are not for its own user: then nobody can say whether it made a
+/// sandbox.
+#[test]
+fn what_may_not_be_looked_at_is_a_gap() {
+    let host = host();
+    let failed = |path: &str| json!({"path": path, "class": "forbidden", "cause": "permission denied", "refused": false});
+    let entries = [failed("proc/7000/exe"), failed("proc/7000/ns/mnt"), failed("proc/7003/ns/mnt")];
+    let manifest = json!({"schema": "whose/1", "entries": entries});
+    host.file(".whose/manifest.json", manifest.to_string());
+    let clocks = json!({"since_boot": 1_000_000_000_000_u64, "boot_moment": 1_704_164_645_000_000_000_u64,
+        "ticks_per_second": 100, "page_size": 4096});
+    let facts = json!({"schema": "whose/1", "clocks": clocks, "euid": 1000, "binaries": []});
+    host.file(".whose/facts.json", facts.to_string());
+    jailer(&host, 7000, "/usr/bin/firejail", &[b"firejail"]).real_uid(1000).write();
+    jailed(&host, 7001, 7000, HOSTS).uid(1000).write();
+    jailed(&host, 7002, 7000, OVERLAY).uid(1000).write();
+    jailed(&host, 7003, 7000, HOSTS).uid(1000).write();
+    jailed(&host, 7004, 1, HOSTS).uid(1000).write();
+    for gone in ["7000/exe", "7000/ns/mnt", "7003/ns/mnt"] {
+        host.remove(format!("proc/{gone}"));
+    }
+    for (pid, file) in [(7001, "7000/exe"), (7003, "7003/ns/mnt")] {
+        let found = answer(&host, &pid.to_string());
+        assert!(found["owner"].is_null(), "{found:#}");
+        let gaps = found["gaps"].as_array().unwrap();
+        let gap = gaps.iter().find(|gap| gap["what"] == "membership").unwrap();
+        assert_eq!(gap["class"], "forbidden");
+        assert!(gap["path"].as_str().unwrap().ends_with(file), "{found:#}");
+        ask(&host, &[&pid.to_string()]).expect_code(3);
+    }
+    let other = answer(&host, "7002");
+    assert_eq!(other["owner"]["kind"], "unknown", "{other:#}");
+    let is_told = |gap: &Value| gap["class"] == "forbidden" && gap["what"] == "membership";
+    assert!(other["gaps"].as_array().unwrap().iter().any(is_told), "{other:#}");
+    assert_eq!(owner(&host, 7004)["kind"], "session");
+}
