@@ -9,6 +9,7 @@ use crate::support::{answer, ask};
 /// A machine with this cgroup: its monitor (the PID before) and its first process.
 fn machine(host: &FixtureHost, pid: u32, (comm, title): (&str, &str), cgroup: &str) {
     let monitor = host.process(pid - 1).comm(comm).cmdline(&[title.as_bytes()]);
+    let monitor = monitor.exe(format!("/usr/bin/{comm}"));
     let name = cgroup.rsplit(['.', '/']).next().unwrap();
     monitor.in_cgroup(&format!("/lxc.monitor.{name}")).write();
     host.process(pid).comm("init").ppid(pid - 1).nspid(&[pid, 1]).in_cgroup(cgroup).write();
@@ -99,6 +100,51 @@ fn instances_of_lxd_and_incus() {
         }
         assert_eq!(answer(&host, "600")["process"]["serves"], "db");
     }
+}
+
+/// A setuid program waits for a password as root, called as whoever started it likes, with a cgroup below
+/// it that he made.
+#[test]
+fn a_users_setuid_program_is_no_monitor() {
+    let title = "[lxc monitor] /var/lib/lxd/containers c1";
+    let his = "/user.slice/user-1000.slice/user@1000.service/lxc.payload.c1";
+    let delegated = "/batch/lxc.payload.c1";
+    for (real, exe) in [(1000, "/usr/bin/lxd"), (0, "/usr/bin/su"), (1000, "/usr/bin/su")] {
+        let host = host(CgroupLayout::V2);
+        backup(&host, "/var/lib/lxd", "c1", ("default", "c1"));
+        let fake = host.process(500).comm("lxd").cmdline(&[title.as_bytes()]).exe(exe);
+        fake.real_uid(real).in_cgroup("/user.slice/user-1000.slice/session-6.scope").write();
+        for (pid, cgroup) in [(501, his), (502, delegated)] {
+            let process = host.process(pid).ppid(500).uid(1000);
+            process.nspid(&[pid, 1]).in_cgroup(cgroup).write();
+            host.cgroup_dirs(cgroup, &[pid]);
+            assert_ne!(answer(&host, &pid.to_string())["owner"]["runtime"], "lxd", "{real} {exe}");
+        }
+        let monitor = answer(&host, "500");
+        let serves = (&monitor["process"]["role"], &monitor["process"]["serves"]);
+        assert!(real == 0 || serves == (&json!("host"), &Value::Null), "{monitor:#}");
+        let pids = ask(&host, &["pids", "container:lxd/default/c1"]).expect_code(1);
+        assert_eq!(pids.stdout_str(), "");
+        let list = ask(&host, &["ls", "-a", "--json"]).json();
+        let of_lxd = |c: &&Value| c["runtime"] == "lxd" && c["pids"] != json!([]);
+        assert_eq!(list["containers"].as_array().unwrap().iter().find(of_lxd), None, "{list:#}");
+    }
+}
+
+/// What root's own monitor is above, and a user's cgroup has, is not the machine.
+#[test]
+fn a_cgroup_of_a_users_is_no_machine_of_roots() {
+    let host = host(CgroupLayout::V2);
+    backup(&host, "/var/lib/lxd", "c1", ("default", "c1"));
+    let title = "[lxc monitor] /var/lib/lxd/containers c1";
+    machine(&host, 501, ("lxd", title), "/lxc.payload.c1");
+    let his = "/user.slice/user-1000.slice/user@1000.service/lxc.payload.c1";
+    let moved = host.process(502).ppid(501).uid(1000).nspid(&[502, 9]).in_cgroup(his);
+    moved.write();
+    host.cgroup_dirs(his, &[502]);
+    assert_eq!(answer(&host, "501")["owner"]["runtime"], "lxd");
+    assert_ne!(answer(&host, "502")["owner"]["runtime"], "lxd");
+    assert_eq!(ask(&host, &["pids", "container:lxd/default/c1"]).expect_code(0).pids(), [501]);
 }
 
 #[test]

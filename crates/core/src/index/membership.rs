@@ -211,7 +211,7 @@ impl Index<'_> {
     /// Asks the runtimes what the process does for them. For root's processes the name counts, since
     /// only those can be plumbing.
     fn part(&mut self, p: &mut Process, lines: &Rc<Vec<Line>>, contained: bool) -> Part {
-        let root = p.uid().is_none_or(|uid| uid == 0);
+        let root = started_by(p).is_none_or(|uid| uid == 0);
         let comm: BString = if root { p.comm().into() } else { BString::default() };
         let key = (Shared(Rc::clone(lines)), comm);
         if let Some(known) = self.parts.get(&key) {
@@ -366,12 +366,17 @@ fn is_systemds(line: &Line) -> bool {
     line.has_controller(b"name=systemd")
 }
 
+/// Whose a process is. Of root's setuid programs he who started it, since he chooses what it is called.
+fn started_by(p: &Process) -> Option<u32> {
+    p.status.known().map(|status| if status.euid == 0 { status.ruid } else { status.euid })
+}
+
 fn subject<'s>(p: &'s Process, lines: &'s [Line]) -> Subject<'s> {
     Subject {
         lines,
         comm: BStr::new(p.comm()),
         args: p.args.known().map(Vec::as_slice),
-        uid: p.uid(),
+        uid: started_by(p),
         nspid: p.nspid(),
     }
 }

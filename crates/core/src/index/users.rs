@@ -179,13 +179,17 @@ impl Index<'_> {
 
     /// Learns of a directory of machines by the monitor of one in it.
     fn notice_machines(&mut self, pid: u32, start_ticks: u64, comm: &[u8]) {
+        let host = self.host;
+        let Ok(dir) = host.process(pid) else { return };
+        let Ok(status) = dir.status() else { return };
         let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
         let Some(Ok(bytes)) = self.host.slow_reads(&[ask]).pop() else { return };
         let monitor = Monitor { args: parse::cmdline::parse(&bytes), cwd: None };
         let named = |m: &'static str| comm.starts_with(m.as_bytes());
         let is_its = |r: &&&dyn Runtime| r.monitor_is_enough() && r.monitor().is_some_and(named);
         for runtime in REGISTRY.iter().filter(is_its) {
-            if runtime.watched(&monitor.args).is_some() {
+            let proven = runtime.monitor().is_some_and(|name| is_roots(&dir, &status, name));
+            if proven && runtime.watched(&monitor.args).is_some() {
                 self.root_of_monitor(*runtime, &monitor);
             }
         }
@@ -447,10 +451,13 @@ impl Index<'_> {
                 let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
                 let args = parse::cmdline::parse(&bytes);
                 let watched = of_it.find_map(|r| Some((r, r.engine(), r.watched(&args)?)));
-                let enough = watched.as_ref().is_some_and(|(r, ..)| r.monitor_is_enough());
+                let enough = watched.as_ref().filter(|(r, ..)| r.monitor_is_enough());
+                let enough = enough.and_then(|(r, ..)| r.monitor());
                 let watched = watched.map(|(_, engine, key)| (engine, key));
-                let uid = dir.status().ok().filter(|s| {
-                    s.euid != 0 || if enough { self.is_outside(&dir, s) } else { is_hosts(&dir, s) }
+                let uid = dir.status().ok().filter(|s| match enough {
+                    _ if s.euid != 0 => true,
+                    Some(name) => is_roots(&dir, s, name) && self.is_outside(&dir, s),
+                    None => is_hosts(&dir, s),
                 });
                 if let (Some((engine, key)), Some(status)) = (watched, uid) {
                     found = Some((engine, key, status.euid, at));
@@ -550,6 +557,15 @@ impl Index<'_> {
 fn is_hosts(dir: &ProcDir<'_>, status: &Status) -> bool {
     let outermost = status.nspid.as_ref().is_none_or(|pids| pids.len() == 1);
     outermost && dir.cgroup().is_ok_and(|lines| !names_an_id(&lines))
+}
+
+/// Whether root started a process, and of a file whose name begins so. Its name and arguments are for
+/// whoever starts a setuid program to choose; where its file can't be read that is not shown.
+fn is_roots(dir: &ProcDir<'_>, status: &Status, name: &str) -> bool {
+    let is_its = |exe: BString| {
+        exe.rsplit_str("/").next().is_some_and(|file| file.starts_with(name.as_bytes()))
+    };
+    (status.ruid, status.euid) == (0, 0) && dir.link_text("exe").is_ok_and(is_its)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub struct Subject<'e> {
     pub comm: &'e BStr,
     /// Its arguments; whatever runs in a container can set its own.
     pub args: Option<&'e [BString]>,
-    /// Its effective uid as the reader sees it.
+    /// Its effective uid as the reader sees it; of a setuid program of root's that of who started it.
     pub uid: Option<u32>,
     /// Its PIDs in nested PID namespaces, outermost first.
     pub nspid: Option<&'e [u32]>,

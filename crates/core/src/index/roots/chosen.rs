@@ -4,7 +4,9 @@ use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::Class;
 
+use super::Place;
 use crate::index::Index;
+use crate::index::users::manager_of;
 use crate::model::gap::what;
 use crate::model::{Description, Gap};
 use crate::runtime::Runtime;
@@ -36,10 +38,14 @@ impl Index<'_> {
         if enough && monitored.as_ref().is_some_and(|(_, its)| its != key) {
             return None;
         }
-        // Whoever makes cgroups in his own can end their paths as he likes.
+        // Whoever makes cgroups in his own can end their paths as he likes. What a container has is its own
+        // root's, so that the one around it tells.
+        let around = cgroup.rsplit_once_str("/").map_or(&b""[..], |(around, _)| around).into();
+        let is_users = manager_of(cgroup).is_some_and(|uid| uid != 0)
+            || (enough && Place::new(self.host, &around).is_a_users());
         let its_own = |d: &Description| {
             let named = monitored.as_ref().is_some_and(|(_, its)| its == key);
-            named && (enough || d.may_be_in(cgroup))
+            named && !(enough && is_users) && (enough || d.may_be_in(cgroup))
         };
         // Without a process that shows whose it is, all that can be found have a say.
         while monitored.is_none() && hint.is_none() && self.roots.advance_one(self.host, runtime) {}

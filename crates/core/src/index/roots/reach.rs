@@ -34,6 +34,11 @@ impl<'p> Place<'p> {
             || self.maker.get_or_init(|| self.look()).as_ref().is_some_and(|maker| maker == user)
     }
 
+    /// Whether it is a user's: he makes what he likes in it.
+    pub(in crate::index) fn is_a_users(&self) -> bool {
+        !self.cgroup.is_empty() && self.maker.get_or_init(|| self.look()).is_some()
+    }
+
     fn look(&self) -> Option<BString> {
         let root = self.host.root();
         let uid = |dir: BString| match self.host.mode() {
