@@ -1,11 +1,11 @@
 //! Processes that are in a container's namespaces and not in its cgroup: who entered them (nsenter), or
 //! was moved.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use bstr::BString;
-use whose_kernel::read::cgroup_tree;
+use whose_kernel::read::cgroup_tree::{self, Hierarchy};
 
 use super::entry::Entry;
 use super::{Index, lookup};
@@ -14,54 +14,72 @@ use crate::model::{Evidence, Owner, Source};
 /// Processes of one cgroup that are asked for their namespace.
 const MOST_MEMBERS: usize = 2;
 
-/// The containers by their mount namespaces.
-pub(super) type ByMounts = HashMap<u64, Vec<Rc<Owner>>>;
+/// The containers by their mount namespaces, as far as they were asked.
+#[derive(Debug, Default)]
+pub(super) struct ByMounts {
+    found: HashMap<u64, Vec<Rc<Owner>>>,
+    /// Processes that were asked: a container is in each hierarchy of v1.
+    asked: HashSet<u32>,
+    /// Cgroups that were not looked at so far.
+    left: VecDeque<(Rc<Hierarchy>, BString)>,
+}
 
 impl Index<'_> {
     /// The container whose mount namespace the process has, as a chain, though its cgroup says nothing
-    /// of it. Costs a walk of the cgroup tree, once, and a process or two of each container.
+    /// of it. Costs a walk of the cgroup tree, once, and a process or two of each container until it is
+    /// found.
     pub(super) fn joined(&mut self, entry: &Entry<'_>) -> Option<(Vec<Rc<Owner>>, Evidence)> {
-        let own = entry.mount_namespace()?;
+        let own = entry.mount_namespace().filter(|own| Some(*own) != self.hosts_mounts())?;
         if self.by_mounts.is_none() {
-            self.by_mounts = Some(self.mount_namespaces());
+            let left = self.all_cgroups();
+            self.by_mounts = Some(ByMounts { left, ..ByMounts::default() });
         }
-        let chain = self.by_mounts.as_ref()?.get(&own)?.clone();
+        let chain = loop {
+            let known = self.by_mounts.as_mut()?;
+            if let Some(chain) = known.found.get(&own) {
+                break chain.clone();
+            }
+            if self.host.out_of_time() {
+                return None;
+            }
+            let (hierarchy, dir) = known.left.pop_front()?;
+            self.ask_members(&hierarchy, &dir);
+        };
         let name = chain.last().map(|o| o.label())?;
         let path = self.host().shown(format!("proc/{}/ns/mnt", entry.pid()).as_bytes());
         let detail = format!("in the mount namespace of {name}");
         Some((chain, Evidence::agreeing(Source::Namespace, detail, path)))
     }
 
-    fn mount_namespaces(&mut self) -> ByMounts {
-        let host = self.host();
-        let hosts_own = self.hosts_mounts();
-        let mut found = ByMounts::new();
-        // A container is in each hierarchy of v1.
-        let mut asked: HashSet<u32> = HashSet::new();
-        let hierarchies = self.hierarchies().map(<[_]>::to_vec).unwrap_or_default();
-        for hierarchy in hierarchies {
-            let walk = cgroup_tree::subtree(host, &hierarchy.point);
-            for dir in walk.map(|walk| walk.dirs).unwrap_or_default() {
-                if lookup::named_by(&hierarchy, &dir).is_empty() || host.out_of_time() {
-                    continue;
-                }
-                for pid in self.first_members(&dir) {
-                    if !asked.insert(pid) {
-                        continue;
-                    }
-                    let Ok(process) = host.process(pid) else { continue };
-                    let namespace = process.namespace("mnt").ok().filter(|n| Some(*n) != hosts_own);
-                    let Some(namespace) = namespace.filter(|n| !found.contains_key(n)) else {
-                        continue;
-                    };
-                    let Ok(lines) = process.cgroup().map(Rc::new) else { continue };
-                    if let Some(chain) = self.container_chain(pid, &lines) {
-                        found.insert(namespace, chain);
-                    }
-                }
+    fn all_cgroups(&self) -> VecDeque<(Rc<Hierarchy>, BString)> {
+        let mut all = VecDeque::new();
+        for hierarchy in self.hierarchies().unwrap_or_default() {
+            let walk = cgroup_tree::subtree(self.host, &hierarchy.point);
+            let hierarchy = Rc::new(hierarchy.clone());
+            let dirs = walk.map(|walk| walk.dirs).unwrap_or_default();
+            all.extend(dirs.into_iter().map(|dir| (Rc::clone(&hierarchy), dir)));
+        }
+        all
+    }
+
+    /// Learns the mount namespaces of a container, if the cgroup is called as one's.
+    fn ask_members(&mut self, hierarchy: &Hierarchy, dir: &BString) {
+        if lookup::named_by(hierarchy, dir).is_empty() {
+            return;
+        }
+        for pid in self.first_members(dir) {
+            let Some(known) = self.by_mounts.as_mut() else { return };
+            if !known.asked.insert(pid) {
+                continue;
+            }
+            let Ok(process) = self.host.process(pid) else { continue };
+            let Ok(namespace) = process.namespace("mnt") else { continue };
+            let Ok(lines) = process.cgroup().map(Rc::new) else { continue };
+            let Some(chain) = self.container_chain(pid, &lines) else { continue };
+            if let Some(known) = &mut self.by_mounts {
+                known.found.entry(namespace).or_insert(chain);
             }
         }
-        found
     }
 
     /// The first processes of a cgroup, or of those below it where it has none itself.
@@ -90,5 +108,28 @@ mod tests {
         fixture.process(800).in_docker(web.id()).in_cgroup("/").write();
         let reads = reads(&fixture, &[800]);
         assert_eq!(reads[&(700, "ns/mnt".to_owned())], 1, "{reads:?}");
+    }
+
+    /// What is found ends the search: of two containers one is asked for the process of one, and both for
+    /// the process of the other.
+    #[test]
+    fn nobody_is_asked_once_it_is_found() {
+        let fixture = FixtureHost::new();
+        fixture.boot();
+        for (pid, name) in [(700, "web"), (701, "db")] {
+            let container = DockerContainer::named(name).running(pid);
+            fixture.docker_container(&container);
+            let scope = format!("/system.slice/docker-{}.scope", container.id());
+            fixture.cgroup_dirs(&scope, &[pid]);
+            fixture.process(pid).in_docker(container.id()).in_cgroup(&scope).write();
+            fixture.process(pid + 100).in_docker(container.id()).in_cgroup("/").write();
+        }
+        let asked = |target: u32| {
+            let reads = reads(&fixture, &[target]);
+            [700, 701].map(|pid| reads.get(&(pid, "ns/mnt".to_owned())).copied().unwrap_or(0))
+        };
+        let (web, db) = (asked(800), asked(801));
+        assert_eq!((web[0], db[1]), (1, 1), "{web:?} {db:?}");
+        assert_eq!(web[1] + db[0], 1, "{web:?} {db:?}");
     }
 }
