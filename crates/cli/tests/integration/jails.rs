@@ -1,7 +1,7 @@
 //! Sandboxes without a cgroup, and machines that only their supervisor tells of: by the program above.
 
 use serde_json::{Value, json};
-use whose_testkit::fixture::{FixtureHost, Process};
+use whose_testkit::fixture::{DockerContainer, FixtureHost, Process};
 
 use crate::support::{answer, ask};
 
@@ -94,6 +94,37 @@ fn a_machine_is_roots() {
     let list: Vec<_> =
         list["containers"].as_array().unwrap().iter().map(|c| (&c["name"], &c["pids"])).collect();
     assert_eq!(list, [(&json!("web"), &json!([501]))]);
+}
+
+/// In a container its own root may have machines too, and no user there.
+#[test]
+fn a_machine_in_a_container_is_that_containers_roots() {
+    let host = host();
+    let web = DockerContainer::named("web").running(8000);
+    let cgroup = format!("/docker/{}/payload", web.id());
+    host.docker_container(&web).cgroup_dirs(&cgroup, &[8000]);
+    let args: [&[u8]; 3] = [b"systemd-nspawn", b"-M", b"lab"];
+    // Root's uid outside, who maps it, and whether that is root.
+    let cases: [(u32, &str, bool); 4] = [
+        (0, "0 0 4294967295\n", true),
+        (165_536, "0 165536 65536\n", true),
+        (166_536, "0 165536 65536\n", false),
+        (1000, "0 1000 1\n", false),
+    ];
+    for (uid, map, is_root) in cases {
+        let supervisor = host.process(8001).comm("systemd-nspawn").exe("/usr/bin/systemd-nspawn");
+        let supervisor = supervisor.cmdline(&args).in_docker(web.id()).nspid(&[8001, 20]);
+        supervisor.uid(uid).uid_map(map).write();
+        let inner = host.process(8002).ppid(8001).uid(uid).in_docker(web.id());
+        let inner = inner.nspid(&[8002, 21, 1]).in_cgroup(&cgroup);
+        inner.ns("mnt", 4_026_550_002).write();
+        let found = answer(&host, "8002");
+        let names: Vec<&Value> =
+            found["chain"].as_array().unwrap().iter().map(|level| &level["name"]).collect();
+        let wanted: &[&str] = if is_root { &["web", "lab"] } else { &["web"] };
+        assert_eq!(names, wanted, "{uid} {found:#}");
+        host.remove("proc/8001").remove("proc/8002");
+    }
 }
 
 /// A setuid program's file and namespaces are not for its own user: then nobody can say whether it made a
