@@ -13,7 +13,7 @@ use super::candidates::{Candidate, Candidates};
 use super::copies::Handles;
 use super::filesystems::FileSystems;
 use super::stack::Stack;
-use super::{ASIDE, Look1, Subject, Which, hash, walk};
+use super::{ASIDE, Look1, Subject, Which, fuse, hash, walk};
 use crate::model::gap::what;
 use crate::model::{Fact, File, FileRole, Gap, Verified};
 
@@ -67,6 +67,8 @@ impl Look1<'_> {
         let known: Vec<BString> = all.iter().filter_map(|c| c.object.path().ok()?).collect();
         if let Some(stack) = &stack {
             all.extend(self.wider(stack, &known, file_systems));
+        } else if all.is_empty() && self.is_fuse() {
+            all.extend(self.in_layers_of_server(file_systems));
         }
         if let Some(at) = self.of_the_same_content(&all) {
             let candidate = all.swap_remove(at);
@@ -118,6 +120,23 @@ impl Look1<'_> {
         let content = |o: &Object| hash::of(self.host, o, ASIDE).sha256.known().cloned();
         let theirs = content(&self.exe)?;
         all.iter().position(|c| fits(&c) && content(&c.object).as_ref() == Some(&theirs))
+    }
+
+    /// The files of a FUSE file system's layers that have the number and the size it shows: fuse-overlayfs
+    /// passes both on.
+    fn in_layers_of_server(&self, file_systems: &FileSystems<'_>) -> Vec<Candidate> {
+        let Some(options) = fuse::layers_of_server(self) else { return Vec::new() };
+        let target_root = self.mounted.ns_root.as_ref();
+        let roots = (self.root, target_root);
+        let stack = Stack::new(self.host, roots, options, None, file_systems, Vec::new());
+        let is_it = |l: &Look| (l.ino, l.size) == (self.exe_look.ino, self.exe_look.size);
+        let mut found = Vec::new();
+        for path in self.mounted.paths_in_fs(&self.text) {
+            let files = walk::walk(self.host, &stack, path.as_ref()).into_iter().map(|f| f.object);
+            let files = files.filter(|object| object.look().is_ok_and(|l| is_it(&l)));
+            found.extend(files.map(|object| Candidate::new(object, FileRole::FuseLayer, true)));
+        }
+        found
     }
 
     /// A directory, a socket or the like on an overlay.
