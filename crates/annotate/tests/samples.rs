@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use whose_annotate::{Called, Engine, Known, Names, Options, Standing, Style, Tag, Turn};
+use whose_annotate::{Called, Engine, Known, Names, Options, Sink, Standing, Style, Tag, Turn};
 
 /// Names everything by its own text, between signs that no sample has.
 struct Echo;
@@ -112,8 +112,7 @@ fn truth(text: &str) -> BTreeMap<usize, BTreeSet<String>> {
     text.lines().map(line).collect()
 }
 
-#[test]
-fn every_sample_is_read_as_it_was_meant() {
+fn samples() -> Vec<PathBuf> {
     let mut samples: Vec<PathBuf> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -121,6 +120,64 @@ fn every_sample_is_read_as_it_was_meant() {
         .collect();
     samples.sort();
     assert!(samples.len() >= 40, "{}", samples.len());
+    samples
+}
+
+/// Keeps what came in.
+#[derive(Default)]
+struct Passed(Vec<u8>);
+
+impl Sink for Passed {
+    fn pass(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn add(&mut self, _: &[u8]) {}
+
+    fn skip(&mut self, bytes: &[u8]) {
+        self.pass(bytes);
+    }
+}
+
+/// Lines as tools print them of which no sample is there.
+const LINES: &str = include_str!("lines.txt");
+
+/// Longest line that is cut everywhere; of longer ones the beginning is.
+const CUTS: usize = 200;
+
+#[test]
+fn a_line_may_be_cut_anywhere() {
+    let mut texts: Vec<Vec<u8>> = samples().iter().map(|s| std::fs::read(s).unwrap()).collect();
+    texts.push(LINES.into());
+    for text in texts {
+        let mut engines = Style::ALL.map(|(_, style)| {
+            let engine = Engine::new(Echo, Options { style, ..Options::default() });
+            (style, engine)
+        });
+        // A header is whole once, so that rows are cut too.
+        for line in text.split(|b| *b == b'\n') {
+            let longest = line.len().min(CUTS);
+            let mut cut: Vec<u8> = Vec::new();
+            for length in (0..longest).chain([line.len()]) {
+                cut.extend_from_slice(&line[..length]);
+                cut.push(b'\n');
+            }
+            for (style, engine) in &mut engines {
+                let mut passed = Passed::default();
+                for piece in cut.chunks(1 << 16) {
+                    engine.room()[..piece.len()].copy_from_slice(piece);
+                    engine.filled(piece.len());
+                    engine.flush(&mut passed);
+                }
+                assert!(passed.0 == cut, "{style:?}: {}", String::from_utf8_lossy(line));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_sample_is_read_as_it_was_meant() {
+    let samples = samples();
     let (mut all, mut found, mut wrong) = (0, 0, 0);
     let mut story = String::new();
     for sample in samples {

@@ -21,9 +21,9 @@ impl Format for Journal {
             let is_utc = line[end..].starts_with(b" UTC ");
             let utc = || time::iso(&line[4..], &time::utc()).map_or(at, |(at, _)| at);
             let at = if is_utc { utc() } else { at };
-            let Some(zone) = line[end + 1..].iter().position(|b| *b == b' ') else {
-                return Claim::No;
-            };
+            // A line that was cut may end with its time.
+            let rest = line.get(end + 1..).unwrap_or_default();
+            let Some(zone) = memchr::memchr(b' ', rest) else { return Claim::No };
             return syslog::entry(line, end + 1 + zone, When::At(at), found);
         }
         if line.first() == Some(&b'[') {
