@@ -129,12 +129,24 @@ impl<'h> HostNames<'h> {
             None => {
                 Row::gaps_of(&row.membership).for_each(|gap| self.gaps.add(gap));
                 let text = self.in_words(row, &key.0);
-                let tag = Rc::new(Tag::new(key.0.clone(), text, key.1.clone(), standing));
-                self.tags.insert(key, Rc::clone(&tag));
-                tag
+                self.keep(Tag::new(key.0, text, key.1, standing))
             }
         };
         self.owners.insert(Rc::as_ptr(&owner), (owner, Rc::clone(&tag)));
+        tag
+    }
+
+    /// A tag that is kept by what it says, so that the same is not made again.
+    fn keep(&mut self, tag: Tag) -> Rc<Tag> {
+        let key = (tag.cells.clone(), tag.json.clone());
+        if let Some(known) = self.tags.get(&key) {
+            return Rc::clone(known);
+        }
+        if self.tags.len() > MOST_TAGS {
+            self.tags.clear();
+        }
+        let tag = Rc::new(tag);
+        self.tags.insert(key, Rc::clone(&tag));
         tag
     }
 
@@ -339,7 +351,8 @@ impl Names for HostNames<'_> {
         let owner = found.row.owner()?;
         let id = text::sanitise(&owner.id[..owner.id.len().min(SHORT)]);
         let tag = Tag::word(&format!("{id}(removed)"), self.fields.len(), Standing::Removed);
-        Some(Rc::new(Tag { json: json(owner), ..tag }))
+        let json = json(owner);
+        Some(self.keep(Tag { json, ..tag }))
     }
 
     fn path(&mut self, path: &[u8]) -> Option<Rc<Tag>> {

@@ -37,6 +37,8 @@ pub(super) struct Cache<N> {
     looked_up: usize,
     read_all: bool,
     tags: Vec<Rc<Tag>>,
+    /// So many are kept, and no more.
+    pub(super) most_tags: usize,
     numbers: HashMap<*const Tag, TagId>,
     ids: HashMap<(u8, Vec<u8>), Option<TagId>>,
     gone: TagId,
@@ -53,6 +55,7 @@ impl<N: Names> Cache<N> {
             looked_up: 0,
             read_all: false,
             tags: vec![gone],
+            most_tags: MOST_TAGS,
             numbers,
             ids: HashMap::new(),
             gone: 0,
@@ -72,8 +75,9 @@ impl<N: Names> Cache<N> {
         self.tag(id).standing
     }
 
-    /// A new batch of lines. No tag that an earlier one was given may be used any more.
-    pub(super) fn turn(&mut self) {
+    /// A new batch of lines; whether the tags were forgotten: then no number of one that was given
+    /// before may be used any more.
+    pub(super) fn turn(&mut self) -> bool {
         match self.names.turn() {
             Turn::Same => {}
             Turn::Given(first, last) if first <= last && last - first < FEW => {
@@ -88,13 +92,15 @@ impl<N: Names> Cache<N> {
                 self.ids.clear();
             }
         }
-        if self.processes.len() > MOST || self.tags.len() > MOST_TAGS {
+        let forgets = self.processes.len() > MOST || self.tags.len() > self.most_tags;
+        if forgets {
             self.processes = HashMap::default();
             self.ids.clear();
             self.tags.truncate(1);
             self.numbers.clear();
             self.numbers.insert(Rc::as_ptr(&self.tags[0]), 0);
         }
+        forgets
     }
 
     /// A process, or the last one with this PID that was there; `None` when none was seen.

@@ -202,9 +202,9 @@ impl<N: Names> Engine<N> {
     fn begin(&mut self) {
         if !self.has_begun {
             self.has_begun = true;
-            self.cache.turn();
-            if self.past.len() > 4096 {
+            if self.cache.turn() {
                 self.past.clear();
+                self.owners.clear();
             }
         }
     }

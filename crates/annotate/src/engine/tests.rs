@@ -69,6 +69,9 @@ impl Names for Fake {
     }
 
     fn cgroup(&mut self, path: &[u8]) -> Option<Rc<Tag>> {
+        if let Some(name) = path.strip_prefix(b"/made/") {
+            return Some(tag(&String::from_utf8_lossy(name), Standing::Owner));
+        }
         Some(Rc::clone(&self.tags[if path.ends_with(ID.as_bytes()) { "web" } else { "removed" }]))
     }
 
@@ -239,6 +242,35 @@ fn the_past_is_not_matched_to_todays_processes() {
     assert_eq!(told, [true, true, false]);
     let removed = "Memory cgroup stats for /docker/ffff: x";
     assert!(of(removed).ends_with(" «0123456789ab(removed)»\n"));
+}
+
+#[test]
+fn what_a_log_said_is_forgotten_with_the_tags() {
+    let mut engine = engine(Style::Suffix);
+    engine.cache.most_tags = 8;
+    let mut out = Vec::new();
+    let mut put = |line: &str| {
+        out.clear();
+        engine.room()[..line.len()].copy_from_slice(line.as_bytes());
+        engine.filled(line.len());
+        engine.flush(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    let (mut named, mut forgotten) = (0, 0);
+    for round in 0..40 {
+        let pid = 20_000 + round;
+        let said = put(&format!("oom-kill:x=y,task_memcg=/made/n{round},task=a,pid={pid},uid=0\n"));
+        assert!(said.contains(&format!("«n{round}")), "{said}");
+        // Whoever is named for a PID is the one that was said, or nobody.
+        for earlier in (0..=round).rev() {
+            let said = put(&format!("[    1.000001] Killed process {} (a)\n", 20_000 + earlier));
+            let is_named = said.ends_with(&format!(" «n{earlier}»\n"));
+            assert!(is_named || said.ends_with(" «(gone)»\n"), "{said}");
+            named += usize::from(is_named);
+            forgotten += usize::from(!is_named);
+        }
+    }
+    assert!(named > 40 && forgotten > 40, "{named} {forgotten}");
 }
 
 #[test]
