@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use crate::format::{Mention, What};
+use crate::format::What;
 use crate::names::{Called, Known, Names, Standing, Tag, Turn};
 
 /// Lookups of single processes in one generation after which all are read together, if that is cheaper.
@@ -163,8 +163,8 @@ impl<N: Names> Cache<N> {
     }
 
     /// The owner of what is no process.
-    pub(super) fn thing(&mut self, mention: &Mention, text: &[u8]) -> Option<TagId> {
-        let kind = match mention.what {
+    pub(super) fn thing(&mut self, what: &What, text: &[u8]) -> Option<TagId> {
+        let kind = match *what {
             What::Container => 0,
             What::Cgroup => 1,
             What::Path => 2,
@@ -175,7 +175,7 @@ impl<N: Names> Cache<N> {
         if let Some(known) = self.ids.get(&key) {
             return *known;
         }
-        let tag = match mention.what {
+        let tag = match *what {
             What::Container => self.names.container(text),
             What::Cgroup => self.names.cgroup(text),
             What::Path => self.names.path(text),

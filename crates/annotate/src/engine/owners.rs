@@ -85,14 +85,10 @@ impl<N: Names> Engine<N> {
             let id = self.resolve(mention, text);
             match (&mention.what, mention.way) {
                 (What::Pid(_), Way::Member(key)) => {
-                    let id = self.best(id, cgroup.take());
+                    let id = self.or_by_cgroup(id, mention);
                     let json = id.map_or("null", |id| self.cache.tag(id).json.as_str());
                     let end = place.at(&mention.at, Side::After);
                     self.edits.text(end, &[b",\"", key.as_bytes(), b"\":", json.as_bytes()]);
-                    continue;
-                }
-                (What::Cgroup, Way::Member(_)) => {
-                    cgroup = id;
                     continue;
                 }
                 (_, Way::Frame) => {
@@ -129,10 +125,15 @@ impl<N: Names> Engine<N> {
         }
     }
 
-    /// The owner of a process, or else of the cgroup that it was in.
-    fn best(&self, process: Option<TagId>, cgroup: Option<TagId>) -> Option<TagId> {
-        let known = process.filter(|id| self.cache.standing(*id) != Standing::Gone);
-        known.or(cgroup).or(process)
+    /// The owner of a process, or else of the cgroup that its record says it was in.
+    fn or_by_cgroup(&mut self, process: Option<TagId>, mention: &Mention) -> Option<TagId> {
+        let is_known = process.is_some_and(|id| self.cache.standing(id) != Standing::Gone);
+        match &mention.cgroup {
+            Some(cgroup) if !is_known && mention.when != When::Now => {
+                self.cache.thing(&What::Cgroup, cgroup.as_bytes()).or(process)
+            }
+            _ => process,
+        }
     }
 
     fn replace(&mut self, place: &Place<'_>, mention: &Mention, id: Option<TagId>) {
@@ -201,7 +202,7 @@ impl<N: Names> Engine<N> {
                 }
                 *pid
             }
-            _ => return self.cache.thing(mention, &text[mention.at.clone()]),
+            _ => return self.cache.thing(&mention.what, &text[mention.at.clone()]),
         };
         let past = self.past.get(&pid).copied();
         let gone = Some(past.unwrap_or(self.cache.gone()));
@@ -263,7 +264,8 @@ impl<N: Names> Engine<N> {
         } else {
             self.owners.clear();
             for mention in &found {
-                if let Some(id) = self.resolve(mention, text)
+                let id = self.resolve(mention, text);
+                if let Some(id) = self.or_by_cgroup(id, mention)
                     && !self.owners.contains(&id)
                 {
                     self.owners.push(id);

@@ -1,5 +1,7 @@
 //! The stream over made-up names.
 
+mod records;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 

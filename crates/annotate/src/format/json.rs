@@ -63,10 +63,13 @@ fn member(line: &[u8], start: usize, found: &mut Vec<Mention>) -> Claim {
         .position(|b| matches!(b, b',' | b' '))
         .map_or(line.len(), |n| value + n);
     let Some(number) = number(&line[value..end]) else { return Claim::No };
+    // journald's records are of the past, and the moment stands in another line.
+    let is_journal = rest[..close].eq_ignore_ascii_case(b"_pid");
+    let when = if is_journal { When::Sometime } else { When::Now };
     if !line[end..].iter().all(|b| matches!(b, b',' | b' ')) {
         return Claim::No;
     }
-    found.push(Mention { way: Way::Member(KEYS[0]), ..Mention::pid(number, value..end) });
+    found.push(Mention { way: Way::Member(KEYS[0]), when, ..Mention::pid(number, value..end) });
     Claim::Whole
 }
 
@@ -80,8 +83,10 @@ fn number(value: &[u8]) -> Option<u32> {
 #[derive(Default)]
 struct Object {
     pid: Option<(u32, Range<usize>)>,
-    time: Option<i64>,
+    /// When it was so; `Sometime` by a moment that can't be read.
+    time: Option<When>,
     boot: Option<bool>,
+    /// With its quotes.
     cgroup: Option<Range<usize>>,
     has_owner: bool,
 }
@@ -161,6 +166,7 @@ impl Reader<'_, '_, '_> {
 
     fn object(&mut self, depth: usize) -> Option<()> {
         self.take(b'{')?;
+        let first = self.found.len();
         let mut object = Object::default();
         if self.take(b'}').is_some() {
             return Some(());
@@ -178,7 +184,7 @@ impl Reader<'_, '_, '_> {
             }
             self.take(b',')?;
         }
-        self.tell(object);
+        self.tell(object, first);
         Some(())
     }
 
@@ -188,12 +194,17 @@ impl Reader<'_, '_, '_> {
         let inner = text.strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\""));
         if object.pid.is_none() && is(&PIDS) {
             object.pid = number(text).map(|pid| (pid, value));
-        } else if object.time.is_none() && is(&TIMES) {
-            object.time = self.moment(inner.unwrap_or(text));
+        } else if is(&TIMES) {
+            object.time = match (object.time, self.moment(inner.unwrap_or(text))) {
+                // Of several the earliest one counts: whoever wrote a log's message may have added another.
+                (Some(When::At(known)), Some(at)) => Some(When::At(known.min(at))),
+                (_, Some(at)) => Some(When::At(at)),
+                (known, None) => known.or(Some(When::Sometime)),
+            };
         } else if is(&[b"_boot_id"]) {
             object.boot = inner.map(|id| (self.around.is_this_boot)(id));
         } else if is(&CGROUPS) && inner.is_some() {
-            object.cgroup = Some(value.start + 1..value.end - 1);
+            object.cgroup = Some(value);
         }
         object.has_owner |= key == KEYS[0].as_bytes();
     }
@@ -212,17 +223,21 @@ impl Reader<'_, '_, '_> {
         time::iso(text, self.around.zone).map(|(at, _)| at)
     }
 
-    fn tell(&mut self, object: Object) {
-        let Some((pid, at)) = object.pid else { return };
+    /// An object was read; what is in it was found since `first`.
+    fn tell(&mut self, object: Object, first: usize) {
         let when = match (object.boot, object.time) {
             (Some(false), _) => When::Ended,
-            (_, Some(time)) => When::At(time),
-            _ => When::Now,
+            (_, time) => time.unwrap_or(When::Now),
         };
-        let way = Way::Member(KEYS[usize::from(object.has_owner)]);
-        if let Some(cgroup) = object.cgroup.filter(|_| when != When::Now) {
-            self.found.push(Mention { way, ..Mention::new(What::Cgroup, cgroup, when) });
+        // What says no moment itself is of the moment of what it is part of.
+        let is_open = |m: &&mut Mention| m.when == When::Now || when == When::Ended;
+        for inner in self.found[first..].iter_mut().filter(is_open) {
+            inner.when = when;
         }
-        self.found.push(Mention { way, ..Mention::new(What::Pid(pid), at, when) });
+        let Some((pid, at)) = object.pid else { return };
+        let way = Way::Member(KEYS[usize::from(object.has_owner)]);
+        // The text as it was before it became a member.
+        let cgroup = object.cgroup.and_then(|at| serde_json::from_slice(&self.line[at]).ok());
+        self.found.push(Mention { way, cgroup, ..Mention::new(What::Pid(pid), at, when) });
     }
 }

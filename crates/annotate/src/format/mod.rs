@@ -92,11 +92,13 @@ pub(crate) struct Mention {
     pub(crate) when: When,
     /// Where the addition goes.
     pub(crate) way: Way,
+    /// The cgroup that the same record says a process was in.
+    pub(crate) cgroup: Option<String>,
 }
 
 impl Mention {
     pub(crate) fn new(what: What, at: Range<usize>, when: When) -> Self {
-        Self { what, at, when, way: Way::Line }
+        Self { what, at, when, way: Way::Line, cgroup: None }
     }
 
     /// A process, now.
