@@ -113,6 +113,10 @@ impl Edits {
         let mut from = 0;
         let mut table = 0;
         for edit in &self.edits {
+            // What was replaced already has no place for another.
+            if edit.at < from && matches!(edit.kind, Kind::Instead(..)) {
+                continue;
+            }
             let at = edit.at.clamp(from, batch.len());
             sink.pass(&batch[from..at]);
             from = at;

@@ -14,6 +14,9 @@ use crate::options::{Options, Style};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// Lines as tools print them.
+const LINES: &str = include_str!("../../tests/lines.txt");
+
 /// Even PIDs below 10,000 are of containers, odd ones the host's; larger ones are no more.
 struct Fake {
     tags: HashMap<&'static str, Rc<Tag>>,
@@ -424,19 +427,31 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         b"id 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef net:[4026531840]",
         b"type=X msg=audit(1795570386.5:1): pid=4",
         b"\x1b[1m    \x1b[31m1\x1b[32m2\x1b[0m x\x1b[K",
+        b"oom-kill:x=y,task_memcg=/docker/x,pid=4,task=x,REST",
+        b"[    1.000000] oom-kill:task_memcg=/docker/docker-/lxc/x,task=/docker/y,task=x,pid=4,uid=0",
         b"",
     ]);
+    let printed = prop::sample::select(LINES.lines().map(str::as_bytes).collect::<Vec<_>>());
     let any_bytes = prop::collection::vec(any::<u8>(), 0..40);
-    (prop_oneof![3 => known.prop_map(<[u8]>::to_vec), 1 => any_bytes], any::<u8>()).prop_map(
-        |(mut line, change)| {
-            // Some are changed somewhere.
-            if change > 200 && !line.is_empty() {
-                let at = usize::from(change) % line.len();
-                line[at] = change;
-            }
-            line
-        },
-    )
+    // Lines in each other, so that what they name may lie in each other too.
+    let mixed = (printed.clone(), printed.clone(), any::<u8>()).prop_map(|(a, b, at)| {
+        let at = usize::from(at) % (a.len() + 1);
+        [&a[..at], b, &a[at..]].concat()
+    });
+    let lines = prop_oneof![
+        3 => known.prop_map(<[u8]>::to_vec),
+        2 => printed.prop_map(<[u8]>::to_vec),
+        1 => mixed,
+        1 => any_bytes,
+    ];
+    (lines, any::<u8>()).prop_map(|(mut line, change)| {
+        // Some are changed somewhere.
+        if change > 200 && !line.is_empty() {
+            let at = usize::from(change) % line.len();
+            line[at] = change;
+        }
+        line
+    })
 }
 
 proptest! {

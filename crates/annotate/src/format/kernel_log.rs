@@ -86,20 +86,22 @@ pub(super) fn message(line: &[u8], start: usize, when: When, found: &mut Vec<Men
         }
     };
     if text.starts_with(b"oom-kill:") {
-        // cpuset and oom_memcg are of whoever asked for memory, and of the limit that was reached.
-        let of = |key: &[u8]| memchr::memmem::find(text, key).map(|at| start + at + key.len());
-        if let Some(at) = of(b",pid=") {
-            process(at);
-        }
-        if let Some(at) = of(b",task_memcg=") {
-            let length = memchr::memmem::find(&line[at..], b",task=").unwrap_or(line.len() - at);
-            found.push(Mention::new(What::Cgroup, at..at + length, when));
-        }
+        victim(text, start, when, found);
         return true;
     }
     let after = |word: &[u8]| memchr::memmem::find(text, word).map(|at| start + at + word.len());
-    for word in [&b"Killed process "[..], b"Kill process ", b"reaped process "] {
-        if let Some(at) = after(word) {
+    // A process's name in the line, 15 bytes at most, can't have these in it with a PID and what follows.
+    let kills: [(&[u8], &[&[u8]]); 3] = [
+        (b"Killed process ", &[b" (", b", UID "]),
+        (b"Kill process ", &[b" ("]),
+        (b"reaped process ", &[b" ("]),
+    ];
+    for (word, follows) in kills {
+        let is_it = |at: &usize| {
+            leading_pid(&line[*at..])
+                .is_some_and(|(_, n)| follows.iter().any(|f| line[*at + n..].starts_with(f)))
+        };
+        if let Some(at) = after(word).filter(is_it) {
             process(at);
             return false;
         }
@@ -132,6 +134,34 @@ pub(super) fn message(line: &[u8], start: usize, when: When, found: &mut Vec<Men
     false
 }
 
+/// Whom a kill for want of memory hit: `...,task_memcg=/docker/x,task=sleep,pid=4761,uid=0`. The cgroups and
+/// the name may have anything in them, keys too, so that the PID is the last one, and the cgroup counts
+/// only if its end and its beginning can't be others. cpuset and oom_memcg are of whoever asked for
+/// memory, and of the limit that was reached.
+fn victim(text: &[u8], start: usize, when: When, found: &mut Vec<Mention>) {
+    let Some(at) = memchr::memmem::rfind(text, b",pid=") else { return };
+    let digits = at + 5;
+    let Some((pid, length)) = leading_pid(&text[digits..]) else { return };
+    let is_end = text[digits + length..]
+        .strip_prefix(b",uid=")
+        .is_some_and(|uid| !uid.is_empty() && uid.iter().all(u8::is_ascii_digit));
+    if !is_end {
+        return;
+    }
+    let place = start + digits..start + digits + length;
+    found.push(Mention::new(What::Pid(pid), place, when));
+    let only = |key: &[u8]| {
+        let mut all = memchr::memmem::find_iter(&text[..at], key);
+        all.next().filter(|_| all.next().is_none())
+    };
+    if let (Some(memcg), Some(task)) = (only(b",task_memcg="), only(b",task="))
+        && memcg + 12 < task
+    {
+        let cgroup = start + memcg + 12..start + task;
+        found.push(Mention::new(What::Cgroup, cgroup, when));
+    }
+}
+
 /// A row of the list of tasks in a report: `[   4761]     0  4761 ...`.
 fn task_row(text: &[u8]) -> Option<usize> {
     let inner = text.strip_prefix(b"[")?;
@@ -152,11 +182,17 @@ fn named(text: &[u8]) -> Option<usize> {
         None => (0, text),
     };
     let near = &text[..text.len().min(64)];
-    let open = memchr::memchr(b'[', near).filter(|n| *n > 0 && *n <= 16)?;
-    let close = open + memchr::memchr(b']', &near[open..])?;
-    pid(&near[open + 1..close])?;
-    let follows = &text[close + 1..];
-    let is_fault = (skipped == 0 && follows.starts_with(b": "))
-        || (skipped > 0 && (follows.starts_with(b" ") || follows.starts_with(b": ")));
-    is_fault.then_some(skipped + open + 1)
+    // A name may have such a number in it itself: of two nothing tells which is the one.
+    let opens = memchr::memchr_iter(b'[', near).take_while(|open| *open <= 16);
+    let mut all = opens.filter(|open| {
+        let Some(close) = memchr::memchr(b']', &near[*open..]).map(|n| open + n) else {
+            return false;
+        };
+        let follows = &text[close + 1..];
+        let is_fault = (skipped == 0 && follows.starts_with(b": "))
+            || (skipped > 0 && (follows.starts_with(b" ") || follows.starts_with(b": ")));
+        *open > 0 && is_fault && pid(&near[open + 1..close]).is_some()
+    });
+    let open = all.next()?;
+    all.next().is_none().then_some(skipped + open + 1)
 }

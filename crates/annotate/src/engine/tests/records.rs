@@ -1,6 +1,8 @@
 //! Records that others write down: logs and objects, whose text is partly someone's own.
 
-use super::{ID, annotated};
+use bstr::ByteSlice;
+
+use super::{Both, ID, annotated, engine};
 use crate::options::Style;
 
 #[test]
@@ -38,4 +40,64 @@ fn an_object_is_of_its_own_time_and_cgroup() {
     ] {
         assert_eq!(of(document.to_owned()), [owner], "{document}");
     }
+}
+
+#[test]
+fn a_kill_for_memory_is_of_whom_the_kernel_says() {
+    let of = |line: String| {
+        let out = annotated(Style::Suffix, &format!("[    9.500000] {line}\n"));
+        out.split_once('«').map(|(_, owners)| owners.trim_end_matches("»\n").to_owned())
+    };
+    // PID 4 and the cgroup are the container web's, 6 is another's, 5 the host's.
+    let kill = |rest: &str| of(format!("oom-kill:constraint=X,{rest}"));
+    assert_eq!(kill("task_memcg=/made/a,task=x,pid=4,uid=0").as_deref(), Some("a, web"));
+    // A cgroup's name with keys in it.
+    assert_eq!(
+        kill("cpuset=a,pid=6,task_memcg=/made/a,task=x,pid=4,uid=0").as_deref(),
+        Some("a, web")
+    );
+    assert_eq!(
+        kill("cpuset=a,task_memcg=/made/b,task_memcg=/made/a,task=x,pid=4,uid=0").as_deref(),
+        Some("web")
+    );
+    // A process's name with keys in it.
+    assert_eq!(kill("task_memcg=/made/a,task=,pid=6,uid=1,pid=4,uid=0").as_deref(), Some("a, web"));
+    assert_eq!(kill("task_memcg=/made/a,task=x,task=y,pid=4,uid=0").as_deref(), Some("web"));
+    // Cut.
+    assert_eq!(kill("task_memcg=/made/a,task=x,pid=4"), None);
+    // Names in other messages.
+    assert_eq!(of("Kill process 6,[4]: segfault at 0".to_owned()).as_deref(), Some("web"));
+    assert_eq!(of("a[6]: x[4]: segfault at 0".to_owned()), None);
+    assert_eq!(of("traps: a[6] [4] trap int3".to_owned()), None);
+    assert_eq!(of("Killed process 4, UID 0, (a) total-vm".to_owned()).as_deref(), Some("web"));
+}
+
+#[test]
+fn what_is_replaced_is_not_lost() {
+    // The same bytes named twice: the ones that came in are all there, replaced once at most.
+    for line in [
+        format!("oom-kill:constraint=X,task_memcg=/docker/{ID}/x,pid=4194304,task=abc,REST"),
+        format!("[    1.000000] oom-kill:x=y,task_memcg=/docker/{ID},pid=4,task=a,pid=6,uid=0"),
+        format!(
+            "[    1.000000] oom-kill:cpuset=/docker/{ID},pid=4,task_memcg=/docker/{ID},task=a,pid=7,uid=0"
+        ),
+    ] {
+        for (_, style) in Style::ALL.iter().filter(|(_, style)| *style != Style::Json) {
+            annotated(*style, &format!("{line}\n"));
+        }
+    }
+}
+
+#[test]
+fn of_places_in_each_other_one_is_replaced() {
+    let mut engine = engine(Style::Replace);
+    engine.edits.instead(2, 4, b"<a>");
+    engine.edits.instead(3, 5, b"<b>");
+    engine.edits.text(4, &[b"!"]);
+    engine.edits.instead(6, 2, b"<c>");
+    engine.edits.instead(9, 99, b"<d>");
+    let mut both = Both::default();
+    engine.edits.write(b"0123456789", &engine.cache, &mut both);
+    assert_eq!(both.all.as_bstr(), "01<a>!<c>8<d>");
+    assert_eq!(both.passed.as_bstr(), "0123456789");
 }
