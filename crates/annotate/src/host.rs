@@ -339,8 +339,9 @@ impl Names for HostNames<'_> {
     }
 
     fn container(&mut self, id: &[u8]) -> Option<Rc<Tag>> {
-        let owner = self.index.container_with_id(BStr::new(id), self.needs)?;
-        Some(self.of_owner(owner))
+        let found = self.index.container_with_id(BStr::new(id), self.needs);
+        found.gaps.iter().for_each(|gap| self.gaps.add(gap));
+        Some(self.of_owner(found.owner?))
     }
 
     fn cgroup(&mut self, path: &[u8]) -> Option<Rc<Tag>> {

@@ -1,6 +1,8 @@
 //! `whose annotate` over a saved host.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,6 +100,40 @@ fn containers_are_named_by_id_cgroup_and_layer() {
     let log = format!("/var/lib/docker/containers/{0}/{0}-json.log", web.id());
     host.file(&log[1..], "");
     assert_eq!(suffix(&format!("{log}: too large")), " «web»");
+}
+
+#[test]
+fn removed_is_only_what_its_engine_was_asked_for() {
+    let host = host();
+    let old = DockerContainer::named("old").exited(0);
+    host.docker_container(&old);
+    let gone = "f0".repeat(32);
+    let line = |id: &str| format!("Memory cgroup stats for /docker/{id}:");
+    let input = format!("{}\n{}\nid {}\n", line(old.id()), line(&gone), old.id());
+    let all = annotate(&host, &["--strict"], &input).expect_code(0).stdout_str();
+    let ends = [" «old»", &format!(" «{}(removed)»", &gone[..12]), " «old»"];
+    assert!(all.lines().zip(ends).all(|(line, end)| line.ends_with(end)), "{all}");
+    // One who may not look there: root without the capability, or anybody.
+    let dir = host.path().join("var/lib/docker/containers");
+    std::fs::set_permissions(&dir, Permissions::from_mode(0o000)).unwrap();
+    let is_root = std::fs::read_dir(&dir).is_ok();
+    let mut command = Command::new(if is_root { "setpriv" } else { env!("CARGO_BIN_EXE_whose") });
+    if is_root {
+        let caps = ["--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"];
+        command.args(caps).arg(env!("CARGO_BIN_EXE_whose"));
+    }
+    command.args(["annotate", "--strict", "--root"]).arg(host.path());
+    let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = streams.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    std::fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+    let told = String::from_utf8_lossy(&out.stdout);
+    let ends = [format!(" «{}»", &old.id()[..12]), format!(" «{}»", &gone[..12]), old.id().into()];
+    assert!(told.lines().zip(&ends).all(|(line, end)| line.ends_with(end)), "{told}");
+    assert_eq!((told.lines().count(), out.status.code()), (3, Some(3)), "{told}");
+    let missing = String::from_utf8_lossy(&out.stderr);
+    assert!(missing.starts_with("whose: not read: "), "{missing}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use whose_testkit::fixture::{CgroupLayout, FixtureHost};
 
-use crate::support::{answer, ask};
+use crate::support::{answer, ask, whose};
 
 /// A machine with this cgroup: its monitor (the PID before) and its first process.
 fn machine(host: &FixtureHost, pid: u32, (comm, title): (&str, &str), cgroup: &str) {
@@ -158,6 +158,26 @@ fn where_lxcs_configuration_cant_be_read_that_is_a_gap() {
     let gap = &list["gaps"].as_array().unwrap()[0];
     assert!(gap["path"].as_str().unwrap().ends_with("/etc/lxc/lxc.conf"), "{list:#}");
     assert_eq!(gap["what"], "containers of an engine", "{list:#}");
+}
+
+#[test]
+fn a_machine_that_a_log_names_is_not_removed_while_anybody_has_it() {
+    let host = host(CgroupLayout::V2);
+    config(&host, "/var/lib/lxc", "web");
+    backup(&host, "/var/lib/lxd", "c1", ("default", "c1"));
+    let of = |cgroup: &str| {
+        let line = format!("Memory cgroup stats for {cgroup}: x");
+        let run = whose().root(host.path()).arg("annotate").stdin(format!("{line}\n").as_bytes());
+        let out = run.run().expect_code(0).stdout_str();
+        out.trim_end().strip_prefix(&line).unwrap().to_owned()
+    };
+    assert_eq!(of("/lxc.payload.web"), " «web»");
+    assert_eq!(of("/lxc.payload.c1"), " «c1»");
+    assert_eq!(of("/lxc.payload.old"), " «old(removed)»");
+    // What is registered only while it runs may be there still.
+    assert_eq!(of("/machine.slice/machine-lab.scope/payload"), " «lab»");
+    let pod = "/kubepods/burstable/pod3d4e5f60-4444-4555-8666-777788889999";
+    assert!(!of(pod).contains("(removed)"), "{}", of(pod));
 }
 
 #[test]

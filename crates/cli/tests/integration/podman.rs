@@ -5,7 +5,7 @@ use whose_testkit::fixture::{
     CgroupLayout, FixtureHost, PodmanContainer, bolt_state, db_sql, fake_id, pod_id,
 };
 
-use crate::support::{answer, ask};
+use crate::support::{answer, ask, whose};
 
 const GRAPH_ROOT: &str = "/var/lib/containers/storage";
 const USERS_ROOT: &str = "/home/alice/.local/share/containers/storage";
@@ -230,6 +230,27 @@ fn a_users_files_say_nothing_of_what_is_not_his() {
         let run = ask(&host, &["pids", "evil"]);
         assert!(!run.stdout_str().contains("4010"), "{}", run.story());
     }
+}
+
+#[test]
+fn a_users_files_name_nothing_that_was_removed() {
+    let (host, db) =
+        rootless(USERS_ROOT, &format!("{MANAGER}/user.slice/libpod-ID.scope/container"));
+    let gone = fake_id("gone");
+    let evil = PodmanContainer::named("evil").id_of(&gone);
+    let evil = evil.cgroups("cgroupfs", "enabled", "/libpod_parent");
+    host.podman_containers(USERS_ROOT, &[db, evil]);
+    let of = |cgroup: String| {
+        let line = format!("Memory cgroup stats for {cgroup}: x");
+        let run = whose().root(host.path()).arg("annotate").stdin(format!("{line}\n").as_bytes());
+        let out = run.run().expect_code(0).stdout_str();
+        out.trim_end().strip_prefix(&line).unwrap().to_owned()
+    };
+    let removed = format!(" «{}(removed)»", &gone[..12]);
+    assert_eq!(of(format!("/libpod_parent/libpod-{gone}")), removed);
+    assert_eq!(of(format!("/docker/{gone}")), removed);
+    // In a cgroup of hers it is hers.
+    assert_eq!(of(format!("{MANAGER}/user.slice/libpod-{gone}.scope/container")), " «alice@evil»");
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Index<'_> {
     }
 
     /// Whether something may tell more of an owner: a state, or a daemon.
-    fn can_be_described(&self, owner: &Owner) -> bool {
+    pub(super) fn can_be_described(&self, owner: &Owner) -> bool {
         let runtime = || by_engine(owner.runtime);
         let has_state = || runtime().is_some_and(|r| r.has_state());
         let is_heard =
@@ -119,14 +119,15 @@ impl Index<'_> {
             Members::Has(pid) => Some(pid),
             Members::None | Members::Unread => None,
         };
-        let is_registered = [nspawn::ENGINE.0, "libvirt-lxc"].contains(&owner.runtime.0);
         match &owner.described {
             Described::No => {
                 owner.described = match self.description_for(&owner, hint, needs) {
                     None => Described::No,
                     Some(Ok(description)) => Described::Yes(Box::new(description)),
                     // Who registered nothing is not missing from what was registered.
-                    Some(Err(gap)) if gap.class == Class::Gone && is_registered => Described::No,
+                    Some(Err(gap)) if gap.class == Class::Gone && is_registered(&owner) => {
+                        Described::No
+                    }
                     // What only a daemon could have told was not asked of a state.
                     Some(Err(_)) if !is_kept(&owner) => Described::No,
                     Some(Err(gap)) => Described::Unread(gap),
@@ -270,6 +271,11 @@ impl Index<'_> {
         let is_member = is_member || (owner.cgroup.is_empty() && self.is_watched(pid, owner));
         is_member.then_some(pid).into()
     }
+}
+
+/// Whether nobody keeps word of such a machine but while it runs.
+pub(super) fn is_registered(owner: &Owner) -> bool {
+    [nspawn::ENGINE.0, "libvirt-lxc"].contains(&owner.runtime.0)
 }
 
 /// Whether a state has such an owner.

@@ -5,15 +5,18 @@ use std::rc::Rc;
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
+use whose_kernel::Class;
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::read::cgroup_tree;
 
 use super::Index;
+use super::describe::{Members, is_registered};
 use super::lookup::chain_in;
 use super::search::Scope;
-use crate::model::{Fact, Membership, Owner, OwnerKind, Row};
-use crate::runtime::Query;
+use crate::model::gap::what;
+use crate::model::{Described, Fact, Gap, Membership, Owner, OwnerKind, Row};
 use crate::runtime::segment::{is_hex, is_hex64};
+use crate::runtime::{Query, by_engine};
 
 /// The owner of a cgroup that somebody named.
 #[derive(Clone, Debug)]
@@ -24,19 +27,46 @@ pub struct CgroupOwner {
     pub is_removed: bool,
 }
 
+/// What an id led to.
+#[derive(Clone, Debug, Default)]
+pub struct IdOwner {
+    /// The container; `None` when no engine's state has it, or more than one.
+    pub owner: Option<Rc<Owner>>,
+    /// What could not be looked at where none was found.
+    pub gaps: Vec<Gap>,
+}
+
+/// What is left of a container whose cgroup has no process.
+enum Left {
+    /// Its engine has it.
+    State(Rc<Owner>),
+    /// Its engine was asked, and has nothing of it.
+    Nothing,
+    /// Its engine could not be asked.
+    Unread(Gap),
+    /// There is nobody to ask.
+    Untold,
+}
+
 impl Index<'_> {
-    /// The container with this id, or whose id alone begins so; `None` when no engine's state has it.
-    /// For a whole id engines are looked for in the cgroup tree too, once: what begins so may be any
+    /// The container with this id, or whose id alone begins so. For a whole id engines are looked for in
+    /// the cgroup tree too, once, and what could not be looked at is told: what begins so may be any
     /// number, and is not worth that.
-    pub fn container_with_id(&mut self, id: &BStr, needs: Needs) -> Option<Rc<Owner>> {
+    pub fn container_with_id(&mut self, id: &BStr, needs: Needs) -> IdOwner {
         if !is_hex(id) {
-            return None;
+            return IdOwner::default();
         }
         let is_whole = is_hex64(id);
         let query = if is_whole { Query::Id(id) } else { Query::IdPrefix(id) };
-        let mut found = self.search(query, Scope::default(), is_whole).found;
-        let (engine, key) = found.pop().filter(|_| found.is_empty())?;
-        Some(self.container(engine, key.as_ref(), needs).owner)
+        let mut search = self.search(query, Scope::default(), is_whole);
+        let gaps = match search.found.is_empty() && is_whole {
+            true => search.gaps,
+            false => Vec::new(),
+        };
+        let Some((engine, key)) = search.found.pop().filter(|_| search.found.is_empty()) else {
+            return IdOwner { owner: None, gaps };
+        };
+        IdOwner { owner: Some(self.container(engine, key.as_ref(), needs).owner), gaps }
     }
 
     /// The owner of a cgroup, by one of its processes if there is one, else by its path.
@@ -45,11 +75,21 @@ impl Index<'_> {
             Some(b'/') => path.into(),
             _ => [b"/", path.as_ref() as &[u8]].concat().into(),
         };
-        let hierarchies = self.hierarchies().map(<[_]>::to_vec).unwrap_or_default();
-        let dirs = hierarchies.iter().filter_map(|h| h.dir(&path));
         let mut exists = false;
-        for dir in dirs {
-            exists |= self.host().root().has_dir(&dir);
+        let mut unseen = None;
+        let hierarchies = match self.hierarchies() {
+            Ok(hierarchies) => hierarchies.to_vec(),
+            Err(e) => {
+                unseen = Some(Gap::from_read(what::MEMBERSHIP, &e));
+                Vec::new()
+            }
+        };
+        for dir in hierarchies.iter().filter_map(|h| h.dir(&path)) {
+            match self.host().root().look(&dir) {
+                Ok(_) => exists = true,
+                Err(e) if e.class == Class::Gone => continue,
+                Err(e) => unseen = Some(Gap::from_read(what::MEMBERSHIP, &e)),
+            }
             let Some(pid) = cgroup_tree::any_member(self.host(), &dir) else { continue };
             if let Ok(Some(row)) = self.row(pid, needs.and(Needs::OWNER))
                 && row.owner().is_some()
@@ -59,19 +99,84 @@ impl Index<'_> {
         }
         let line = Line { hierarchy: 0, controllers: "".into(), path, deleted: false };
         let mut chain: Vec<Rc<Owner>> = chain_in(&line).into_iter().map(Rc::new).collect();
-        let owner = Rc::clone(chain.last()?);
+        let owner = chain.pop()?;
         let mut is_removed = false;
-        if owner.kind.contains() || owner.kind == OwnerKind::Unknown {
-            match self.container_with_id(owner.id.as_ref(), needs) {
-                Some(known) => {
-                    chain.pop();
-                    chain.push(known);
+        let owner = match self.left_of(&owner, needs) {
+            Left::State(known) => known,
+            Left::Nothing => match unseen {
+                None => {
+                    is_removed = !exists;
+                    owner
                 }
-                None => is_removed = !exists,
-            }
-        }
+                Some(gap) => unread(&owner, gap),
+            },
+            Left::Unread(gap) => unread(&owner, gap),
+            Left::Untold => owner,
+        };
+        chain.push(owner);
+        self.name_pods(&mut chain);
         let membership = Fact::Known(Membership { chain, evidence: Vec::new() });
         Some(CgroupOwner { row: Row { membership, ..Row::default() }, is_removed })
+    }
+
+    /// What the engine of a container has of it, by whose cgroup that is: others' engines may know the same
+    /// id, and not this container.
+    fn left_of(&mut self, owner: &Owner, needs: Needs) -> Left {
+        let is_unknown = owner.kind == OwnerKind::Unknown;
+        if !is_unknown && (!owner.kind.contains() || !self.can_be_described(owner)) {
+            return Left::Untold;
+        }
+        loop {
+            let told = match is_unknown {
+                true => None,
+                false => self.description_for(owner, None, needs),
+            };
+            match told {
+                Some(Ok(_)) => return Left::State(self.described(owner, Members::None, needs)),
+                Some(Err(gap)) if gap.class != Class::Gone => return Left::Unread(gap),
+                // Of what is only registered while it runs nothing tells whether it is there still.
+                Some(Err(_)) if is_registered(owner) => return Left::Untold,
+                Some(Err(_)) | None => {}
+            }
+            // Nothing but another container of the same engine may show where its state is.
+            if !self.look_everywhere() {
+                break;
+            }
+        }
+        match is_unknown || owner.is_chosen() {
+            true => self.left_by_id(owner, needs),
+            false => self.uncaptured().map_or(Left::Nothing, Left::Unread),
+        }
+    }
+
+    /// The same of a container whose cgroup may be that of several engines.
+    fn left_by_id(&mut self, owner: &Owner, needs: Needs) -> Left {
+        let id = BStr::new(&owner.id);
+        if !owner.within.is_empty() {
+            return Left::Untold;
+        }
+        let query = if is_hex64(id) { Query::Id(id) } else { Query::Name(id) };
+        let mut search = self.search(query, Scope::default(), true);
+        search.found.retain(|(engine, _)| is_hex64(id) || engine.has_chosen_ids());
+        let are_others = !search.found.is_empty();
+        let mut known = Vec::new();
+        for (engine, key) in search.found {
+            let kind = by_engine(engine).map_or(OwnerKind::Container, |runtime| runtime.kind());
+            let (cgroup, hierarchy) = (owner.cgroup.clone(), owner.hierarchy.clone());
+            let seed = Owner { cgroup, hierarchy, ..Owner::with_key(kind, engine, &key) };
+            match self.description_for(&seed, None, needs) {
+                Some(Ok(_)) => known.push(seed),
+                Some(Err(gap)) if gap.class != Class::Gone => return Left::Unread(gap),
+                Some(Err(_)) | None => {}
+            }
+        }
+        match (known.as_slice(), search.gaps.pop()) {
+            ([seed], _) => Left::State(self.described(seed, Members::None, needs)),
+            ([], Some(gap)) => Left::Unread(gap),
+            // One of the same name may be this one or another.
+            ([], None) if !are_others || is_hex64(id) => Left::Nothing,
+            _ => Left::Untold,
+        }
     }
 
     /// A process in the namespace of this kind and inode: the first one, which has made it or is the
@@ -84,4 +189,10 @@ impl Index<'_> {
         };
         host.pids().ok()?.into_iter().find(is_in)
     }
+}
+
+/// An owner of whom nothing more could be read.
+fn unread(owner: &Owner, gap: Gap) -> Rc<Owner> {
+    let described = Described::Unread(gap.of(what::DESCRIPTION));
+    Rc::new(Owner { described, ..owner.clone() })
 }

@@ -89,12 +89,8 @@ impl Index<'_> {
             if !walks || self.host.out_of_time() {
                 break;
             }
-            // Where there are no cgroups, nothing but monitors tells of a root that was moved.
-            let walked = self.roots.walked.is_some();
-            match walked {
-                false => self.roots_from_cgroups(),
-                true if self.roots_from_monitors() => {}
-                true => break,
+            if !self.look_everywhere() {
+                break;
             }
         }
         if search.found.is_empty() {
@@ -105,6 +101,16 @@ impl Index<'_> {
         search.found.sort();
         search.found.dedup();
         search
+    }
+
+    /// Looks for engines wherever a container may show them; false when that was done already.
+    pub(super) fn look_everywhere(&mut self) -> bool {
+        if self.roots.walked.is_none() {
+            self.roots_from_cgroups();
+            return true;
+        }
+        // Where there are no cgroups, nothing but monitors tells of a root that was moved.
+        self.roots_from_monitors()
     }
 
     /// Whether each of these has ended, by the word of its engine.
