@@ -15,7 +15,7 @@ pub mod input;
 pub mod live;
 pub mod look;
 pub mod object;
-mod own;
+pub mod own;
 pub mod parse;
 pub mod read;
 pub mod remote;

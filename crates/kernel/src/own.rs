@@ -11,6 +11,16 @@ use crate::parse;
 /// The link to this program's own mount namespace.
 const OWN_MOUNTS: &[u8] = b"proc/self/ns/mnt";
 
+/// The signals that this program ignores, bit N-1 for signal N; none where that can't be read.
+#[must_use]
+pub fn ignored_signals() -> u64 {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut bytes = Vec::new();
+    let read = rustix::fs::open("/proc/self/status", flags, FileMode::empty())
+        .and_then(|fd| crate::drain::read_to_end(fd.as_fd(), &mut bytes, 1 << 20));
+    read.ok().and_then(|_| parse::status::ignored(&bytes)).unwrap_or_default()
+}
+
 impl Host {
     /// `/proc/self` is a link that openat2's rules against magic links let pass, but a plain open
     /// relative to the held descriptor is one call instead of four.

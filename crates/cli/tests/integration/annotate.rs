@@ -220,6 +220,65 @@ fn a_command_keeps_its_status_and_its_streams() {
     assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
 }
 
+/// What is written to a command's standard output until this text is.
+fn read_until(from: &mut impl Read, text: &str) -> String {
+    let mut told = Vec::new();
+    let mut byte = [0];
+    while !told.ends_with(text.as_bytes()) && from.read(&mut byte).unwrap() == 1 {
+        told.push(byte[0]);
+    }
+    String::from_utf8(told).unwrap()
+}
+
+#[test]
+fn a_signal_ends_the_command_whatever_it_closed() {
+    let host = host();
+    for (script, signal, code) in [
+        // Its output is closed; it has written nothing; it waits for a reader.
+        ("echo $$ >&2; exec >&-; echo >&2; exec sleep 50", "TERM", 143),
+        ("echo $$ >&2; exec >&-; echo >&2; exec sleep 50", "HUP", 129),
+        ("echo $$ >&2; echo >&2; exec sleep 50", "TERM", 143),
+        ("echo $$ >&2; (sleep 1; echo >&2) & exec yes", "TERM", 143),
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_whose"))
+            .args(["annotate", "--root"])
+            .arg(host.path())
+            .args(["--", "sh", "-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let pid = read_until(&mut stderr, "\n").trim().to_owned();
+        read_until(&mut stderr, "\n");
+        let whose = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &whose]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{script}");
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "{script}");
+    }
+}
+
+#[test]
+fn ignored_signals_stay_ignored() {
+    let host = host();
+    let mask = |traps: &str| {
+        let script = format!(
+            "{traps} exec \"$0\" annotate --root \"$1\" -- sh -c 'grep SigIgn /proc/self/status'"
+        );
+        let out = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_whose")])
+            .arg(host.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let mask = text.trim().strip_prefix("SigIgn:").unwrap_or_else(|| panic!("{text}"));
+        u64::from_str_radix(mask.trim(), 16).unwrap()
+    };
+    let (hup, int, term) = (1 << 0, 1 << 1, 1 << 14);
+    assert_eq!(mask("trap '' HUP INT;") & (hup | int | term), hup | int);
+    assert_eq!(mask("trap '' TERM;") & term, term);
+}
+
 #[test]
 fn a_line_goes_out_when_it_came_in() {
     let host = host();

@@ -66,6 +66,15 @@ pub fn parse(bytes: &[u8]) -> Result<Status, Malformed> {
     if saw_uid && saw_gid { Ok(status) } else { Err(Malformed("status has no Uid or Gid line")) }
 }
 
+/// The signals that it ignores, bit N-1 for signal N: the `SigIgn` line.
+#[must_use]
+pub fn ignored(bytes: &[u8]) -> Option<u64> {
+    let mask = bytes.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"SigIgn:"))?;
+    let mask = std::str::from_utf8(mask.trim_ascii()).ok()?;
+    let is_mask = mask.bytes().all(|b| b.is_ascii_hexdigit());
+    is_mask.then(|| u64::from_str_radix(mask, 16).ok()).flatten()
+}
+
 fn one(value: &[u8], what: &'static str) -> Result<u32, Malformed> {
     decimal32(value.trim_ascii()).ok_or(Malformed(what))
 }
@@ -87,7 +96,7 @@ fn kib(value: &[u8]) -> Result<u64, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{ignored, parse};
 
     const TEXT: &[u8] = b"Name:\tsleep\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t25256\nPid:\t25256\n\
 PPid:\t25230\nUid:\t1000\t1001\t1002\t1003\nGid:\t100\t101\t102\t103\nNStgid:\t25256\t1\nNSpid:\t25256\t1\n\
@@ -118,6 +127,14 @@ VmSize:\t    1284 kB\nVmRSS:\t     884 kB\nThreads:\t3\n";
             ["NSpid:\t\n", "NSpid:\t1\t-1\n", "VmRSS:\t1 MB\n", "VmRSS:\t99999999999999999999 kB\n"]
         {
             assert!(parse(format!("{ids}{bad}").as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ignored_signals_are_a_mask() {
+        assert_eq!(ignored(b"Name:\tx\nSigIgn:\t0000000000001003\n"), Some(0x1003));
+        for bad in ["", "SigIgn:\tx\n", "SigIgn:\t\n", "SigIgn:\t10000000000000000\n"] {
+            assert_eq!(ignored(bad.as_bytes()), None, "{bad}");
         }
     }
 }

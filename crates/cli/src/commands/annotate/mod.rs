@@ -85,8 +85,10 @@ fn files(pump: &mut Pump<'_>, files: &[OsString]) -> Result<u8> {
             status = 1;
         }
     }
-    pump.finish()?;
-    Ok(status)
+    match pump.finish(&Until::End) {
+        Err(pump::Failed::Read(e) | pump::Failed::Write(e)) => Err(e.into()),
+        Ok(()) | Err(pump::Failed::Signalled(_)) => Ok(status),
+    }
 }
 
 /// One input; why it could not be read, if it could not.
@@ -96,7 +98,7 @@ fn stream(pump: &mut Pump<'_>, from: BorrowedFd<'_>) -> Result<Result<(), String
     match pump.run(from, &Until::End) {
         Err(pump::Failed::Read(e)) => Ok(Err(e.to_string())),
         Err(pump::Failed::Write(e)) => Err(e.into()),
-        Ok(()) => Ok(Ok(())),
+        Ok(()) | Err(pump::Failed::Signalled(_)) => Ok(Ok(())),
     }
 }
 

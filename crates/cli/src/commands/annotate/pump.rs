@@ -8,6 +8,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use whose_annotate::{Engine, HostNames};
 
+use super::child::{Watch, Woken};
+
 /// How long the next rows of a table that has just begun are waited for, so that its column fits them;
 /// and how long in all.
 const ROWS: Duration = Duration::from_millis(30);
@@ -19,13 +21,8 @@ const PROMPT: Duration = Duration::from_millis(50);
 pub(super) enum Until<'f> {
     /// At its end.
     End,
-    /// When this process has ended, and what it wrote was read; `look` is called meanwhile.
-    Ended {
-        process: BorrowedFd<'f>,
-        signals: BorrowedFd<'f>,
-        look: &'f dyn Fn(),
-        on_terminal: bool,
-    },
+    /// When this command has ended, and what it wrote was read.
+    Ended { watch: &'f Watch<'f>, on_terminal: bool },
 }
 
 /// What failed.
@@ -34,6 +31,8 @@ pub(super) enum Failed {
     Read(io::Error),
     /// Standard output.
     Write(io::Error),
+    /// Nothing: this signal came, and there is no command any more that it is for.
+    Signalled(i32),
 }
 
 /// The filter and what comes out of it.
@@ -50,21 +49,26 @@ impl<'h> Pump<'h> {
     /// Reads all of an input.
     pub(super) fn run(&mut self, from: BorrowedFd<'_>, until: &Until<'_>) -> Result<(), Failed> {
         let mut fresh: Option<Instant> = None;
+        // What a read would wait for may never come.
+        let is_command = matches!(until, Until::Ended { .. });
+        if is_command && !self.wait(from, until)? {
+            return Ok(());
+        }
         loop {
             match rustix::io::read(from, self.engine.room()) {
                 Ok(0) => break,
                 Ok(count) => {
                     let is_full = self.engine.filled(count);
                     if is_full {
-                        self.flush()?;
+                        self.flush(until)?;
                     }
                 }
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => {}
                 // A terminal nobody has open any more.
-                Err(Errno::IO) if matches!(until, Until::Ended { .. }) => break,
+                Err(Errno::IO) if is_command => break,
                 Err(e) => {
-                    self.flush()?;
+                    self.flush(until)?;
                     return Err(Failed::Read(e.into()));
                 }
             }
@@ -79,71 +83,61 @@ impl<'h> Pump<'h> {
                 }
             }
             fresh = None;
-            self.flush()?;
+            self.flush(until)?;
             if !self.wait(from, until)? {
                 break;
             }
         }
-        self.flush()
+        self.flush(until)
     }
 
     /// Waits for more; false when there will be none.
     fn wait(&mut self, from: BorrowedFd<'_>, until: &Until<'_>) -> Result<bool, Failed> {
-        let Until::Ended { process, signals, look, on_terminal } = until else {
+        let Until::Ended { watch, on_terminal } = until else {
             return is_ready(from, None).map(|_| true);
         };
         if *on_terminal && self.engine.has_partial() && !is_ready(from, Some(PROMPT))? {
             self.engine.flush_partial(&mut self.out);
-            self.write()?;
+            self.write(until)?;
         }
-        loop {
-            let flags = PollFlags::IN;
-            let mut all = [
-                PollFd::from_borrowed_fd(from, flags),
-                PollFd::from_borrowed_fd(*process, flags),
-                PollFd::from_borrowed_fd(*signals, flags),
-            ];
-            match rustix::event::poll(&mut all, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(Failed::Read(e.into())),
-            }
-            let [input, process, signals] = all.map(|fd| !fd.revents().is_empty());
-            if signals {
-                look();
-            }
-            if input {
-                return Ok(true);
-            }
-            if process {
-                return Ok(false);
-            }
+        if watch.is_over() {
+            return is_ready(from, Some(Duration::ZERO));
+        }
+        match watch.wait(Some((from, PollFlags::IN)), None)? {
+            Woken::Ready => Ok(true),
+            // It may have written something in between.
+            Woken::Ended | Woken::Late => is_ready(from, Some(Duration::ZERO)),
         }
     }
 
-    fn flush(&mut self) -> Result<(), Failed> {
+    fn flush(&mut self, until: &Until<'_>) -> Result<(), Failed> {
         self.engine.flush(&mut self.out);
-        self.write()
+        self.write(until)
     }
 
     /// Writes what is left when no input is.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(super) fn finish(&mut self, until: &Until<'_>) -> Result<(), Failed> {
         self.engine.finish(&mut self.out);
-        self.write().map_err(|e| match e {
-            Failed::Read(e) | Failed::Write(e) => e,
-        })
+        self.write(until)
     }
 
-    fn write(&mut self) -> Result<(), Failed> {
+    fn write(&mut self, until: &Until<'_>) -> Result<(), Failed> {
         let stdout = io::stdout();
         let mut rest = self.out.as_slice();
         while !rest.is_empty() {
-            match rustix::io::write(&stdout, rest) {
+            let piece = match until {
+                Until::End => rest,
+                Until::Ended { watch, .. } => &rest[..rest.len().min(watch.wait_to_write()?)],
+            };
+            match rustix::io::write(&stdout, piece) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::INTR) => {}
                 // Somebody else may have made it so.
                 Err(Errno::AGAIN) => {
-                    let mut fd = [PollFd::new(&stdout, PollFlags::OUT)];
-                    let _ = rustix::event::poll(&mut fd, None);
+                    if let Until::End = until {
+                        let mut fd = [PollFd::new(&stdout, PollFlags::OUT)];
+                        let _ = rustix::event::poll(&mut fd, None);
+                    }
                 }
                 Err(e) => return Err(Failed::Write(e.into())),
             }
