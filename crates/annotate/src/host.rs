@@ -15,7 +15,7 @@ use whose_core::target::{Target, Typed, path};
 use whose_fields::{Cell, Field, FieldId, Needs, Record};
 use whose_render::{GapCounts, Shown, text};
 
-use crate::names::{Called, Known, Names, Standing, Tag, Turn};
+use crate::names::{Called, Known, Names, Standing, Tag, Turn, short};
 
 /// Processes that a host may start in a millisecond, at the very most: as long as fewer than there are
 /// PIDs can have been started since the last look, the newest PID tells which were given.
@@ -122,7 +122,7 @@ impl<'h> HostNames<'h> {
             return Rc::clone(known);
         }
         let shown = Shown::default();
-        let cells: Vec<String> = self.fields.iter().map(|f| shown.text(row, f)).collect();
+        let cells: Vec<String> = self.fields.iter().map(|f| short(shown.text(row, f))).collect();
         let key = (cells, json(&owner));
         let tag = match self.tags.get(&key) {
             Some(known) => Rc::clone(known),
@@ -204,15 +204,9 @@ impl<'h> HostNames<'h> {
             words.push(&rest);
             cells.iter_mut().for_each(|cell| cell.push_str(&format!(",{rest}")));
         }
-        let words = words.join(", ");
-        let key = (cells, words.clone());
-        if let Some(known) = self.tags.get(&key) {
-            return Some(Rc::clone(known));
-        }
         let json: Vec<&str> = tags.iter().map(|t| t.json.as_str()).collect();
-        let tag = Rc::new(Tag::new(key.0.clone(), words, json.join(","), Standing::Owner));
-        self.tags.insert(key, Rc::clone(&tag));
-        Some(tag)
+        let tag = Tag::new(cells, words.join(", "), json.join(","), Standing::Owner);
+        Some(self.keep(tag))
     }
 }
 
@@ -223,7 +217,7 @@ fn is_of_list(id: FieldId) -> bool {
 
 /// An owner in the shape of the schema, as far as it is known.
 fn json(owner: &Owner) -> String {
-    let text = |bytes: &[u8]| Value::from(text::lossy(bytes).0);
+    let text = |bytes: &[u8]| Value::from(short(text::lossy(bytes).0));
     let mut object = Map::new();
     object.insert("kind".into(), owner.kind.name().into());
     if owner.kind != OwnerKind::Host {

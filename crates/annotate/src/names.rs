@@ -2,6 +2,9 @@
 
 use std::rc::Rc;
 
+/// Most columns of one name.
+const LONGEST: usize = 256;
+
 /// What kind of owner a tag is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -33,9 +36,12 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// A tag of these cells. `text` is what stands in lines.
+    /// A tag of these cells. `text` is what stands in lines. Names that are too long for a terminal are cut:
+    /// each stands in every line of what it owns.
     #[must_use]
     pub fn new(cells: Vec<String>, text: String, json: String, standing: Standing) -> Self {
+        let cells: Vec<String> = cells.into_iter().map(short).collect();
+        let text = short(text);
         let widths = cells.iter().map(|cell| whose_render::text::width(cell)).collect();
         Self { cells, widths, text, json, standing }
     }
@@ -47,6 +53,19 @@ impl Tag {
         let cells = std::iter::once(word.to_owned()).chain(rest).collect();
         Self::new(cells, word.to_owned(), "null".to_owned(), standing)
     }
+}
+
+/// A text of [`LONGEST`] columns at most, and not too many bytes: some characters take no column.
+pub(crate) fn short(mut text: String) -> String {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let most = text.floor_char_boundary(4 * LONGEST);
+    if most < text.len() {
+        text.truncate(most);
+        text.push('…');
+    }
+    whose_render::text::cut(&text, LONGEST)
 }
 
 /// A process that was looked up.
@@ -121,4 +140,23 @@ pub trait Names {
 
     /// The titles of the columns.
     fn titles(&self) -> &[&'static str];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Standing, Tag};
+
+    #[test]
+    fn names_are_cut() {
+        for (name, length) in [
+            ("a".repeat(256), 256),
+            ("a".repeat(1 << 20), 258),
+            ("日".repeat(1000), 3 * 127 + 3),
+            ("a\u{301}".repeat(10_000), 768),
+            ("\u{301}".repeat(10_000), 1027),
+        ] {
+            let tag = Tag::new(vec![name.clone()], name, String::new(), Standing::Owner);
+            assert_eq!((tag.cells[0].len(), tag.text.len()), (length, length));
+        }
+    }
 }

@@ -12,6 +12,9 @@ const USUAL: usize = 12;
 /// Widest that one name makes a column; the rest of such a row is pushed aside.
 const WIDEST: usize = 64;
 
+/// Bytes that are added to a batch, but for those of the line that makes them more.
+const LARGE: usize = 4 << 20;
+
 /// One addition at a place of the batch.
 #[derive(Debug)]
 struct Edit {
@@ -40,9 +43,16 @@ pub(super) struct Edits {
     widths: Vec<Vec<usize>>,
     /// Whether the last of them has rows yet.
     has_rows: bool,
+    /// Bytes of the cells.
+    cells: usize,
 }
 
 impl Edits {
+    /// Whether so much is to be added that it should go out: lines may be short and names long.
+    pub(super) fn is_large(&self) -> bool {
+        self.cells + self.texts.len() > LARGE
+    }
+
     /// Takes back the text that was added last, if that is there.
     pub(super) fn take_text_at(&mut self, at: usize) -> Option<Vec<u8>> {
         let start = match self.edits.last()? {
@@ -76,6 +86,7 @@ impl Edits {
             }
         }
         self.has_rows = true;
+        self.cells += tag.cells.iter().map(String::len).sum::<usize>();
         self.edits.push(Edit { at, kind: Kind::Cells(side, id) });
     }
 
@@ -146,6 +157,7 @@ impl Edits {
         sink.pass(&batch[from..]);
         self.edits.clear();
         self.texts.clear();
+        self.cells = 0;
         let last = self.widths.pop();
         self.widths.clear();
         self.widths.extend(last);

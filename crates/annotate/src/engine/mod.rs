@@ -73,6 +73,8 @@ pub struct Engine<N> {
     /// Whether any of the lines that are looked at has an escape sequence.
     has_escapes: bool,
     edits: Edits,
+    /// Whether lines wait for a flush, since so much is added to those before.
+    is_full: bool,
     table: Option<Heading>,
     /// Whether the header of the table is in this batch.
     is_fresh: bool,
@@ -99,6 +101,7 @@ impl<N: Names> Engine<N> {
             has_begun: false,
             has_escapes: false,
             edits: Edits::default(),
+            is_full: false,
             table: None,
             is_fresh: false,
             tail: None,
@@ -131,7 +134,7 @@ impl<N: Names> Engine<N> {
     pub fn filled(&mut self, count: usize) -> bool {
         self.end = (self.end + count).min(self.held.len());
         self.take_lines();
-        self.done >= CHUNK || self.end == self.held.len()
+        self.done >= CHUNK || self.end == self.held.len() || self.is_full
     }
 
     /// Whether a table has begun of which no row may have been seen: some patience aligns it better.
@@ -148,6 +151,14 @@ impl<N: Names> Engine<N> {
 
     /// Writes all whole lines.
     pub fn flush(&mut self, sink: &mut dyn Sink) {
+        self.flush_batch(sink);
+        while self.is_full {
+            self.take_lines();
+            self.flush_batch(sink);
+        }
+    }
+
+    fn flush_batch(&mut self, sink: &mut dyn Sink) {
         self.is_fresh = false;
         self.has_begun = false;
         if self.done == 0 {
@@ -161,6 +172,7 @@ impl<N: Names> Engine<N> {
 
     /// Writes all there is, the beginning of a line too: its end goes through as it is.
     pub fn flush_partial(&mut self, sink: &mut dyn Sink) {
+        self.flush(sink);
         if self.has_partial() && self.tail.is_none() {
             self.tail = Some(Tail { suffix: Vec::new() });
             self.done = self.end;
@@ -170,6 +182,9 @@ impl<N: Names> Engine<N> {
 
     /// Writes all there is: nothing more will come.
     pub fn finish(&mut self, sink: &mut dyn Sink) {
+        if self.is_full {
+            self.flush(sink);
+        }
         if self.has_partial() {
             let (from, to) = (self.done, self.end);
             match self.tail.take() {
@@ -212,6 +227,7 @@ impl<N: Names> Engine<N> {
     /// Looks at every line that is there to its end.
     fn take_lines(&mut self) {
         self.begin();
+        self.is_full = false;
         let held = std::mem::take(&mut self.held);
         self.has_escapes = memchr::memchr(0x1b, &held[self.done..self.end]).is_some();
         if self.tail.is_some() {
@@ -219,6 +235,10 @@ impl<N: Names> Engine<N> {
         }
         if self.tail.is_none() {
             while let Some(length) = memchr::memchr(b'\n', &held[self.done..self.end]) {
+                if self.edits.is_large() {
+                    self.is_full = true;
+                    break;
+                }
                 let from = self.done;
                 let mut to = from + length;
                 self.done = to + 1;
@@ -227,7 +247,7 @@ impl<N: Names> Engine<N> {
                 }
                 self.line(&held, from, to);
             }
-            if self.end - self.done >= LONGEST {
+            if !self.is_full && self.end - self.done >= LONGEST {
                 self.begin_tail(&held);
             }
         }

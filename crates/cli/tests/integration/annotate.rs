@@ -137,6 +137,19 @@ fn removed_is_only_what_its_engine_was_asked_for() {
 }
 
 #[test]
+fn a_name_of_any_length_adds_little() {
+    let host = host();
+    let long = DockerContainer::named(&"n".repeat(500_000)).running(6100);
+    host.docker_container(&long);
+    host.process(6100).comm("x").in_docker(long.id()).write();
+    let line = "[pid  6100] x\n{\"pid\":6100}\n";
+    for (args, most) in [(&[][..], 1000), (&["--json"], 1500), (&["--with", "name,image"], 1500)] {
+        let out = annotate(&host, args, line).expect_code(0).stdout_str();
+        assert!(out.len() < most && out.contains("nnn…"), "{args:?} {}", out.len());
+    }
+}
+
+#[test]
 fn a_log_names_nobody_who_came_later() {
     let host = host();
     let line = |year: u32| format!("{year}-06-01T00:00:00+00:00 host app[4761]: x\n");

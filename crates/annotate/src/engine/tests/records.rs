@@ -2,7 +2,8 @@
 
 use bstr::ByteSlice;
 
-use super::{Both, ID, annotated, engine};
+use super::{Both, ID, Sink, annotated, engine, tag};
+use crate::names::Standing;
 use crate::options::Style;
 
 #[test]
@@ -100,4 +101,48 @@ fn of_places_in_each_other_one_is_replaced() {
     engine.edits.write(b"0123456789", &engine.cache, &mut both);
     assert_eq!(both.all.as_bstr(), "01<a>!<c>8<d>");
     assert_eq!(both.passed.as_bstr(), "0123456789");
+}
+
+#[test]
+fn long_names_behind_short_lines_go_out_before_they_are_many() {
+    let name = "n".repeat(1 << 20);
+    let text = format!("PID\n{}", "  4\n".repeat(300_000));
+    for style in [Style::Column, Style::Suffix, Style::Prefix, Style::Replace] {
+        let mut engine = engine(style);
+        engine.cache.names.tags.insert("web", tag(&name, Standing::Owner));
+        let mut count = Count::default();
+        for piece in text.as_bytes().chunks(500_000) {
+            engine.room()[..piece.len()].copy_from_slice(piece);
+            assert!(
+                engine.filled(piece.len()) && engine.edits.is_large(),
+                "{style:?} {}",
+                piece.len()
+            );
+            engine.flush(&mut count);
+            assert!(!engine.edits.is_large());
+        }
+        engine.finish(&mut count);
+        assert_eq!(count.passed, text.len());
+        assert!(count.added > 250 * 300_000 && count.added < 270 * 300_000, "{}", count.added);
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    added: usize,
+}
+
+impl Sink for Count {
+    fn pass(&mut self, bytes: &[u8]) {
+        self.passed += bytes.len();
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.added += bytes.len();
+    }
+
+    fn skip(&mut self, bytes: &[u8]) {
+        self.pass(bytes);
+    }
 }
