@@ -41,6 +41,8 @@ impl Names for All {
         Some(Rc::clone(&self.0))
     }
 
+    fn overlooked(&mut self) {}
+
     fn is_this_boot(&self, id: &[u8]) -> bool {
         id.is_empty()
     }

@@ -9,6 +9,7 @@ use bstr::{BStr, ByteSlice};
 use serde_json::{Map, Value};
 use whose_core::answer::{self, Detail};
 use whose_core::index::Index;
+use whose_core::index::mentions::overlooked;
 use whose_core::index::plan::Plan;
 use whose_core::model::{Fact, Membership, Owner, OwnerKind, Row};
 use whose_core::target::{Target, Typed, path};
@@ -372,6 +373,10 @@ impl Names for HostNames<'_> {
         self.searched = pid.is_none().then_some(now);
         let row = self.index.row(pid?, self.needs).ok()??;
         Some(self.tag(&row))
+    }
+
+    fn overlooked(&mut self) {
+        self.gaps.add(&overlooked());
     }
 
     fn is_this_boot(&self, id: &[u8]) -> bool {

@@ -126,6 +126,9 @@ pub trait Names {
     /// The owner of a namespace, by its kind and inode.
     fn namespace(&mut self, kind: &[u8], inode: u64) -> Option<Rc<Tag>>;
 
+    /// Something was not asked for, since so much before it led to nobody.
+    fn overlooked(&mut self);
+
     /// Whether this is the running boot's id.
     fn is_this_boot(&self, id: &[u8]) -> bool;
 

@@ -57,6 +57,8 @@ impl Names for Echo {
         lossy(kind)
     }
 
+    fn overlooked(&mut self) {}
+
     fn is_this_boot(&self, _: &[u8]) -> bool {
         true
     }

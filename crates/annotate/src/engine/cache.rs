@@ -1,7 +1,7 @@
 //! What was found out already.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::rc::Rc;
 
 use crate::format::What;
@@ -13,6 +13,11 @@ const MANY: usize = 128;
 const MOST: usize = 1 << 20;
 const MOST_TAGS: usize = 1 << 16;
 const MOST_IDS: usize = 1 << 12;
+/// Most ids and the like of one batch that are looked up and lead to nobody who is there: each may be any
+/// text, and costs a look at every engine's files.
+const MOST_STRAY: usize = 1 << 10;
+/// Most names of which it is asked whether a process is called so. It has two at most.
+const MOST_NAMES: usize = 64;
 /// Longest run of PIDs that is taken out one by one.
 const FEW: u32 = 4096;
 
@@ -41,6 +46,10 @@ pub(super) struct Cache<N> {
     pub(super) most_tags: usize,
     numbers: HashMap<*const Tag, TagId>,
     ids: HashMap<(u8, Vec<u8>), Option<TagId>>,
+    strays: usize,
+    /// Whether processes are called so, by the names' hashes.
+    called: HashMap<u32, Vec<(u64, bool)>, BuildHasherDefault<PidHasher>>,
+    hasher: RandomState,
     gone: TagId,
 }
 
@@ -58,6 +67,9 @@ impl<N: Names> Cache<N> {
             most_tags: MOST_TAGS,
             numbers,
             ids: HashMap::new(),
+            strays: 0,
+            called: HashMap::default(),
+            hasher: RandomState::new(),
             gone: 0,
         }
     }
@@ -78,11 +90,13 @@ impl<N: Names> Cache<N> {
     /// A new batch of lines; whether the tags were forgotten: then no number of one that was given
     /// before may be used any more.
     pub(super) fn turn(&mut self) -> bool {
+        self.strays = 0;
         match self.names.turn() {
             Turn::Same => {}
             Turn::Given(first, last) if first <= last && last - first < FEW => {
                 for pid in first..=last {
                     self.processes.remove(&pid);
+                    self.called.remove(&pid);
                 }
             }
             Turn::Given(..) | Turn::Any => {
@@ -90,6 +104,7 @@ impl<N: Names> Cache<N> {
                 self.looked_up = 0;
                 self.read_all = false;
                 self.ids.clear();
+                self.called.clear();
             }
         }
         let forgets = self.processes.len() > MOST || self.tags.len() > self.most_tags;
@@ -175,6 +190,10 @@ impl<N: Names> Cache<N> {
         if let Some(known) = self.ids.get(&key) {
             return *known;
         }
+        if self.strays >= MOST_STRAY {
+            self.names.overlooked();
+            return None;
+        }
         let tag = match *what {
             What::Container => self.names.container(text),
             What::Cgroup => self.names.cgroup(text),
@@ -185,6 +204,8 @@ impl<N: Names> Cache<N> {
             }
             What::Pid(_) | What::Command(..) | What::Comm(..) => None,
         };
+        let is_known = tag.as_ref().is_some_and(|tag| tag.standing != Standing::Removed);
+        self.strays += usize::from(!is_known);
         let tag = tag.map(|tag| self.number(&tag));
         if self.ids.len() >= MOST_IDS {
             self.ids.clear();
@@ -195,7 +216,22 @@ impl<N: Names> Cache<N> {
 
     /// A process that must bear the name that the line has.
     pub(super) fn called(&mut self, pid: u32, called: Called<'_>) -> bool {
-        self.names.is_called(pid, called)
+        let hash = self.hasher.hash_one(match called {
+            Called::Command(name) => (true, name),
+            Called::Comm(name) => (false, name),
+        });
+        if self.called.len() >= MOST_TAGS {
+            self.called.clear();
+        }
+        let known = self.called.entry(pid).or_default();
+        if let Some((_, is)) = known.iter().find(|(name, _)| *name == hash) {
+            return *is;
+        }
+        let is = known.len() < MOST_NAMES && self.names.is_called(pid, called);
+        if known.len() < MOST_NAMES {
+            known.push((hash, is));
+        }
+        is
     }
 }
 

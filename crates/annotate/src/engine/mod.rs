@@ -21,6 +21,7 @@ use crate::visible::Visible;
 use crate::words::words;
 use cache::{Cache, TagId};
 use edits::Edits;
+use owners::Owners;
 
 /// Longest line that is read whole, bytes.
 const LONGEST: usize = 1 << 20;
@@ -83,7 +84,7 @@ pub struct Engine<N> {
     found: Vec<Mention>,
     /// Whose the processes were of which a log told before.
     past: HashMap<u32, TagId>,
-    owners: Vec<TagId>,
+    owners: Owners,
     /// When all that comes in had been written, if it is no stream: milliseconds since 1970.
     written: Option<i64>,
 }
@@ -108,7 +109,7 @@ impl<N: Names> Engine<N> {
             visible: Visible::default(),
             found: Vec::new(),
             past: HashMap::new(),
-            owners: Vec::new(),
+            owners: Owners::default(),
             written: None,
         }
     }

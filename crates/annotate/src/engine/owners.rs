@@ -1,5 +1,7 @@
 //! From what a line names to what is added to it.
 
+use std::collections::HashSet;
+
 use regex::bytes::Regex;
 
 use super::cache::TagId;
@@ -16,6 +18,40 @@ const SLACK: i64 = 1000;
 const MOST_PAST: usize = 4096;
 /// Most owners that are named behind one line; so many more are counted.
 const MOST_NAMED: usize = 16;
+
+/// The owners of a line, each once.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    all: Vec<TagId>,
+    seen: HashSet<TagId>,
+}
+
+impl Owners {
+    pub(super) fn clear(&mut self) {
+        self.all.clear();
+        self.seen.clear();
+    }
+
+    fn add(&mut self, id: TagId) {
+        // Most lines have one.
+        let is_new = match self.all.len() {
+            0..=MOST_NAMED => !self.all.contains(&id),
+            _ => {
+                if self.seen.is_empty() {
+                    self.seen.extend(&self.all);
+                }
+                self.seen.insert(id)
+            }
+        };
+        if is_new {
+            self.all.push(id);
+        }
+    }
+
+    fn all(&self) -> &[TagId] {
+        &self.all
+    }
+}
 
 impl<N: Names> Engine<N> {
     /// Adds the owner to a row.
@@ -36,12 +72,12 @@ impl<N: Names> Engine<N> {
             }
             Style::Column | Style::Suffix => {
                 self.owners.clear();
-                self.owners.extend(id);
+                id.into_iter().for_each(|id| self.owners.add(id));
                 self.behind(place.end());
             }
             Style::Prefix => {
                 self.owners.clear();
-                self.owners.extend(id);
+                id.into_iter().for_each(|id| self.owners.add(id));
                 self.before(place.from);
             }
             Style::Replace => {
@@ -108,8 +144,8 @@ impl<N: Names> Engine<N> {
             }
             if self.options.style == Style::Replace {
                 self.replace(place, mention, id);
-            } else if let Some(id) = id.filter(|id| !self.owners.contains(id)) {
-                self.owners.push(id);
+            } else if let Some(id) = id {
+                self.owners.add(id);
             }
         }
         if let (Some(id), [pid]) = (cgroup, processes.as_slice()) {
@@ -153,9 +189,10 @@ impl<N: Names> Engine<N> {
         let is = |id: &TagId, standing| self.cache.standing(*id) == standing;
         // What is no more is only said of a line where nothing else is known.
         let known = |id: &TagId| is(id, Standing::Owner) || is(id, Standing::Removed);
-        let any = self.owners.iter().any(known);
+        let any = self.owners.all().iter().any(known);
         let said: Vec<TagId> = self
             .owners
+            .all()
             .iter()
             .copied()
             .filter(|id| self.is_said(*id) && (known(id) || !any))
@@ -265,10 +302,8 @@ impl<N: Names> Engine<N> {
             self.owners.clear();
             for mention in &found {
                 let id = self.resolve(mention, text);
-                if let Some(id) = self.or_by_cgroup(id, mention)
-                    && !self.owners.contains(&id)
-                {
-                    self.owners.push(id);
+                if let Some(id) = self.or_by_cgroup(id, mention) {
+                    self.owners.add(id);
                 }
             }
             let object = self.object(line, continues);
@@ -292,7 +327,7 @@ impl<N: Names> Engine<N> {
         let mut out = serde_json::Value::Object(object).to_string().into_bytes();
         out.pop();
         out.extend_from_slice(b",\"owners\":[");
-        for (at, id) in self.owners.iter().enumerate() {
+        for (at, id) in self.owners.all().iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }

@@ -22,6 +22,9 @@ struct Fake {
     tags: HashMap<&'static str, Rc<Tag>>,
     gone: Rc<Tag>,
     turn: Turn,
+    /// How often ids and names were asked for, and were not.
+    asked: usize,
+    overlooked: usize,
 }
 
 fn tag(name: &str, standing: Standing) -> Rc<Tag> {
@@ -35,7 +38,8 @@ impl Fake {
         let mut tags = HashMap::from(tags);
         tags.insert("-", tag("-", Standing::Host));
         tags.insert("removed", tag("0123456789ab(removed)", Standing::Removed));
-        Self { tags, gone: Rc::new(Tag::word("(gone)", 1, Standing::Gone)), turn: Turn::Same }
+        let gone = Rc::new(Tag::word("(gone)", 1, Standing::Gone));
+        Self { tags, gone, turn: Turn::Same, asked: 0, overlooked: 0 }
     }
 }
 
@@ -65,11 +69,13 @@ impl Names for Fake {
     }
 
     fn is_called(&mut self, _: u32, called: Called<'_>) -> bool {
+        self.asked += 1;
         let (Called::Command(name) | Called::Comm(name)) = called;
         name.starts_with(b"sleep")
     }
 
     fn container(&mut self, id: &[u8]) -> Option<Rc<Tag>> {
+        self.asked += 1;
         (id == ID.as_bytes()).then(|| Rc::clone(&self.tags["web"]))
     }
 
@@ -86,6 +92,10 @@ impl Names for Fake {
 
     fn namespace(&mut self, kind: &[u8], _: u64) -> Option<Rc<Tag>> {
         (kind == b"net").then(|| Rc::clone(&self.tags["web"]))
+    }
+
+    fn overlooked(&mut self) {
+        self.overlooked += 1;
     }
 
     fn is_this_boot(&self, id: &[u8]) -> bool {

@@ -49,29 +49,44 @@ const NAMESPACES: [&[u8]; 8] =
 
 /// Adds what a text names. Of what lies in each other the widest is taken: a path has ids in it.
 pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
+    let mut free = Free::around(found);
+    let mut add = |what: What, at: Range<usize>| {
+        if free.has(&at) {
+            found.push(Mention::new(what, at, When::Sometime));
+        }
+    };
     let mut at = 0;
+    // Up to here nothing begins that is a path in a store or a cgroup's: what it would be is part of a path
+    // that is none.
+    let mut barren = 0;
     while at < line.len() {
         let byte = line[at];
         let follows_word = at > 0 && is_word(line[at - 1]);
-        if byte == b'/'
-            && !follows_word
-            && let Some((what, end)) = path(&line[at..])
-        {
-            add(found, what, at..at + end);
-            at += end;
+        if byte == b'/' && !follows_word && at >= barren {
+            let (what, end) = path(&line[at..]);
+            match what {
+                Some(what) => {
+                    add(what, at..at + end);
+                    at += end;
+                }
+                None => {
+                    barren = at + end;
+                    at += 1;
+                }
+            }
         } else if is_hex(byte) && !follows_word {
             let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
             if is_id(&line[at..end]) && !is_digest(&line[..at]) {
-                add(found, What::Container, at..end);
+                add(What::Container, at..end);
             }
             if let Some((inode, close)) = namespace(line, at..end) {
-                add(found, What::Namespace(inode), at..close);
+                add(What::Namespace(inode), at..close);
             }
             at = end;
         } else if is_word(byte) && !follows_word {
             let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
             if let Some((inode, close)) = namespace(line, at..end) {
-                add(found, What::Namespace(inode), at..close);
+                add(What::Namespace(inode), at..close);
             }
             at = end;
         } else {
@@ -80,10 +95,31 @@ pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
     }
 }
 
-fn add(found: &mut Vec<Mention>, what: What, at: Range<usize>) {
-    let overlaps = |m: &Mention| m.at.start < at.end && at.start < m.at.end;
-    if !found.iter().any(overlaps) {
-        found.push(Mention::new(what, at, When::Sometime));
+/// The places of a line that nothing is named at yet, asked for from left to right.
+struct Free {
+    taken: Vec<Range<usize>>,
+    next: usize,
+    end: usize,
+}
+
+impl Free {
+    fn around(found: &[Mention]) -> Self {
+        let mut taken: Vec<Range<usize>> = found.iter().map(|m| m.at.clone()).collect();
+        taken.sort_by_key(|at| at.start);
+        Self { taken, next: 0, end: 0 }
+    }
+
+    /// Whether a place is free; from then on it is not.
+    fn has(&mut self, at: &Range<usize>) -> bool {
+        while self.taken.get(self.next).is_some_and(|t| t.end <= at.start) {
+            self.next += 1;
+        }
+        let is_free =
+            at.start >= self.end && self.taken.get(self.next).is_none_or(|t| at.end <= t.start);
+        if is_free {
+            self.end = at.end;
+        }
+        is_free
     }
 }
 
@@ -107,8 +143,8 @@ fn is_digest(before: &[u8]) -> bool {
     before.ends_with(b"sha256:") || before.ends_with(b"@")
 }
 
-/// A path that begins here and lies in a store, or is a cgroup's, and its length.
-fn path(text: &[u8]) -> Option<(What, usize)> {
+/// Whether a path that begins here lies in a store, or is a cgroup's; and its length.
+fn path(text: &[u8]) -> (Option<What>, usize) {
     let ends = |b: &u8| *b <= b' ' || b"\"'`,;()<>[]{}|=".contains(b);
     let near = &text[..text.len().min(LONGEST_PATH)];
     let mut end = near.iter().position(ends).unwrap_or(near.len());
@@ -118,14 +154,14 @@ fn path(text: &[u8]) -> Option<(What, usize)> {
     let path = &text[..end];
     // Most paths are of programs and devices: nothing of an engine lies there.
     if path.len() < SHORTEST_PATH || ELSEWHERE.iter().any(|top| path.starts_with(top)) {
-        return None;
+        return (None, end);
     }
     let has = |parts: &[&[u8]]| parts.iter().any(|part| memchr::memmem::find(path, part).is_some());
     if has(&STORES) || has_container_dir(path) {
-        return Some((What::Path, end));
+        return (Some(What::Path), end);
     }
     let path = path.strip_prefix(b"/sys/fs/cgroup").map_or(0..end, |rest| end - rest.len()..end);
-    (has(&CGROUPS) && !path.is_empty()).then_some((What::Cgroup, end))
+    ((has(&CGROUPS) && !path.is_empty()).then_some(What::Cgroup), end)
 }
 
 /// `/containers/ID` with all its digits: its state, its log.
@@ -145,7 +181,7 @@ fn namespace(line: &[u8], word: Range<usize>) -> Option<(u64, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{What, named_in};
+    use super::{Mention, What, named_in};
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -173,6 +209,23 @@ mod tests {
         let layer = "/var/lib/docker/overlay2/733b57/diff/bin/sh";
         is(&format!("exe=\"{layer}\""), What::Path, layer);
         is("ns net:[4026531840] x", What::Namespace(4_026_531_840), "net:[4026531840]");
+    }
+
+    #[test]
+    fn a_long_line_is_read_once() {
+        // By what is found: what takes the square of this does not come to its end.
+        let paths = "/-".repeat(1 << 19);
+        assert_eq!(found(&paths), []);
+        let ids = "0123456789ab ".repeat(1 << 16);
+        assert_eq!(found(&ids).len(), 1 << 16);
+        // In a path that is none, ids count.
+        assert_eq!(found("/-/-/0123456789ab"), [(What::Container, "0123456789ab".to_owned())]);
+        assert_eq!(found("/-/-/docker/x").len(), 1);
+        assert_eq!(found("/usr/-/docker/x"), []);
+        let mut found = vec![Mention::pid(1, 9..30), Mention::pid(1, 0..4)];
+        named_in(b"0123456789ab 0123456789ab 0123456789ab x 0123456789ab", &mut found);
+        let more: Vec<_> = found.into_iter().skip(2).map(|m| (m.at.start, m.at.end)).collect();
+        assert_eq!(more, [(41, 53)]);
     }
 
     #[test]

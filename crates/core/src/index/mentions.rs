@@ -36,6 +36,13 @@ pub struct IdOwner {
     pub gaps: Vec<Gap>,
 }
 
+/// The gap of something that was not looked up, since so much before it led to nobody.
+#[must_use]
+pub fn overlooked() -> Gap {
+    let why = "more ids at once that no engine here knows than are looked up";
+    Gap::new(what::CONTAINERS, Class::Unsupported, "", why, None)
+}
+
 /// What is left of a container whose cgroup has no process.
 enum Left {
     /// Its engine has it.

@@ -2,8 +2,8 @@
 
 use bstr::ByteSlice;
 
-use super::{Both, ID, Sink, annotated, engine, tag};
-use crate::names::Standing;
+use super::{Both, Engine, Fake, ID, Sink, annotated, engine, tag};
+use crate::names::{Standing, Turn};
 use crate::options::Style;
 
 #[test]
@@ -125,6 +125,34 @@ fn long_names_behind_short_lines_go_out_before_they_are_many() {
         assert_eq!(count.passed, text.len());
         assert!(count.added > 250 * 300_000 && count.added < 270 * 300_000, "{}", count.added);
     }
+}
+
+#[test]
+fn what_leads_to_nobody_is_not_asked_for_without_end() {
+    let mut engine = engine(Style::Suffix);
+    let mut count = Count::default();
+    let mut put = |engine: &mut Engine<Fake>, text: &str| {
+        let before = (engine.cache.names.asked, engine.cache.names.overlooked);
+        engine.room()[..text.len()].copy_from_slice(text.as_bytes());
+        engine.filled(text.len());
+        engine.flush(&mut count);
+        let names = &engine.cache.names;
+        (names.asked - before.0, names.overlooked - before.1)
+    };
+    let ids = |from: usize, to: usize| -> String {
+        (from..to).map(|n| format!("id a{n:011}\n")).collect()
+    };
+    assert_eq!(put(&mut engine, &ids(0, 1500)), (1024, 476));
+    // What was not asked for is, and what was asked for is not.
+    assert_eq!(put(&mut engine, &ids(0, 1500)), (476, 0));
+    // Names of processes: each once, and of one process not any number.
+    assert_eq!(put(&mut engine, &"6 sleep\n6 cat\n".repeat(100)), (2, 0));
+    let names: String = (0..200).map(|n| format!("8 {n}\n")).collect();
+    assert_eq!(put(&mut engine, &names), (64, 0));
+    engine.cache.names.turn = Turn::Given(6, 7);
+    assert_eq!(put(&mut engine, "6 sleep\n8 cat\n"), (1, 0));
+    engine.cache.names.turn = Turn::Any;
+    assert_eq!(put(&mut engine, "6 sleep\n8 cat\n"), (2, 0));
 }
 
 #[derive(Default)]
