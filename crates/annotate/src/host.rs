@@ -211,6 +211,12 @@ impl<'h> HostNames<'h> {
     }
 }
 
+/// Whether a name is that of a process, maybe with `_` for its blanks.
+fn is_comm(comm: &[u8], name: &[u8]) -> bool {
+    let fits = |(own, other): (&u8, &u8)| own == other || (*own == b' ' && *other == b'_');
+    comm.len() == name.len() && comm.iter().zip(name).all(fits)
+}
+
 /// Fields of lists of containers, which no process has.
 fn is_of_list(id: FieldId) -> bool {
     matches!(id, FieldId::Up | FieldId::Processes | FieldId::Pids)
@@ -320,16 +326,22 @@ impl Names for HostNames<'_> {
     fn is_called(&mut self, pid: u32, called: Called<'_>) -> bool {
         let needs = match called {
             Called::Command(_) => Needs::STAT.and(Needs::CMDLINE),
-            Called::Comm(_) => Needs::STAT,
+            Called::Comm(_) => Needs::STAT.and(Needs::STATUS),
         };
         let Ok(Some(row)) = self.index.row(pid, needs) else { return false };
-        let (Called::Command(name) | Called::Comm(name)) = called;
-        if row.process.comm() == name {
-            return true;
-        }
-        match (called, row.process.args.known()) {
-            (Called::Command(name), Some(args)) => bstr::join(b" ", args) == name,
-            _ => false,
+        let process = &row.process;
+        match called {
+            Called::Command(name) => {
+                let args = process.args.known();
+                process.comm() == name || args.is_some_and(|args| bstr::join(b" ", args) == name)
+            }
+            Called::Comm(name) if is_comm(process.comm(), name) => true,
+            // A thread may be called as its process.
+            Called::Comm(name) => {
+                let tgid = process.status.known().and_then(|s| s.tgid).filter(|tgid| *tgid != pid);
+                let row = tgid.and_then(|tgid| self.index.row(tgid, Needs::STAT).ok()?);
+                row.is_some_and(|row| is_comm(row.process.comm(), name))
+            }
         }
     }
 

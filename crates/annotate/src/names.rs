@@ -96,7 +96,7 @@ pub enum Turn {
 pub enum Called<'l> {
     /// By its name, or all its arguments with blanks between.
     Command(&'l [u8]),
-    /// By its name.
+    /// By its name, a thread also by its process's; `_` may stand for a blank.
     Comm(&'l [u8]),
 }
 

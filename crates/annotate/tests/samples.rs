@@ -8,6 +8,9 @@ use std::rc::Rc;
 
 use whose_annotate::{Called, Engine, Known, Names, Options, Sink, Standing, Style, Tag, Turn};
 
+/// The processes of the samples, which run.sh made.
+const PROCESSES: [&[u8]; 6] = [b"run.sh", b"bash", b"sleep", b"dd", b"python3", b"pstree"];
+
 /// Names everything by its own text, between signs that no sample has.
 struct Echo;
 
@@ -34,9 +37,8 @@ impl Names for Echo {
     }
 
     fn is_called(&mut self, _: u32, called: Called<'_>) -> bool {
-        // The process at the top of the trees is the script that made the samples.
         match called {
-            Called::Comm(name) => name == b"run.sh",
+            Called::Comm(name) => PROCESSES.contains(&name),
             Called::Command(_) => true,
         }
     }

@@ -1,6 +1,7 @@
-//! Folded stacks, as flame graphs are drawn of: `dd-4761;main;read 12`. The owner becomes the first frame.
+//! Folded stacks, as flame graphs are drawn of: `dd-4761;main;read 12`. The owner becomes the first frame. Other
+//! lines with semicolons may look so: it only counts when the process is called so.
 
-use super::{Around, Claim, Format, Mention, Way};
+use super::{Around, Claim, Format, Mention, Way, What, When};
 use crate::words::pid;
 
 pub(super) struct Folded;
@@ -26,8 +27,9 @@ impl Format for Folded {
             return Claim::No;
         };
         let Some(number) = pid(&first[dash + 1..]) else { return Claim::No };
-        let mention = Mention::pid(number, dash + 1..first.len());
+        let what = What::Comm(number, 0..dash);
+        let mention = Mention::new(what, dash + 1..first.len(), When::Now);
         found.push(Mention { way: Way::Frame, ..mention });
-        Claim::Whole
+        Claim::Shared
     }
 }

@@ -25,7 +25,9 @@ impl Format for Iotop {
         let is_next = next == b"PRIO";
         let user = titles.next().map(|t| &line[t])?;
         let is_iotop = is_pid && is_next && user == b"USER";
-        is_iotop.then(|| Heading::new(line, title, Place::Word(at), Side::After))
+        let heading = || Heading::new(line, title, Place::Word(at), Side::After);
+        // With times some versions have their rows a column further to the right.
+        is_iotop.then(|| Heading { is_exact: at == 0, ..heading() })
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) enum What {
     Pid(u32),
     /// One that bears the name that stands there, else it is none.
     Command(u32, Range<usize>),
-    /// The same, by its short name alone.
+    /// The same, by its short name alone, in which `_` may stand for a blank.
     Comm(u32, Range<usize>),
     /// A container, by its id of 64 digits or the first 12.
     Container,

@@ -1,4 +1,5 @@
-//! `pstree -p`, with the signs of every locale, and with `-a`.
+//! `pstree -p`, with the signs of every locale, and with `-a`. Other lines have such signs and brackets too: a
+//! process only counts when it is called so.
 
 use super::{Around, Claim, Format, Mention, What, When};
 use crate::words::leading_pid;
@@ -16,23 +17,15 @@ impl Format for Pstree {
     fn line(&self, line: &[u8], _: Around<'_>, found: &mut Vec<Mention>) -> Claim {
         let before = found.len();
         let mut at = signs(line, 0);
-        let is_below = at > 0 && line[..at].iter().any(|b| *b != b' ');
-        while let Some((name, mention, end)) = node(line, at) {
+        while let Some((mention, end)) = node(line, at) {
             found.push(mention);
             let next = signs(line, end);
             if next == end || line[end] == b' ' {
-                // The end, or the arguments of -a. A lone process at the edge may be anything that
-                // looks like one, unless it bears this name.
-                let is_end = end == line.len() || line[end] == b' ' || line[end] == b',';
-                if !is_end {
-                    break;
+                // The end, or the arguments of -a.
+                if end == line.len() || line[end] == b' ' || line[end] == b',' {
+                    return Claim::Shared;
                 }
-                if !is_below && found.len() == before + 1 {
-                    let last = &mut found[before];
-                    let What::Pid(pid) = last.what else { break };
-                    *last = Mention::new(What::Comm(pid, name), last.at.clone(), When::Now);
-                }
-                return Claim::Whole;
+                break;
             }
             at = next;
         }
@@ -54,8 +47,8 @@ fn signs(line: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// `NAME(4761)`, of a thread `{NAME}(4761)`, or with -a `NAME,4761`: the name, the mention, the end.
-fn node(line: &[u8], at: usize) -> Option<(std::ops::Range<usize>, Mention, usize)> {
+/// `NAME(4761)`, of a thread `{NAME}(4761)`, or with -a `NAME,4761`: the mention, the end.
+fn node(line: &[u8], at: usize) -> Option<(Mention, usize)> {
     let rest = line.get(at..)?;
     // A name has 15 bytes at most, each of which may be an escape of four; threads have braces.
     let near = &rest[..rest.len().min(80)];
@@ -76,7 +69,9 @@ fn node(line: &[u8], at: usize) -> Option<(std::ops::Range<usize>, Mention, usiz
         if open == 0 {
             return None;
         }
-        return Some((at..at + open, Mention::pid(pid, digits..end), closes));
+        let is_thread = open > 2 && near[0] == b'{' && near[open - 1] == b'}';
+        let name = if is_thread { at + 1..at + open - 1 } else { at..at + open };
+        return Some((Mention::new(What::Comm(pid, name), digits..end, When::Now), closes));
     }
     None
 }

@@ -57,6 +57,8 @@ pub(crate) struct Heading {
     pub(crate) takes_column: bool,
     /// Whether somebody said so: then the edges of the column are not known.
     pub(crate) is_loose: bool,
+    /// Whether values stand at the edge of their title but where a longer one pushed them.
+    pub(crate) is_exact: bool,
 }
 
 impl Heading {
@@ -64,7 +66,8 @@ impl Heading {
     pub(crate) fn new(line: &[u8], title: Range<usize>, place: Place, side: Side) -> Self {
         let columns = (column(line, title.start), column(line, title.end));
         let (holds, ends_at_blank, takes_column, is_loose) = (Holds::Pids, true, true, false);
-        Self { title, columns, place, side, holds, ends_at_blank, takes_column, is_loose }
+        let is_exact = true;
+        Self { title, columns, place, side, holds, ends_at_blank, takes_column, is_loose, is_exact }
     }
 
     /// A column that somebody says holds PIDs.
@@ -102,13 +105,22 @@ impl Heading {
         let fits = match (self.side, self.place) {
             _ if self.is_loose => true,
             // Bytes are at least as many as columns, and cheaper to count.
-            (Side::After, Place::Word(_)) => at.end >= end,
-            (Side::Before, Place::Word(_)) => at.start >= start,
+            (Side::After, Place::Word(_)) if at.end > end => !self.is_exact || is_pushed(line, &at),
+            (Side::Before, Place::Word(_)) if at.start > start => {
+                !self.is_exact || is_pushed(line, &at)
+            }
+            (Side::After, Place::Word(_)) => at.end == end,
+            (Side::Before, Place::Word(_)) => at.start == start,
             (Side::After, Place::Column) => column(line, at.end) == end,
             (Side::Before, Place::Column) => column(line, at.start) == start,
         };
         fits.then_some(at)
     }
+}
+
+/// Whether what comes before a word may have pushed it to the right: then no more than one blank is between.
+fn is_pushed(line: &[u8], word: &Range<usize>) -> bool {
+    !matches!(line[..word.start], [.., b' ' | b'\t', b' ' | b'\t'])
 }
 
 /// The header of a table of PIDs, given the titles that it may have. A column before that of the PIDs
@@ -151,6 +163,7 @@ mod tests {
         assert_eq!(pids(&heading, "root        4761 sleep 7").as_deref(), Some("4761"));
         assert_eq!(pids(&heading, "averyverylongname 4761 sleep").as_deref(), Some("4761"));
         assert_eq!(pids(&heading, "a 47 b"), None);
+        assert_eq!(pids(&heading, "udev          1012345 0 1012345 0% /dev"), None);
         assert_eq!(pids(&heading, "root        4761x sleep"), None);
         assert_eq!(pids(&heading, "root"), None);
         let heading = Heading::new(b"COMM    PID", 8..11, Place::Column, Side::Before);

@@ -137,6 +137,23 @@ fn removed_is_only_what_its_engine_was_asked_for() {
 }
 
 #[test]
+fn a_line_that_only_looks_like_it_needs_the_processs_name() {
+    let host = host();
+    host.process(6200).comm("a b").in_docker(DockerContainer::named("web").id()).write();
+    for (line, told) in [
+        ("  |-sleep(4761)", "  |-sleep(4761) «web»"),
+        ("  |-cat(4761)---sleep(5000)", "  |-cat(4761)---sleep(5000) «db»"),
+        ("  |-cat(4761)", "  |-cat(4761)"),
+        ("sleep-4761;main 12", "web;sleep-4761;main 12"),
+        ("a_b-6200;main 12", "web;a_b-6200;main 12"),
+        ("cat-4761;main 12", "cat-4761;main 12"),
+    ] {
+        let out = annotate(&host, &[], &format!("{line}\n")).expect_code(0).stdout_str();
+        assert_eq!(out, format!("{told}\n"));
+    }
+}
+
+#[test]
 fn a_name_of_any_length_adds_little() {
     let host = host();
     let long = DockerContainer::named(&"n".repeat(500_000)).running(6100);

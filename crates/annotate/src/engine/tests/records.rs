@@ -128,6 +128,31 @@ fn long_names_behind_short_lines_go_out_before_they_are_many() {
 }
 
 #[test]
+fn what_only_looks_like_a_tools_line_stays_as_it_is() {
+    // 4 is a container's, 99999 nobody's; none is called so.
+    for line in [
+        "ACME-99999;widget;blue 5",
+        "ACME-4;widget;blue 5",
+        "| read(99999) | foo",
+        "| read(4) | foo",
+        "--- printf(99998)",
+        "|-printf(4)-+-printf(6)",
+        "  |-printf,4 x",
+    ] {
+        for (_, style) in Style::ALL.iter().filter(|(_, style)| *style != Style::Json) {
+            assert_eq!(annotated(*style, &format!("{line}\n")), format!("{line}\n"), "{style:?}");
+        }
+    }
+    // A table after another, without a line between.
+    let ps = "USER         PID %CPU COMMAND\n";
+    let df = "Filesystem     1K-blocks    Used Available Use% Mounted on\n\
+              udev             1012345       0   1012345   0% /dev\n\
+              tmpfs             204800    1234    203566   1% /run\n";
+    let told = annotated(Style::Suffix, &format!("{ps}root           4  0.0 a\n{df}"));
+    assert_eq!(told, format!("{ps}root           4  0.0 a «web»\n{df}"));
+}
+
+#[test]
 fn what_leads_to_nobody_is_not_asked_for_without_end() {
     let mut engine = engine(Style::Suffix);
     let mut count = Count::default();
