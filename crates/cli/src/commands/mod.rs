@@ -35,6 +35,11 @@ pub(crate) fn run(typed: Typed) -> Result<u8> {
         let why = "--daemon and capture: what is saved are files, and no daemon's words";
         return Err(Usage(why.into()).into());
     }
+    if typed.common.daemon && matches!(typed.command, Some(Command::Annotate(_))) {
+        let why =
+            "--daemon and annotate: it reads files for as long as it runs, and asks no daemon";
+        return Err(Usage(why.into()).into());
+    }
     match typed.command {
         Some(Command::Ps(args)) => ps::run(&typed.common, &args),
         Some(Command::Tree(args)) => tree::run(&typed.common, &args),

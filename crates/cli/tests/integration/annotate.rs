@@ -229,6 +229,16 @@ fn bad_options_are_usage() {
 }
 
 #[test]
+fn no_daemon_is_asked() {
+    for args in [&["annotate", "--daemon"][..], &["--daemon", "annotate", "--", "true"]] {
+        let run = whose().args(args).stdin("x\n").run().expect_code(2);
+        let said = run.stderr_str();
+        assert!(said.contains("annotate") && said.contains("asks no daemon"), "{}", run.story());
+        assert!(said.lines().count() == 1 && run.stdout_str().is_empty(), "{}", run.story());
+    }
+}
+
+#[test]
 fn a_command_keeps_its_status_and_its_streams() {
     let host = host();
     let run = |args: &[&str]| annotate(&host, args, "in\n");
