@@ -122,21 +122,16 @@ impl Look1<'_> {
         all.iter().position(|c| fits(&c) && content(&c.object).as_ref() == Some(&theirs))
     }
 
-    /// The files of a FUSE file system's layers that have the number and the size it shows: fuse-overlayfs
-    /// passes both on.
-    fn in_layers_of_server(&self, file_systems: &FileSystems<'_>) -> Vec<Candidate> {
-        let Some(options) = fuse::layers_of_server(self) else { return Vec::new() };
-        let target_root = self.mounted.ns_root.as_ref();
-        let roots = (self.root, target_root);
+    /// The topmost of a FUSE file system's layers that has the path: what it shows there can be no other,
+    /// if the layers are those and nothing was renamed, which the content tells.
+    fn in_layers_of_server(&self, file_systems: &FileSystems<'_>) -> Option<Candidate> {
+        let options = fuse::layers_of_server(self)?;
+        let roots = (self.root, self.mounted.ns_root.as_ref());
         let stack = Stack::new(self.host, roots, options, None, file_systems, Vec::new());
-        let is_it = |l: &Look| (l.ino, l.size) == (self.exe_look.ino, self.exe_look.size);
-        let mut found = Vec::new();
-        for path in self.mounted.paths_in_fs(&self.text) {
-            let files = walk::walk(self.host, &stack, path.as_ref()).into_iter().map(|f| f.object);
-            let files = files.filter(|object| object.look().is_ok_and(|l| is_it(&l)));
-            found.extend(files.map(|object| Candidate::new(object, FileRole::FuseLayer, true)));
-        }
-        found
+        let paths = self.mounted.paths_in_fs(&self.text);
+        let mut shown = paths.iter().map(|path| walk::shown(self.host, &stack, path.as_ref()));
+        let object = shown.find(|all| !all.is_empty())?.into_iter().next()?;
+        Some(Candidate::new(object, FileRole::FuseLayer, true))
     }
 
     /// A directory, a socket or the like on an overlay.
