@@ -24,6 +24,7 @@ mod machines;
 mod membership;
 mod output;
 mod podman;
+mod podman_stores;
 mod pods;
 mod ps;
 mod sandboxes;

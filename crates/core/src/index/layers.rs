@@ -219,7 +219,10 @@ impl Index<'_> {
             let path = self.store(root).map(|(_, path, _)| path).unwrap_or_default();
             return match self.root_at(engine, path.as_ref()) {
                 _ if is_dockers => self.container(engine, key, needs).owner,
-                Ok(Some(number)) if engine != DOCKER => self.container_of_root(number, user, needs),
+                Ok(Some(number)) if engine != DOCKER => {
+                    let user = User { root: None, ..user.clone() };
+                    self.container_of_root(number, &user, needs)
+                }
                 _ => Rc::new(Owner::with_key(OwnerKind::Container, engine, key)),
             };
         }
