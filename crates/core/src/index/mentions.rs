@@ -34,9 +34,14 @@ impl Index<'_> {
         }
         let is_whole = is_hex64(id);
         let query = if is_whole { Query::Id(id) } else { Query::IdPrefix(id) };
-        let mut found = self.search(query, Scope::default(), is_whole).found;
-        let (engine, key) = found.pop().filter(|_| found.is_empty())?;
-        Some(self.container(engine, key.as_ref(), needs).owner)
+        let found = self.search(query, Scope::default(), is_whole).found;
+        let first = found.first()?;
+        if found.iter().any(|hit| (hit.engine, &hit.key) != (first.engine, &first.key)) {
+            return None;
+        }
+        let (mut containers, late) = self.containers_found(&found, needs);
+        let container = containers.pop().filter(|_| containers.is_empty() && late.is_none())?;
+        Some(container.owner)
     }
 
     /// The owner of a cgroup, by one of its processes if there is one, else by its path.

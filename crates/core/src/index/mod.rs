@@ -4,6 +4,7 @@
 //! once a cgroup and a state file read once a container.
 
 pub mod arbitrate;
+mod bearers;
 pub mod containers;
 pub mod daemons;
 pub mod describe;

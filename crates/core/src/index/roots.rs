@@ -312,7 +312,15 @@ impl Index<'_> {
         };
         // A process of the container shows its engine's directory exactly, but the usual places
         // are cheaper to try.
-        let mut found = self.roots.known_first(host, engine, &mut ask);
+        let mut found = None;
+        if cgroup.is_empty() {
+            // Then a user has a say in it too, but not before the host's own.
+            let mut ask = |root: &StateRoot| root.users_own().map_or_else(|| ask(root), |_| None);
+            found = self.roots.known_first(host, engine, &mut ask);
+        }
+        if found.is_none() {
+            found = self.roots.known_first(host, engine, &mut ask);
+        }
         if found.is_none()
             && !stateless.get()
             && let Some(pid) = hint
