@@ -1,7 +1,11 @@
 //! Users with stores of Podman's of their own, who may write in them what they like.
 
+use std::os::unix::fs::MetadataExt;
+
 use serde_json::{Value, json};
-use whose_testkit::fixture::{CgroupLayout, FixtureHost, PodmanContainer, db_sql, fake_id};
+use whose_testkit::fixture::{
+    CgroupLayout, DockerContainer, FixtureHost, PodmanContainer, db_sql, fake_id,
+};
 
 use crate::support::{answer, ask};
 
@@ -106,4 +110,40 @@ fn thousands_of_one_name_end_with_the_time() {
         assert_eq!(told["status"], "partial", "{told:#}");
         assert_eq!(told["gaps"][0]["class"], "timed-out", "{told:#}");
     }
+}
+
+#[test]
+fn a_name_in_a_container_is_nobody_of_the_hosts() {
+    let host = host();
+    let outer = DockerContainer::named("outer").running(6000);
+    host.docker_container(&outer);
+    let inner = PodmanContainer::named("inner").running(6100);
+    // The host's alice keeps her database elsewhere, with one of that id and one of her own.
+    let conf = "[engine]\nstatic_dir = \"$HOME/db\"\n";
+    host.file("/home/alice/.config/containers/containers.conf", conf);
+    let of_host = [stopped("hosts").id_of(inner.id()), stopped("own")];
+    host.file("/home/alice/db/db.sql", db_sql(&of_host));
+    // The container's alice has a store with a table.
+    let parts = ["stat", "status", "cgroup", "cmdline", "mountinfo", "comm", "uid_map", "cwd"];
+    let scope = format!("/docker/{}", outer.id());
+    let own = format!("{scope}{}/user.slice/libpod-{}.scope/container", manager(1005), inner.id());
+    let place = "/proc/6000/root";
+    host.file(format!("{place}/etc/passwd"), "alice:x:1005:1005::/home/alice:/bin/sh\n");
+    let metadata = json!({"image-name": "app:1", "name": "inner", "created-at": 1}).to_string();
+    let table = json!([{"id": inner.id(), "names": ["inner"], "metadata": metadata}]);
+    let store = format!("{place}{}", store_of("alice"));
+    host.file(format!("{store}/overlay-containers/containers.json"), table.to_string());
+    // Whoever made these files is alice there.
+    let map = format!("1005 {} 1\n", host.at(&store).metadata().unwrap().uid());
+    let init = host.process(6000).comm("systemd").nspid(&[6000, 1]).uid_map(map);
+    init.in_docker(outer.id()).in_cgroup(&format!("{scope}/init.scope")).only(&parts).write();
+    host.cgroup_dirs(&format!("{scope}/init.scope"), &[6000]).cgroup_dirs(&own, &[6100]);
+    host.process(6100).ppid(6000).nspid(&[6100, 100, 1]).in_cgroup(&own).write();
+    let told = answer(&host, "6100");
+    assert_eq!(told["owner"]["name"], "inner", "{told:#}");
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    let within: Vec<&Value> = list["containers"].as_array().unwrap().iter().collect();
+    let within = within.iter().filter(|o| o["chain"][0]["name"] == "outer" && o["name"] != "outer");
+    let names: Vec<&Value> = within.map(|o| &o["name"]).collect();
+    assert_eq!(names, ["inner"], "{list:#}");
 }
