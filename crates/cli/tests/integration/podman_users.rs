@@ -147,3 +147,32 @@ fn a_name_in_a_container_is_nobody_of_the_hosts() {
     let names: Vec<&Value> = within.map(|o| &o["name"]).collect();
     assert_eq!(names, ["inner"], "{list:#}");
 }
+
+/// A monitor of bob's, which is in no cgroup of a container's, and says that it works in a graph root.
+fn monitor(host: &FixtureHost, pid: u32, graph_root: &str) {
+    let id = fake_id(graph_root);
+    let bundle = format!("{graph_root}/overlay-containers/{id}/userdata");
+    let args = ["/usr/bin/conmon", "--api-version", "1", "-c", &id, "-u", &id, "-b", &bundle];
+    let end = ["--exit-command", "/usr/bin/podman", "--exit-command-arg", "--root"];
+    let root = ["--exit-command-arg", graph_root, "--exit-command-arg", "container"];
+    let args = [&args[..], &end, &root].concat();
+    let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    let session = "/user.slice/user-1000.slice/session-1.scope";
+    host.process(pid).comm("conmon").uid(1000).cmdline(&args).in_cgroup(session).write();
+}
+
+#[test]
+fn a_users_monitors_lead_to_no_more_roots_than_are_held_open() {
+    let host = host();
+    for n in 0..200 {
+        let root = format!("/srv/{n}");
+        host.podman_containers(&root, &[stopped(&format!("web{n}"))]);
+        monitor(&host, 1000 + n, &root);
+    }
+    let told = answer(&host, "container:web1");
+    assert_eq!((&told["status"], &told["owner"]["user"]), (&json!("found"), &json!("bob")));
+    let told = answer(&host, "container:web199");
+    assert_eq!(told["status"], "partial", "{told:#}");
+    let why = told["gaps"][0]["cause"].as_str().unwrap_or_else(|| panic!("{told:#}"));
+    assert!(why.contains("monitors of bob"), "{told:#}");
+}

@@ -70,6 +70,8 @@ pub struct Index<'h> {
     users_seen: HashSet<(u32, bool)>,
     /// What stood in the way of looking at users' own engines.
     users_gaps: Vec<(u32, Engine, Gap)>,
+    /// How many roots each user's monitors led to; one more once there is a gap for the rest.
+    users_monitored: HashMap<u32, usize>,
     watchers: HashMap<u32, Option<users::Watcher>>,
     /// The root of the state that each monitor of the host's own engines belongs to.
     monitors: HashMap<u32, Option<usize>>,
@@ -107,6 +109,7 @@ impl<'h> Index<'h> {
             asking: None,
             users_seen: HashSet::new(),
             users_gaps: Vec::new(),
+            users_monitored: HashMap::new(),
             watchers: HashMap::new(),
             monitors: HashMap::new(),
             addresses: HashSet::new(),
