@@ -176,3 +176,41 @@ fn a_users_monitors_lead_to_no_more_roots_than_are_held_open() {
     let why = told["gaps"][0]["cause"].as_str().unwrap_or_else(|| panic!("{told:#}"));
     assert!(why.contains("monitors of bob"), "{told:#}");
 }
+
+#[test]
+fn monitors_are_asked_for_what_nothing_else_knows() {
+    let host = host();
+    let web = stopped("web");
+    host.podman_containers(&store_of("bob"), std::slice::from_ref(&web));
+    let moved = [stopped("web").id_of(&fake_id("moved")), stopped("moved")];
+    host.podman_containers("/srv/b", &moved);
+    host.dir("/srv/b/volumes/x/_data");
+    monitor(&host, 1000, "/srv/b");
+    for target in ["container:web", "container:podman@bob/web"] {
+        assert_eq!(answer(&host, target)["owner"]["id"], web.id(), "{target}");
+    }
+    assert_eq!(answer(&host, "container:moved")["owner"]["user"], "bob");
+    let told = answer(&host, "volume:x");
+    assert_eq!(told["file"]["host"], "/srv/b/volumes/x/_data", "{told:#}");
+    ask(&host, &["volume:none"]).expect_code(1);
+}
+
+#[test]
+fn an_engines_root_in_a_volume_is_its_containers_work() {
+    let host = host();
+    host.podman_containers(GRAPH_ROOT, &[stopped("web")]);
+    let inner = DockerContainer::named("web").with_id(fake_id("fake")).exited(0);
+    for root in [format!("{GRAPH_ROOT}/volumes/x/_data"), "/srv/fake".to_owned()] {
+        host.docker_container(&inner.clone().data_root(&root));
+        host.dir(format!("{root}/image")).file(format!("{root}/volumes/y/_data/f"), "");
+        let file = format!("{root}/volumes/y/_data/f");
+        let all = ask(&host, &["--json", &file, "container:web"]).expect_code(0).json();
+        let web = &all["answers"][1];
+        let card = ask(&host, &[&file]).expect_code(0).stdout_str();
+        let name = if root == "/srv/fake" { "y" } else { "x" };
+        let told = |line: &str| line.split_whitespace().collect::<Vec<_>>() == ["volume", name];
+        assert!(card.lines().any(told), "{card}");
+        // What only a path led to has no say in names.
+        assert_eq!(web["owner"]["runtime"], "podman", "{web:#}");
+    }
+}

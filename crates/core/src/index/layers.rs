@@ -8,6 +8,7 @@ use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
 use super::Index;
+use super::describe::Members;
 use crate::model::gap::what;
 use crate::model::{Described, Engine, Gap, Layer, LayerKind, Owner, OwnerKind};
 use crate::runtime::by_engine;
@@ -229,7 +230,9 @@ impl Index<'_> {
         if of == CONTAINERD {
             self.find_run_of(root);
         }
-        let owner = self.container(engine, key, needs).owner;
+        let container = self.container(engine, key, needs);
+        let has_none = container.pids.as_ref().is_ok_and(Vec::is_empty);
+        let owner = container.owner;
         let Some((_, state)) = self.roots.get(root) else { return owner };
         let described = match by_engine(engine).and_then(|r| r.describe(state, key, needs)) {
             None => Described::No,
@@ -242,6 +245,9 @@ impl Index<'_> {
         let mut own = Owner::with_key(OwnerKind::Container, engine, key);
         own.described = described;
         own.adopt();
+        if needs.has(Needs::LIVENESS) && has_none {
+            own.state = self.state(&own, Members::None);
+        }
         Rc::new(own)
     }
 
@@ -288,7 +294,7 @@ impl Index<'_> {
         let Some((_, base, _)) = self.store(found.root) else { return };
         let Some((_, state)) = self.roots.get(found.root) else { return };
         let (mut users, mut places) = (std::mem::take(&mut info.users), Vec::new());
-        for (number, (_, other)) in self.roots.known.iter().enumerate() {
+        for (number, (_, other)) in self.roots.told() {
             if !other.further.iter().any(|path| path.trim_end_with(|c| c == '/') == base) {
                 continue;
             }

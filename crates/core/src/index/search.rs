@@ -56,13 +56,16 @@ impl Index<'_> {
         if let Some(uid) = scope.user.and_then(|user| self.uid_named(user)) {
             self.roots_of_user(uid, Vec::new());
         }
-        let mut tried = 0;
+        let mut tried = HashSet::new();
         // A user can give his own the name of anybody's container: that one may be in a state of the
         // host's which nothing has led to yet.
         let mut settled = false;
         loop {
-            let asked = |(engine, root): &&(Engine, StateRoot)| scope.has(*engine, root);
-            for (engine, root) in self.roots.known.iter().skip(tried).filter(asked) {
+            let asked = |(_, root): &(usize, &(Engine, StateRoot))| scope.has(root.0, &root.1);
+            for (number, (engine, root)) in self.roots.told().filter(asked) {
+                if !tried.insert(number) {
+                    continue;
+                }
                 let Some(runtime) = by_engine(*engine) else {
                     continue;
                 };
@@ -80,7 +83,6 @@ impl Index<'_> {
                     Err(e) => search.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
                 }
             }
-            tried = self.roots.known.len();
             if settled {
                 // What has ended may be of state that was left behind when it was moved.
                 let has_more = scope.user.is_none() && self.have_ended(&mut search);
@@ -93,15 +95,8 @@ impl Index<'_> {
                 continue;
             }
             let walks = everywhere || !search.found.is_empty();
-            if !walks || self.host.out_of_time() {
+            if !walks || !self.look_everywhere(search.found.is_empty()) {
                 break;
-            }
-            // Where there are no cgroups, nothing but monitors tells of a root that was moved.
-            let walked = self.roots.walked.is_some();
-            match walked {
-                false => self.roots_from_cgroups(),
-                true if search.found.is_empty() && self.roots_from_monitors() => {}
-                true => break,
             }
         }
         if search.found.is_empty() {
@@ -109,6 +104,7 @@ impl Index<'_> {
         }
         search.gaps.extend(self.gaps_in(scope));
         search.gaps.extend(self.uncaptured());
+        search.gaps.extend(self.host.out_of_time().then(|| self.late()));
         search.found.sort();
         // What the host's own has is nobody else's, whoever says so.
         let is_known = |other: &Hit, first: &Hit| {
@@ -117,6 +113,20 @@ impl Index<'_> {
         };
         search.found.dedup_by(|other, first| is_known(other, first));
         search
+    }
+
+    /// Takes the next step of looking for roots when all steps for each engine were taken: the cgroup tree,
+    /// then, for what nothing else knows, monitors. False when there is none, or no time for it.
+    pub(super) fn look_everywhere(&mut self, is_unknown: bool) -> bool {
+        if self.host.out_of_time() {
+            return false;
+        }
+        if self.roots.walked.is_none() {
+            self.roots_from_cgroups();
+            return true;
+        }
+        // Where there are no cgroups, nothing but monitors tells of a root that was moved.
+        is_unknown && self.roots_from_monitors()
     }
 
     /// Whether each of these has ended, by the word of its engine.
@@ -135,9 +145,9 @@ impl Index<'_> {
         true
     }
 
-    /// The gap where not all that was found could be looked at.
+    /// The gap where not all that there is could be looked at.
     pub fn late(&self) -> Gap {
-        let why = "no time left to look at all that were found";
+        let why = "no time left to look at all of them";
         let late = ReadError::new(self.host.shown(b""), Class::TimedOut, why);
         Gap::from_read(what::CONTAINERS, &late)
     }
