@@ -83,3 +83,36 @@ fn two_engines_have_a_layer_of_a_further_store() {
     assert_eq!(owners(&answer(&host, &own)), [("buildah", "working")]);
     ask(&host, &["container:web"]).expect_code(0);
 }
+
+#[test]
+fn a_layer_of_a_further_store_is_named_by_its_id() {
+    let host = host();
+    let digest = fake_id("diff of top");
+    for target in [fake_id("top"), fake_id("top")[..12].to_owned(), format!("sha256:{digest}")] {
+        let told = answer(&host, &format!("layer:{target}"));
+        let dir = format!("{FURTHER}/overlay/{}", fake_id("top"));
+        assert_eq!(told["file"]["host"], dir, "{target} {told:#}");
+        assert_eq!(owners(&told), [("buildah", "working"), ("podman", "web")], "{told:#}");
+    }
+    ask(&host, &[&format!("layer:{}", fake_id("none"))]).expect_code(1);
+}
+
+#[test]
+fn a_stack_goes_on_in_a_further_store() {
+    let host = host();
+    layers(&host, GRAPH_ROOT, &[("own web", Some("mid")), ("mid", Some("top"))]);
+    containers(&host, GRAPH_ROOT, &[("web", "podman")]);
+    let place = |root: &str, name: &str| {
+        let told = answer(&host, &format!("{root}/overlay/{}/diff/f", fake_id(name)));
+        assert_eq!(owners(&told), [("podman", "web")], "{told:#}");
+        (told["file"]["layer"]["index"].clone(), told["file"]["layer"]["of"].clone())
+    };
+    for (root, name, at) in [(GRAPH_ROOT, "mid", 0), (FURTHER, "top", 1), (FURTHER, "base", 2)] {
+        assert_eq!(place(root, name), (json!(at), json!(3)), "{name}");
+    }
+    // Where the rest of it is not known the place is not either.
+    layers(&host, FURTHER, &[("top", Some("base"))]);
+    for (root, name) in [(GRAPH_ROOT, "mid"), (FURTHER, "top")] {
+        assert_eq!(place(root, name), (Value::Null, Value::Null), "{name}");
+    }
+}
