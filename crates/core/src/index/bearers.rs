@@ -25,7 +25,11 @@ impl Index<'_> {
                 search.late = Some(self.late());
                 break;
             }
-            match self.bears(&hit, name) {
+            let bears = match search.is_hearsay {
+                true => self.is_called(&hit, name),
+                false => self.bears(&hit, name),
+            };
+            match bears {
                 Ok(true) => bearers.push(hit),
                 Ok(false) => {}
                 Err(gap) => search.gaps.push(gap),

@@ -40,6 +40,7 @@ impl Index<'_> {
         if search.found.is_empty() && scope.user.is_none() {
             search.found = self.told_of(query).into_iter().map(Hit::from).collect();
             search.found.retain(|hit| scope.is_of(hit.engine));
+            search.is_hearsay = true;
         }
         search
     }
@@ -306,6 +307,8 @@ impl From<(Engine, BString)> for Hit {
 pub(super) struct Search {
     /// The containers found.
     pub(super) found: Vec<Hit>,
+    /// Whether no state has them and daemons told of them, whosever those are.
+    pub(super) is_hearsay: bool,
     /// Why not all of them could be looked at.
     pub(super) late: Option<Gap>,
     /// What could not be looked at: with these, an empty result proves nothing.
