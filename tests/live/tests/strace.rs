@@ -9,10 +9,13 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
+use std::path::PathBuf;
 use std::process::Command;
 use whose_live_tests::trace::{calls, only_examines, stays_in};
 use whose_testkit::cases::Cases;
-use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost, fake_id};
+use whose_testkit::fixture::{
+    CgroupLayout, DockerContainer, FixtureHost, PodmanContainer, fake_id,
+};
 use whose_testkit::require;
 use whose_testkit::trace::Call;
 
@@ -165,6 +168,37 @@ fn names_of_pods_cost_a_listing() {
             |c: &&Call| c.opened.as_ref().is_some_and(|o| *o != logs && o.starts_with(&logs));
         assert_eq!(calls.iter().find(inside), None, "{args:?}");
     }
+}
+
+/// A user's container is found by his state; all of /proc is looked at for monitors only where nothing
+/// else knows a name.
+#[test]
+fn a_users_container_that_is_found_costs_no_scan() {
+    if !require(&["strace"]) {
+        return;
+    }
+    let host = FixtureHost::with_layout(CgroupLayout::V2);
+    host.boot();
+    let manager = "/user.slice/user-1000.slice/user@1000.service";
+    host.cgroup_dirs(manager, &[]);
+    let web = PodmanContainer::named("web").state(6);
+    host.podman_containers("/home/alice/.local/share/containers/storage", &[web]);
+    for pid in 4000..4050 {
+        host.process(pid).in_cgroup("/system.slice/many.service").write();
+    }
+    let root = host.path().to_str().unwrap();
+    let asked = |target: &str, code: i32| {
+        let calls = calls(&["--root", root, target], code);
+        let of = |pid: u32| host.at(format!("proc/{pid}/stat"));
+        let opens = |pid: &u32| {
+            let is_it = |path: Option<&PathBuf>| path.is_some_and(|path| *path == of(*pid));
+            calls.iter().any(|c| is_it(c.opened.as_ref()) || is_it(c.path().as_ref()))
+        };
+        (4000..4050).filter(opens).count()
+    };
+    assert_eq!(asked("container:podman@alice/web", 0), 0);
+    assert_eq!(asked("container:web", 0), 0);
+    assert_eq!(asked("container:none", 1), 50);
 }
 
 /// The judge itself: a program that writes and leaves must be found out.

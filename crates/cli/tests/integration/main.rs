@@ -25,6 +25,8 @@ mod machines;
 mod membership;
 mod output;
 mod podman;
+mod podman_stores;
+mod podman_users;
 mod pods;
 mod ps;
 mod sandboxes;

@@ -30,7 +30,7 @@ pub(super) enum Resolved {
 pub(super) fn resolve(index: &mut Index<'_>, typed: &Typed, name: &Name, needs: Needs) -> Resolved {
     let scope = Scope { engine: name.engine, user: name.user.as_ref().map(|user| user.as_ref()) };
     let found = index.containers_named(name.name.as_ref(), scope);
-    let mut hits = found.containers;
+    let (mut hits, mut late) = (found.containers, found.late);
     let mut gaps = found.gaps;
     let mut pods = Vec::new();
     if let Some(pod) = crate::target::pod::bare(name.name.as_ref()).filter(|_| name.or_pod) {
@@ -42,16 +42,23 @@ pub(super) fn resolve(index: &mut Index<'_>, typed: &Typed, name: &Name, needs: 
         let inside = index.containers_in_pods(name.name.as_ref(), everywhere);
         hits.extend(inside.containers);
         gaps.extend(inside.gaps);
+        late = late.or(inside.late);
         hits.sort();
         hits.dedup();
     }
     let needs = needs.and(Needs::DESCRIPTION).and(Needs::LIVENESS);
-    let mut containers: Vec<Container> =
-        hits.iter().map(|(engine, id)| index.container(*engine, id.as_ref(), needs)).collect();
+    let (mut containers, unseen) = index.containers_found(&hits, needs);
+    late = late.or(unseen);
     if let Some(user) = &name.user {
-        containers.retain(|c| c.owner.description().and_then(|d| d.user.as_ref()) == Some(user));
+        let is_unread = |owner: &Owner| matches!(owner.described, Described::Unread(_));
+        containers.retain(|c| c.owner.user() == Some(user) || is_unread(&c.owner));
     }
     drop_earlier_runs(&mut containers);
+    if let Some(gap) = late {
+        let mut answer = none(typed, name, vec![gap]);
+        answer.candidates = candidates(&containers);
+        return Resolved::Not(Box::new(answer));
+    }
     match (containers.len(), pods.len()) {
         (1, 0) => return Resolved::One(Box::new(containers.remove(0))),
         (0, 1) => return Resolved::Pod(Box::new(pods.remove(0))),
@@ -60,13 +67,28 @@ pub(super) fn resolve(index: &mut Index<'_>, typed: &Typed, name: &Name, needs: 
     }
     let kind = if containers.is_empty() { "pod" } else { "container" };
     let mut answer = Answer::new(typed, kind, Status::Ambiguous);
-    answer.candidates = containers.iter().map(|c| (exact(&c.owner), word(&c.owner))).collect();
+    answer.candidates = candidates(&containers);
     answer.candidates.extend(pods.iter().map(pod::candidate_pod));
     let counts = [(containers.len(), "containers"), (pods.len(), "pods")];
     let counts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, of)| format!("{n} {of}"));
     let counts: Vec<String> = counts.collect();
     answer.message = Some(format!("{} fits {}", typed.text, counts.join(" and ")));
     Resolved::Not(Box::new(answer))
+}
+
+/// Targets that are each of these; of two with one id a user's names him.
+fn candidates(containers: &[Container]) -> Vec<(BString, BString)> {
+    let target = |c: &Container| {
+        let plain = exact(&c.owner);
+        let same = containers.iter().filter(|other| exact(&other.owner) == plain).count();
+        match c.owner.user().filter(|_| same > 1) {
+            Some(user) => {
+                format!("container:{}@{user}/{}", c.owner.runtime.0, c.owner.key()).into()
+            }
+            None => plain,
+        }
+    };
+    containers.iter().map(|c| (target(c), word(&c.owner))).collect()
 }
 
 /// The kubelet starts a container again as another one of the same name; the earlier one may be

@@ -88,6 +88,7 @@ fn in_pod(
         .any(|o| o.kind == OwnerKind::Container && o.pod().is_none_or(|p| p.container.is_none()));
     let mut found: Vec<Container> =
         running.iter().filter(|o| is_it(o)).map(|owner| index.container_of(owner, needs)).collect();
+    let mut unseen = None;
     if found.is_empty() {
         let query = PodQuery {
             uid: Some(BStr::new(&pod.owner.id)),
@@ -95,16 +96,16 @@ fn in_pod(
             ..PodQuery::default()
         };
         let known = index.known_in_pod(query);
-        found = known.iter().map(|(e, id)| index.container(*e, id.as_ref(), needs)).collect();
+        (found, unseen) = index.containers_found(&known, needs);
     }
-    if found.len() == 1 {
+    if found.len() == 1 && unseen.is_none() {
         return Resolved::One(Box::new(found.remove(0)));
     }
     let label = pod.owner.label();
-    if found.is_empty() {
+    if found.is_empty() || unseen.is_some() {
         let mut answer = Answer::new(typed, "container", Status::NotFound);
         answer.message = Some(format!("no container {name} in pod {label}"));
-        let late = index.host().out_of_time();
+        let late = unseen.is_some() || index.host().out_of_time();
         if nameless || late {
             answer.status = Status::Partial;
             let why = match late {

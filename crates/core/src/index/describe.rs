@@ -173,7 +173,7 @@ impl Index<'_> {
     }
 
     /// The state. The kernel's facts win: processes there are, or none, or frozen ones.
-    fn state(&self, owner: &Owner, members: Members) -> Fact<ContainerState> {
+    pub(super) fn state(&self, owner: &Owner, members: Members) -> Fact<ContainerState> {
         let believed = owner.description().and_then(|d| d.believed);
         match members {
             Members::Has(_) => match self.is_frozen(owner) {

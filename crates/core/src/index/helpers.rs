@@ -77,9 +77,9 @@ impl Index<'_> {
         let user = row.process.uid().filter(|uid| *uid != 0).map(|uid| self.name_of_user(uid));
         let Some(user) = user else { return self.name_of(id.as_ref()) };
         let scope = Scope { engine: None, user: Some(user.as_ref()) };
-        let (engine, key) = self.search(Query::Id(id.as_ref()), scope, false).found.pop()?;
-        let uid = row.process.uid()?;
-        let told = self.users_description(engine, key.as_ref(), uid, (None, Needs::DESCRIPTION));
+        let hit = self.search(Query::Id(id.as_ref()), scope, false).found.pop()?;
+        let (uid, needs) = (row.process.uid()?, Needs::DESCRIPTION);
+        let told = self.users_description(hit.engine, hit.key.as_ref(), uid, (None, needs));
         told?.ok()?.name
     }
 }

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::root::Root;
-use whose_kernel::{Class, ReadError};
+use whose_kernel::{Class, Host, ReadError};
 
 use super::Index;
+use super::describe::Members;
 use crate::model::gap::what;
 use crate::model::{Described, Engine, Gap, Layer, LayerKind, Owner, OwnerKind};
-use crate::runtime::by_engine;
 use crate::runtime::segment::is_dockers_namespace;
+use crate::runtime::{StateRoot, by_engine};
 use crate::storage::table::{self, Asked};
 pub use crate::storage::table::{LayerId, LayerInfo, User};
 use crate::storage::{self, DRIVERS, Driver, Part};
@@ -91,14 +92,7 @@ impl Index<'_> {
             if !is_data_root(self.host().root(), root, driver) {
                 continue;
             }
-            let mut at = None;
-            for engine in driver.engines() {
-                at = self.root_at(*engine, root)?.map(|number| (number, *engine));
-                if at.is_some() {
-                    break;
-                }
-            }
-            let Some((number, engine)) = at else { continue };
+            let Some((number, engine)) = self.store_at(root, driver)? else { continue };
             let below = storage::entry(place.store, place.name.as_ref());
             return Ok(Some(Found {
                 root: number,
@@ -120,33 +114,67 @@ impl Index<'_> {
         let mut problems: Vec<Gap> = Vec::new();
         let host = self.host();
         let (found, gaps) = self.each_root(&mut |number, engine, state| {
-            let mut found: Vec<Found> = Vec::new();
-            for driver in DRIVERS.iter().filter(|d| d.engines().contains(&engine)) {
-                let mut table = match table::open(&state.root, *driver) {
-                    Ok(Some(table)) => table,
-                    Ok(None) => continue,
-                    Err(e) => {
-                        problems.push(Gap::from_read(what::LAYERS, &e));
-                        continue;
-                    }
-                };
-                match table.named(&state.root, *driver, id) {
-                    Ok(names) => found.extend(names.into_iter().map(|(store, name)| {
-                        let entry = state.root.join(&storage::entry(store, name.as_ref()));
-                        let entry = host.unrooted(entry.as_ref()).unwrap_or(entry.as_ref()).into();
-                        let (driver, part, root) = (*driver, Part::Whole, number);
-                        Found { root, engine, driver, store, name, entry, part, inside: None }
-                    })),
-                    Err(e) => problems.push(Gap::from_read(what::LAYERS, &e)),
-                }
-            }
+            let found = named_in(host, (number, engine, state), id, &mut problems);
             (!found.is_empty()).then_some(found)
         });
-        let Some(found) = found else {
-            problems.extend(gaps);
-            return (Vec::new(), problems);
-        };
-        (found, Vec::new())
+        if let Some(found) = found {
+            return (found, Vec::new());
+        }
+        let all: Vec<usize> = self.roots.told().map(|(number, _)| number).collect();
+        let further: Vec<usize> = all.into_iter().flat_map(|at| self.further_of(at)).collect();
+        for number in further {
+            let Some((engine, state)) = self.roots.get(number) else { continue };
+            let found = named_in(host, (number, *engine, state), id, &mut problems);
+            if !found.is_empty() {
+                return (found, Vec::new());
+            }
+        }
+        problems.extend(gaps);
+        (Vec::new(), problems)
+    }
+
+    /// The number of the root at a path where this driver's table is, and an engine that it serves.
+    fn store_at(
+        &mut self,
+        path: &BStr,
+        driver: &dyn Driver,
+    ) -> Result<Option<(usize, Engine)>, Gap> {
+        for engine in driver.engines() {
+            if let Some(number) = self.root_at(*engine, path)? {
+                return Ok(Some((number, *engine)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The numbers of the further stores of images that a root is configured with. A user's counts where
+    /// it is his own or root's: he may name anybody's.
+    fn further_of(&mut self, number: usize) -> Vec<usize> {
+        let Some((_, state)) = self.roots.get(number) else { return Vec::new() };
+        let (paths, user) = (state.further.clone(), state.users_own().cloned());
+        let uid = user.as_ref().and_then(|user| self.uid_named(user.as_ref()));
+        let host = self.host();
+        let is_of = |path: &BStr, uid: u32| host.owned_dir(BStr::new("/"), path, uid).is_ok();
+        let mut numbers = Vec::new();
+        for path in &paths {
+            let path = BStr::new(path.trim_end_with(|c| c == '/'));
+            let is_his = || uid.is_some_and(|uid| is_of(path, uid) || is_of(path, 0));
+            if !path.starts_with(b"/") || host.guard(path).is_err() {
+                continue;
+            }
+            if user.is_some() && !is_his() {
+                continue;
+            }
+            let of_storage = |d: &&&dyn Driver| d.table() == table::Kind::ContainersStorage;
+            for driver in DRIVERS.iter().filter(of_storage) {
+                if is_data_root(host.root(), path, *driver)
+                    && let Ok(Some((number, _))) = self.store_at(path, *driver)
+                {
+                    numbers.push(number);
+                }
+            }
+        }
+        numbers
     }
 
     /// The directories of all layers of all engines' stores, as the host names them; with what could
@@ -219,14 +247,19 @@ impl Index<'_> {
             let path = self.store(root).map(|(_, path, _)| path).unwrap_or_default();
             return match self.root_at(engine, path.as_ref()) {
                 _ if is_dockers => self.container(engine, key, needs).owner,
-                Ok(Some(number)) if engine != DOCKER => self.container_of_root(number, user, needs),
+                Ok(Some(number)) if engine != DOCKER => {
+                    let user = User { root: None, ..user.clone() };
+                    self.container_of_root(number, &user, needs)
+                }
                 _ => Rc::new(Owner::with_key(OwnerKind::Container, engine, key)),
             };
         }
         if of == CONTAINERD {
             self.find_run_of(root);
         }
-        let owner = self.container(engine, key, needs).owner;
+        let container = self.container(engine, key, needs);
+        let has_none = container.pids.as_ref().is_ok_and(Vec::is_empty);
+        let owner = container.owner;
         let Some((_, state)) = self.roots.get(root) else { return owner };
         let described = match by_engine(engine).and_then(|r| r.describe(state, key, needs)) {
             None => Described::No,
@@ -239,6 +272,9 @@ impl Index<'_> {
         let mut own = Owner::with_key(OwnerKind::Container, engine, key);
         own.described = described;
         own.adopt();
+        if needs.has(Needs::LIVENESS) && has_none {
+            own.state = self.state(&own, Members::None);
+        }
         Rc::new(own)
     }
 
@@ -248,6 +284,9 @@ impl Index<'_> {
     }
 
     fn layer(&mut self, found: &Found, container: Option<&BStr>, users: bool) -> LayerInfo {
+        let further = self.further_of(found.root);
+        let further = further.iter().filter_map(|number| self.roots.get(*number));
+        let further: Vec<&Root> = further.map(|(_, state)| &state.root).collect();
         let Some((_, state)) = self.roots.get(found.root) else { return LayerInfo::default() };
         let root = &state.root;
         let files = root.join(&found.driver.files(found.store, found.name.as_ref()));
@@ -264,7 +303,11 @@ impl Index<'_> {
         match table::open(root, found.driver).and_then(|table| table.ok_or_else(none)) {
             Ok(mut table) => {
                 let (driver, store, name) = (found.driver, found.store, BStr::new(&found.name));
-                table.tell(&Asked { root, driver, store, name, container, users }, &mut info);
+                let further = &further;
+                table.tell(
+                    &Asked { root, driver, store, name, further, container, users },
+                    &mut info,
+                );
             }
             Err(e) => info.gaps.push(Gap::from_read(what::LAYERS, &e)),
         }
@@ -285,15 +328,17 @@ impl Index<'_> {
         let Some((_, base, _)) = self.store(found.root) else { return };
         let Some((_, state)) = self.roots.get(found.root) else { return };
         let (mut users, mut places) = (std::mem::take(&mut info.users), Vec::new());
-        for (number, (_, other)) in self.roots.known.iter().enumerate() {
+        let mut are_whole = true;
+        for (number, (_, other)) in self.roots.told() {
             if !other.further.iter().any(|path| path.trim_end_with(|c| c == '/') == base) {
                 continue;
             }
             match table::through(&other.root, &state.root, found.driver, found.name.as_ref()) {
                 Ok(more) => {
                     for (user, place) in more {
-                        if container.is_none_or(|of| user.key == of) && !places.contains(&place) {
-                            places.push(place);
+                        if container.is_none_or(|of| user.key == of) {
+                            are_whole &= place.is_some();
+                            places.extend(place.filter(|place| !places.contains(place)));
                         }
                         users.push(User { root: Some(number), ..user });
                     }
@@ -302,13 +347,43 @@ impl Index<'_> {
             }
         }
         if users.iter().any(|user| user.root.is_some()) {
-            if found.is_stacked() && info.layer.index.is_none() {
+            if found.is_stacked() && info.layer.index.is_none() && are_whole {
                 info.placed(&places);
             }
             info.layer.kind = Some(LayerKind::Image);
         }
         info.used_by(users);
     }
+}
+
+/// The layers of a root that an id fits.
+fn named_in(
+    host: &Host,
+    (number, engine, state): (usize, Engine, &StateRoot),
+    id: &LayerId<'_>,
+    problems: &mut Vec<Gap>,
+) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for driver in DRIVERS.iter().filter(|d| d.engines().contains(&engine)) {
+        let mut table = match table::open(&state.root, *driver) {
+            Ok(Some(table)) => table,
+            Ok(None) => continue,
+            Err(e) => {
+                problems.push(Gap::from_read(what::LAYERS, &e));
+                continue;
+            }
+        };
+        match table.named(&state.root, *driver, id) {
+            Ok(names) => found.extend(names.into_iter().map(|(store, name)| {
+                let entry = state.root.join(&storage::entry(store, name.as_ref()));
+                let entry = host.unrooted(entry.as_ref()).unwrap_or(entry.as_ref()).into();
+                let (driver, part, root) = (*driver, Part::Whole, number);
+                Found { root, engine, driver, store, name, entry, part, inside: None }
+            })),
+            Err(e) => problems.push(Gap::from_read(what::LAYERS, &e)),
+        }
+    }
+    found
 }
 
 /// In the namespaces that are Docker's the containers are Docker's.

@@ -12,7 +12,7 @@ use whose_kernel::{Class, ReadError};
 use super::Index;
 use super::arbitrate::{Confirmed, arbitrate};
 use super::describe::Members;
-use super::search::{Scope, Search};
+use super::search::{Hit, Scope, Search};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Described, Engine, Gap, Owner, OwnerKind, is_whole};
 use crate::runtime::segment::{down_to, unescape};
@@ -34,10 +34,18 @@ pub struct Container {
 /// What a name leads to.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Engine and id of each.
-    pub containers: Vec<(Engine, BString)>,
+    /// Each of them; one that two users have is in it twice.
+    pub containers: Vec<Hit>,
     /// State that could not be looked at: with it, an empty result proves nothing.
     pub gaps: Vec<Gap>,
+    /// Why not all that bear the name could be looked at: there may be more of them.
+    pub late: Option<Gap>,
+}
+
+impl From<Search> for Found {
+    fn from(search: Search) -> Self {
+        Self { containers: search.found, gaps: Vec::new(), late: search.late }
+    }
 }
 
 impl Index<'_> {
@@ -58,18 +66,20 @@ impl Index<'_> {
                 self.keep_bearers(&mut search, text);
             }
             if !search.found.is_empty() {
-                return Found { containers: search.found, gaps: Vec::new() };
+                return search.into();
             }
             gaps.extend(search.gaps);
+            gaps.extend(search.late);
         }
         // The last walk may have found engines that the first queries did not know of.
         if hexadecimal {
             let mut search = self.search(Query::Name(text), scope, false);
             self.keep_bearers(&mut search, text);
             if !search.found.is_empty() {
-                return Found { containers: search.found, gaps: Vec::new() };
+                return search.into();
             }
             gaps.extend(search.gaps);
+            gaps.extend(search.late);
         }
         let mut containers = self.machines_named(text);
         if containers.is_empty() {
@@ -78,7 +88,8 @@ impl Index<'_> {
         }
         containers.retain(|(engine, _)| scope.is_of(*engine));
         if !containers.is_empty() {
-            return Found { containers, gaps: Vec::new() };
+            let containers = containers.into_iter().map(Hit::from).collect();
+            return Found { containers, ..Found::default() };
         }
         let mut told: Vec<Gap> = Vec::new();
         for gap in gaps {
@@ -86,46 +97,37 @@ impl Index<'_> {
                 told.push(gap);
             }
         }
-        Found { containers: Vec::new(), gaps: told }
-    }
-
-    /// Leaves out who has this name only by the word of somebody whose word does not count: a user may
-    /// give the name to another's id. Where that can't be told there is a gap.
-    fn keep_bearers(&mut self, search: &mut Search, name: &BStr) {
-        let mut bearers = Vec::new();
-        for (engine, key) in std::mem::take(&mut search.found) {
-            if self.roots_of(engine).all(|root| root.users_own().is_none()) {
-                bearers.push((engine, key));
-                continue;
-            }
-            let owner = self.container(engine, key.as_ref(), Needs::NONE).owner;
-            let own = owner.description().and_then(|d| d.name.as_ref());
-            match &owner.described {
-                Described::Unread(gap) if gap.class != Class::Gone => search.gaps.push(gap.clone()),
-                _ if own.is_some_and(|own| own == name) || owner.has_key(name) => {
-                    bearers.push((engine, key));
-                }
-                _ => {}
-            }
-        }
-        search.found = bearers;
+        Found { gaps: told, ..Found::default() }
     }
 
     /// The name of the container with this full id, if some engine's state here gives one.
     pub fn name_of(&mut self, id: &BStr) -> Option<BString> {
         let mut found = self.search(Query::Id(id), Scope::default(), false).found;
-        let (engine, key) = found.pop().filter(|_| found.is_empty())?;
-        let owner = Owner::with_key(OwnerKind::Container, engine, &key);
+        let hit = found.pop().filter(|_| found.is_empty())?;
+        let owner = Owner::with_key(OwnerKind::Container, hit.engine, &hit.key);
         self.description_for(&owner, None, Needs::DESCRIPTION)?.ok()?.name
     }
 
     /// One container with its processes. Nothing but its own cgroup and state is read.
     pub fn container(&mut self, engine: Engine, key: &BStr, needs: Needs) -> Container {
+        self.container_found(&Hit { engine, key: key.into(), user: None }, needs)
+    }
+
+    /// As [`Index::container`], of one that a search found: without a cgroup, which tells whose word
+    /// counts, it is who has it in his state.
+    pub fn container_found(&mut self, hit: &Hit, needs: Needs) -> Container {
+        let (engine, key) = (hit.engine, BStr::new(&hit.key));
+        // Of ids that someone chose two may be meant.
+        let user = hit.user.as_ref().filter(|_| !engine.has_chosen_ids());
         let kind = by_engine(engine).map_or(OwnerKind::Container, |r| r.kind());
         let mut owner = Owner::with_key(kind, engine, key);
         owner.within = self.found_within(engine, key);
         let is_free = |gap: &Gap| gap.class == Class::Gone && engine.has_chosen_ids();
-        let description = match self.description_for(&owner, None, Needs::NONE) {
+        let told = match user {
+            Some(user) => self.users_word(hit, user, Needs::NONE),
+            None => self.description_for(&owner, None, Needs::NONE),
+        };
+        let description = match told {
             // Whose processes they would be can't be told.
             Some(Err(gap)) if owner.is_chosen() && !is_free(&gap) => return undecided(owner, gap),
             described => described.and_then(Result::ok),
@@ -141,7 +143,7 @@ impl Index<'_> {
             .as_ref()
             .and_then(|d| d.believed)
             .is_none_or(|b| matches!(b, ContainerState::Running | ContainerState::Paused));
-        let user = description.as_ref().and_then(|d| d.user.clone());
+        let his = description.as_ref().and_then(|d| d.user.clone());
         let cgroups = description.map(|d| d.cgroups).unwrap_or_default();
         let place = self.place_of(&owner, &cgroups, believed_pid, running);
         let mut dirs = Vec::new();
@@ -161,7 +163,7 @@ impl Index<'_> {
             }
             // A user's engine may have no cgroups to give: then its monitor shows what runs.
             Ok(None) if running && owner.within.is_empty() => {
-                let below = self.watched_pids(engine, key, user.as_ref(), believed_pid);
+                let below = self.watched_pids(engine, key, his.as_ref(), believed_pid);
                 Ok(below.unwrap_or_default())
             }
             Ok(None) => Ok(Vec::new()),
@@ -174,6 +176,13 @@ impl Index<'_> {
         let place = place.ok().flatten();
         if let Some((hierarchy, path)) = &place {
             self.adopt_seed(&mut owner, &line_of(hierarchy, path));
+        }
+        if let Some(user) = user.filter(|_| owner.cgroup.is_empty()) {
+            owner.described = match self.users_word(hit, user, needs) {
+                None => Described::No,
+                Some(Ok(description)) => Described::Yes(Box::new(description)),
+                Some(Err(gap)) => Described::Unread(gap),
+            };
         }
         let owner = self.described(&owner, members, needs);
         Container { owner, hierarchy: place.map(|(h, _)| h), dirs, pids }

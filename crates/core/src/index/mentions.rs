@@ -12,7 +12,7 @@ use whose_kernel::read::cgroup_tree;
 use super::Index;
 use super::describe::{Members, is_registered};
 use super::lookup::chain_in;
-use super::search::Scope;
+use super::search::{Hit, Scope};
 use crate::model::gap::what;
 use crate::model::{Described, Fact, Gap, Membership, Owner, OwnerKind, Row};
 use crate::runtime::segment::{is_hex, is_hex64};
@@ -65,15 +65,21 @@ impl Index<'_> {
         }
         let is_whole = is_hex64(id);
         let query = if is_whole { Query::Id(id) } else { Query::IdPrefix(id) };
-        let mut search = self.search(query, Scope::default(), is_whole);
-        let gaps = match search.found.is_empty() && is_whole {
-            true => search.gaps,
-            false => Vec::new(),
-        };
-        let Some((engine, key)) = search.found.pop().filter(|_| search.found.is_empty()) else {
+        let search = self.search(query, Scope::default(), is_whole);
+        let Some(first) = search.found.first() else {
+            let gaps = if is_whole { search.gaps } else { Vec::new() };
             return IdOwner { owner: None, gaps };
         };
-        IdOwner { owner: Some(self.container(engine, key.as_ref(), needs).owner), gaps }
+        let same = |hit: &Hit| (hit.engine, &hit.key) == (first.engine, &first.key);
+        let nobody = IdOwner { owner: None, gaps: Vec::new() };
+        if !search.found.iter().all(same) {
+            return nobody;
+        }
+        let (mut containers, late) = self.containers_found(&search.found, needs);
+        match containers.pop().filter(|_| containers.is_empty() && late.is_none()) {
+            Some(container) => IdOwner { owner: Some(container.owner), gaps: Vec::new() },
+            None => nobody,
+        }
     }
 
     /// The owner of a cgroup, by one of its processes if there is one, else by its path.
@@ -146,7 +152,7 @@ impl Index<'_> {
                 Some(Err(_)) | None => {}
             }
             // Nothing but another container of the same engine may show where its state is.
-            if !self.look_everywhere() {
+            if !self.look_everywhere(true) {
                 break;
             }
         }
@@ -164,10 +170,12 @@ impl Index<'_> {
         }
         let query = if is_hex64(id) { Query::Id(id) } else { Query::Name(id) };
         let mut search = self.search(query, Scope::default(), true);
-        search.found.retain(|(engine, _)| is_hex64(id) || engine.has_chosen_ids());
+        search.found.retain(|hit| is_hex64(id) || hit.engine.has_chosen_ids());
+        // Whose it is, the cgroup tells.
+        search.found.dedup_by(|a, b| (a.engine, &a.key) == (b.engine, &b.key));
         let are_others = !search.found.is_empty();
         let mut known = Vec::new();
-        for (engine, key) in search.found {
+        for Hit { engine, key, .. } in search.found {
             let kind = by_engine(engine).map_or(OwnerKind::Container, |runtime| runtime.kind());
             let (cgroup, hierarchy) = (owner.cgroup.clone(), owner.hierarchy.clone());
             let seed = Owner { cgroup, hierarchy, ..Owner::with_key(kind, engine, &key) };

@@ -4,6 +4,7 @@
 //! once a cgroup and a state file read once a container.
 
 pub mod arbitrate;
+mod bearers;
 pub mod containers;
 #[cfg(test)]
 mod counted;
@@ -72,6 +73,8 @@ pub struct Index<'h> {
     users_seen: HashSet<(u32, bool)>,
     /// What stood in the way of looking at users' own engines.
     users_gaps: Vec<(u32, Engine, Gap)>,
+    /// How many roots each user's monitors led to; one more once there is a gap for the rest.
+    users_monitored: HashMap<u32, usize>,
     watchers: HashMap<u32, Option<users::Watcher>>,
     jailers: jailed::Jailers,
     /// The root of the state that each monitor of the host's own engines belongs to.
@@ -110,6 +113,7 @@ impl<'h> Index<'h> {
             asking: None,
             users_seen: HashSet::new(),
             users_gaps: Vec::new(),
+            users_monitored: HashMap::new(),
             watchers: HashMap::new(),
             jailers: jailed::Jailers::new(),
             monitors: HashMap::new(),

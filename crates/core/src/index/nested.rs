@@ -354,7 +354,7 @@ impl Index<'_> {
                     for id in matches.ids {
                         let hit = (nested.engine, id);
                         self.nested.hits.insert(hit.clone(), nested.outer.clone());
-                        search.found.push(hit);
+                        search.found.push(hit.into());
                     }
                     search.gaps.extend(matches.gaps);
                 }

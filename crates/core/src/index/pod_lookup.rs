@@ -12,10 +12,10 @@ use whose_kernel::{Class, ReadError};
 use super::Index;
 use super::lookup::{self, Container};
 use super::pods::{kubelet_roots, pod_owner};
-use super::search::Scope;
+use super::search::{Hit, Scope};
 use super::users::manager_of;
 use crate::model::gap::what;
-use crate::model::{Engine, Fact, Gap, Owner, Pod, SeenPod, Source};
+use crate::model::{Fact, Gap, Owner, Pod, SeenPod, Source};
 use crate::runtime::{PodQuery, kubernetes};
 use crate::state::kubelet;
 
@@ -163,9 +163,14 @@ impl Index<'_> {
 
     /// Pods that only an engine names: those of a kubelet with logs in another place, or of none.
     fn pods_of_engines(&mut self, query: PodQuery<'_>, found: &mut FoundPods) {
+        let host = self.host();
         let search = self.search_pods(query);
         found.gaps.extend(search.gaps);
-        for (engine, id) in search.found {
+        for Hit { engine, key: id, .. } in search.found {
+            if host.out_of_time() {
+                found.gaps.push(self.late());
+                break;
+            }
             let within = self.found_within(engine, id.as_ref());
             let mut owner = Owner::with_key(crate::model::OwnerKind::Container, engine, &id);
             owner.within.clone_from(&within);
@@ -313,7 +318,7 @@ impl Index<'_> {
     }
 
     /// Containers of a pod that an engine knows, running or not.
-    pub fn known_in_pod(&mut self, query: PodQuery<'_>) -> Vec<(Engine, BString)> {
+    pub fn known_in_pod(&mut self, query: PodQuery<'_>) -> Vec<Hit> {
         self.search_pods(query).found
     }
 

@@ -144,8 +144,14 @@ impl Roots {
         self.known.get(number)
     }
 
+    /// Those with their numbers that something of the host's own leads to. What a path alone led to has no
+    /// say in anything else.
+    pub(super) fn told(&self) -> impl Iterator<Item = (usize, &(Engine, StateRoot))> {
+        self.known.iter().enumerate().filter(|(number, _)| !self.typed.contains(number))
+    }
+
     pub(super) fn of(&self, engine: Engine) -> impl Iterator<Item = &StateRoot> {
-        self.known.iter().filter(move |(e, _)| *e == engine).map(|(_, r)| r)
+        self.told().filter(move |(_, (e, _))| *e == engine).map(|(_, (_, r))| r)
     }
 
     /// Tries `ask` on every root of an engine, finding more roots until it answers.
@@ -155,13 +161,15 @@ impl Roots {
         engine: Engine,
         ask: &mut dyn FnMut(&StateRoot) -> Option<T>,
     ) -> Option<T> {
-        let mut tried = 0;
+        let mut tried = HashSet::new();
         loop {
-            let answer = self.of(engine).skip(tried).find_map(&mut *ask);
+            let new = |(number, (e, _)): &(usize, &(Engine, StateRoot))| {
+                *e == engine && tried.insert(*number)
+            };
+            let answer = self.told().filter(new).find_map(|(_, (_, root))| ask(root));
             if answer.is_some() {
                 return answer;
             }
-            tried = self.of(engine).count();
             if !by_engine(engine).is_some_and(|runtime| self.advance_one(host, runtime)) {
                 return None;
             }
@@ -312,7 +320,15 @@ impl Index<'_> {
         };
         // A process of the container shows its engine's directory exactly, but the usual places
         // are cheaper to try.
-        let mut found = self.roots.known_first(host, engine, &mut ask);
+        let mut found = None;
+        if cgroup.is_empty() {
+            // Then a user has a say in it too, but not before the host's own.
+            let mut ask = |root: &StateRoot| root.users_own().map_or_else(|| ask(root), |_| None);
+            found = self.roots.known_first(host, engine, &mut ask);
+        }
+        if found.is_none() {
+            found = self.roots.known_first(host, engine, &mut ask);
+        }
         if found.is_none()
             && !stateless.get()
             && let Some(pid) = hint
@@ -436,24 +452,23 @@ impl Index<'_> {
         &mut self,
         ask: &mut dyn FnMut(usize, Engine, &StateRoot) -> Option<T>,
     ) -> (Option<T>, Vec<Gap>) {
-        let mut tried = 0;
+        let mut tried = HashSet::new();
         loop {
-            for (number, (engine, root)) in self.roots.known.iter().enumerate().skip(tried) {
+            for (number, (engine, root)) in self.roots.told() {
+                if !tried.insert(number) {
+                    continue;
+                }
                 if let Some(answer) = ask(number, *engine, root) {
                     return (Some(answer), Vec::new());
                 }
             }
-            tried = self.roots.known.len();
-            if self.roots.advance(self.host) {
-                continue;
-            }
-            if self.roots.walked.is_some() || self.host.out_of_time() {
+            if !self.roots.advance(self.host) && !self.look_everywhere(true) {
                 break;
             }
-            self.roots_from_cgroups();
         }
+        let late = self.host.out_of_time().then(|| self.late());
         let gaps = self.roots.gaps.iter().map(|(_, gap)| gap.clone());
-        (None, gaps.chain(self.uncaptured()).collect())
+        (None, gaps.chain(self.uncaptured()).chain(late).collect())
     }
 
     /// Learns of engines by the binds of a container's process.

@@ -21,7 +21,8 @@ impl Index<'_> {
     /// The container that has this address, if exactly one running one does.
     pub(super) fn owner_of_address(&mut self, address: &BStr) -> Option<BString> {
         let mut found = self.search(Query::Address(address), Scope::default(), false).found;
-        (found.len() == 1).then(|| found.remove(0).1)
+        found.dedup_by(|a, b| (a.engine, &a.key) == (b.engine, &b.key));
+        (found.len() == 1).then(|| found.remove(0).key)
     }
 
     /// Searches the state of those engines that are asked, step by step until something is found. With
@@ -37,7 +38,8 @@ impl Index<'_> {
         let mut search =
             self.search_by(scope, everywhere, &mut |runtime, root| runtime.find(host, root, query));
         if search.found.is_empty() {
-            search.found = self.told_of(query, scope);
+            search.found = self.told_of(query, scope).into_iter().map(Hit::from).collect();
+            search.is_hearsay = true;
         }
         search
     }
@@ -54,30 +56,37 @@ impl Index<'_> {
         if let Some(uid) = scope.user.and_then(|user| self.uid_named(user)) {
             self.roots_of_user(uid, Vec::new());
         }
-        let mut tried = 0;
+        let mut tried = HashSet::new();
         // A user can give his own the name of anybody's container: that one may be in a state of the
         // host's which nothing has led to yet.
         let mut settled = false;
         loop {
-            let asked = |(engine, root): &&(Engine, StateRoot)| scope.has(*engine, root);
-            for (engine, root) in self.roots.known.iter().skip(tried).filter(asked) {
+            let asked = |(_, root): &(usize, &(Engine, StateRoot))| scope.has(root.0, &root.1);
+            for (number, (engine, root)) in self.roots.told().filter(asked) {
+                if !tried.insert(number) {
+                    continue;
+                }
                 let Some(runtime) = by_engine(*engine) else {
                     continue;
                 };
                 match find(runtime, root) {
                     Ok(Matches { ids, gaps }) => {
-                        settled |= !ids.is_empty() && root.users_own().is_none();
-                        search.found.extend(ids.into_iter().map(|id| (*engine, id)));
+                        // Where one user is asked, he is who may say so.
+                        let counts = root.users_own().is_none() || scope.user.is_some();
+                        settled |= !ids.is_empty() && counts;
+                        let user = root.users_own();
+                        let hit = |key| Hit { engine: *engine, key, user: user.cloned() };
+                        search.found.extend(ids.into_iter().map(hit));
                         search.gaps.extend(gaps);
                     }
                     Err(e) if e.class == Class::Gone => {}
                     Err(e) => search.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
                 }
             }
-            tried = self.roots.known.len();
             if settled {
                 // What has ended may be of state that was left behind when it was moved.
-                if !self.have_ended(&search.found) || !self.advance_found(&search.found) {
+                let has_more = scope.user.is_none() && self.have_ended(&mut search);
+                if !has_more || !self.advance_found(&search.found) {
                     break;
                 }
                 continue;
@@ -86,10 +95,7 @@ impl Index<'_> {
                 continue;
             }
             let walks = everywhere || !search.found.is_empty();
-            if !walks || self.host.out_of_time() {
-                break;
-            }
-            if !self.look_everywhere() {
+            if !walks || !self.look_everywhere(search.found.is_empty()) {
                 break;
             }
         }
@@ -98,33 +104,57 @@ impl Index<'_> {
         }
         search.gaps.extend(self.gaps_in(scope));
         search.gaps.extend(self.uncaptured());
+        search.gaps.extend(self.host.out_of_time().then(|| self.late()));
         search.found.sort();
-        search.found.dedup();
+        // What the host's own has is nobody else's, whoever says so.
+        let is_known = |other: &Hit, first: &Hit| {
+            (other.engine, &other.key) == (first.engine, &first.key)
+                && (first.user.is_none() || first.user == other.user)
+        };
+        search.found.dedup_by(|other, first| is_known(other, first));
         search
     }
 
-    /// Looks for engines wherever a container may show them; false when that was done already.
-    pub(super) fn look_everywhere(&mut self) -> bool {
+    /// Takes the next step of looking for roots when all steps for each engine were taken: the cgroup tree,
+    /// then, for what nothing else knows, monitors. False when there is none, or no time for it.
+    pub(super) fn look_everywhere(&mut self, is_unknown: bool) -> bool {
+        if self.host.out_of_time() {
+            return false;
+        }
         if self.roots.walked.is_none() {
             self.roots_from_cgroups();
             return true;
         }
         // Where there are no cgroups, nothing but monitors tells of a root that was moved.
-        self.roots_from_monitors()
+        is_unknown && self.roots_from_monitors()
     }
 
     /// Whether each of these has ended, by the word of its engine.
-    fn have_ended(&mut self, found: &[(Engine, BString)]) -> bool {
-        found.iter().all(|(engine, key)| {
-            let owner = Owner::with_key(OwnerKind::Container, *engine, key);
+    fn have_ended(&mut self, search: &mut Search) -> bool {
+        for hit in &search.found {
+            if self.host.out_of_time() {
+                search.late = Some(self.late());
+                return false;
+            }
+            let owner = Owner::with_key(OwnerKind::Container, hit.engine, &hit.key);
             let told = self.description_for(&owner, None, Needs::NONE);
-            told.and_then(Result::ok).is_some_and(|d| d.is_believed_down())
-        })
+            if !told.and_then(Result::ok).is_some_and(|d| d.is_believed_down()) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The gap where not all that there is could be looked at.
+    pub fn late(&self) -> Gap {
+        let why = "no time left to look at all of them";
+        let late = ReadError::new(self.host.shown(b""), Class::TimedOut, why);
+        Gap::from_read(what::CONTAINERS, &late)
     }
 
     /// Looks for more state of the engines that have these; no user's is asked.
-    fn advance_found(&mut self, found: &[(Engine, BString)]) -> bool {
-        let mut engines: Vec<Engine> = found.iter().map(|(engine, _)| *engine).collect();
+    fn advance_found(&mut self, found: &[Hit]) -> bool {
+        let mut engines: Vec<Engine> = found.iter().map(|hit| hit.engine).collect();
         engines.dedup();
         let host = self.host;
         let mut some = false;
@@ -253,11 +283,33 @@ impl Scope<'_> {
 /// What is asked of each root of a runtime.
 pub(super) type Find<'f> = dyn FnMut(&dyn Runtime, &StateRoot) -> Result<Matches, ReadError> + 'f;
 
+/// A container that a search found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hit {
+    /// Its engine.
+    pub engine: Engine,
+    /// Its key in that engine's state.
+    pub key: BString,
+    /// The user in whose own engine's state it was found; `None` for one of the host's, or where
+    /// something else tells of it.
+    pub user: Option<BString>,
+}
+
+impl From<(Engine, BString)> for Hit {
+    fn from((engine, key): (Engine, BString)) -> Self {
+        Self { engine, key, user: None }
+    }
+}
+
 /// What a search brought.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// Engine and full id of each container found.
-    pub(super) found: Vec<(Engine, BString)>,
+    /// The containers found.
+    pub(super) found: Vec<Hit>,
+    /// Whether no state has them and daemons told of them, whosever those are.
+    pub(super) is_hearsay: bool,
+    /// Why not all of them could be looked at.
+    pub(super) late: Option<Gap>,
     /// What could not be looked at: with these, an empty result proves nothing.
     pub(super) gaps: Vec<Gap>,
 }

@@ -35,6 +35,9 @@ const CRIO: &[u8] = b"crio";
 
 /// The monitor of each of Podman's containers.
 const CONMON: &[u8] = b"conmon";
+const PODMAN: Engine = Engine("podman");
+/// Roots that one user's monitors may lead to.
+const MOST_MONITORED: usize = 64;
 
 /// Whether a process of this name may be the monitor of a machine.
 fn is_machines(comm: &[u8]) -> bool {
@@ -201,14 +204,35 @@ impl Index<'_> {
         if !self.addresses.insert(format!("the monitor {pid} of {uid}").into()) {
             return;
         }
+        let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { return };
+        self.roots_from_monitor(uid, (pid, stat.start_ticks));
+    }
+
+    /// Learns of a user's own engines where a monitor of his says that it works. Each root is held open,
+    /// and he may start as many monitors as he likes: the rest of too many roots is a gap.
+    fn roots_from_monitor(&mut self, uid: u32, (pid, start_ticks): (u32, u64)) {
         let host = self.host;
-        let Ok(stat) = host.process(pid).and_then(|p| p.stat()) else { return };
-        let ask = Ask { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
+        let known = self.users_monitored.get(&uid).copied().unwrap_or_default();
+        if known >= MOST_MONITORED {
+            if known == MOST_MONITORED {
+                let name = self.name_of_user(uid);
+                let why = format!("monitors of {name} name more than {MOST_MONITORED} directories");
+                let path = host.shown(format!("proc/{pid}/cmdline").as_bytes());
+                let gap = Gap::new(what::CONTAINERS, Class::Malformed, path, why, None);
+                self.users_gaps.push((uid, PODMAN, gap.clone()));
+                self.roots.gaps.push((PODMAN, gap));
+                self.users_monitored.insert(uid, known + 1);
+            }
+            return;
+        }
+        let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
         let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
         let Some(user) = user(host, uid, parse::cmdline::parse(&bytes)) else { return };
+        let before = self.roots.known.len();
         for runtime in REGISTRY.iter().filter(|r| r.watched(&user.args).is_some()) {
             self.add_users_roots(&user, *runtime);
         }
+        self.users_monitored.insert(uid, known + self.roots.known.len() - before);
     }
 
     /// The uid of a user by name, or the number that stands for one without a name.
@@ -254,13 +278,7 @@ impl Index<'_> {
             if host.out_of_time() {
                 return false;
             }
-            let ask = Ask { file: Slow::Cmdline, pid, start_ticks };
-            let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
-            let args = parse::cmdline::parse(&bytes);
-            let Some(user) = user(host, uid, args) else { continue };
-            for runtime in REGISTRY.iter().filter(|r| r.watched(&user.args).is_some()) {
-                self.add_users_roots(&user, *runtime);
-            }
+            self.roots_from_monitor(uid, (pid, start_ticks));
         }
         true
     }

@@ -87,24 +87,25 @@ impl Index<'_> {
     /// # Errors
     /// When the engine's root can't be looked at.
     pub fn volume_at(&mut self, path: &BStr) -> Result<Option<Volume>, Gap> {
+        let mut all: Vec<(usize, usize, &dyn Runtime)> = Vec::new();
         for runtime in REGISTRY {
-            let Some(dir) = runtime.volumes() else { continue };
-            let between = format!("/{dir}/");
-            for at in path.find_iter(&between).filter(|at| *at > 0) {
-                let base = BStr::new(&path[..at]);
-                let rest = path[at + between.len()..].split(|b| *b == b'/').next();
-                let name = BString::from(rest.unwrap_or_default());
-                self.host.guard(base).map_err(|e| Gap::from_read(what::VOLUMES, &e))?;
-                let has = |of: &str| self.host.root().has_dir(&[base, of.as_bytes()].concat());
-                if runtime.engine() == DOCKER && !DOCKERS.into_iter().all(has) {
-                    continue;
-                }
-                let Some(root) = self.root_at(runtime.engine(), base)? else { continue };
-                let found = self.volume_of(*runtime, root, name.as_ref());
-                match found.map_err(|e| Gap::from_read(what::VOLUMES, &e))? {
-                    Some(found) => return Ok(Some(found)),
-                    None => continue,
-                }
+            let between = runtime.volumes().map(|dir| format!("/{dir}/")).unwrap_or_default();
+            let at = path.find_iter(&between).filter(|at| *at > 0 && !between.is_empty());
+            all.extend(at.map(|at| (at, at + between.len(), *runtime)));
+        }
+        all.sort_by_key(|(at, ..)| *at);
+        for (at, below, runtime) in all {
+            let base = BStr::new(&path[..at]);
+            let name = path[below..].split(|b| *b == b'/').next().unwrap_or_default();
+            self.host.guard(base).map_err(|e| Gap::from_read(what::VOLUMES, &e))?;
+            let has = |of: &str| self.host.root().has_dir(&[base, of.as_bytes()].concat());
+            if runtime.engine() == DOCKER && !DOCKERS.into_iter().all(has) {
+                continue;
+            }
+            let Some(root) = self.root_at(runtime.engine(), base)? else { continue };
+            let found = self.volume_of(runtime, root, BStr::new(name));
+            if let Some(found) = found.map_err(|e| Gap::from_read(what::VOLUMES, &e))? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -113,29 +114,33 @@ impl Index<'_> {
     /// The volumes of this name, of all engines and users; with the gaps that keep an empty result from
     /// proving anything.
     pub fn volumes_named(&mut self, name: &BStr) -> (Vec<Volume>, Vec<Gap>) {
-        let (mut gaps, _) = self.all_roots();
-        let mut found = self.volumes_in_known(name, &mut gaps);
-        // A user can give his own the name of anybody's, which may be where nothing has led to yet.
-        let is_users =
-            |v: &Volume| self.roots.get(v.root).is_some_and(|r| r.1.users_own().is_some());
-        if found.iter().all(is_users) && self.roots.walked.is_none() && !self.host.out_of_time() {
-            self.roots_from_cgroups();
-            found = self.volumes_in_known(name, &mut gaps);
+        while self.roots.advance(self.host) {}
+        let (mut found, mut problems);
+        loop {
+            (found, problems) = self.volumes_in_known(name);
+            // A user can give his own the name of anybody's, which may be where nothing has led to yet.
+            let users =
+                |v: &Volume| self.roots.get(v.root).is_some_and(|r| r.1.users_own().is_some());
+            if !found.iter().all(users) || !self.look_everywhere(found.is_empty()) {
+                break;
+            }
         }
-        gaps.extend(self.uncaptured());
+        let late = self.host.out_of_time().then(|| self.late().of(what::VOLUMES));
+        let gaps = self.roots.gaps.iter().map(|(_, gap)| gap.clone());
+        let gaps = gaps.chain(problems).chain(self.uncaptured()).chain(late).collect();
         (found, gaps)
     }
 
-    fn volumes_in_known(&self, name: &BStr, gaps: &mut Vec<Gap>) -> Vec<Volume> {
-        let mut found = Vec::new();
-        for (number, (engine, _)) in self.roots.known.iter().enumerate() {
+    fn volumes_in_known(&self, name: &BStr) -> (Vec<Volume>, Vec<Gap>) {
+        let (mut found, mut gaps) = (Vec::new(), Vec::new());
+        for (number, (engine, _)) in self.roots.told() {
             let Some(runtime) = by_engine(*engine) else { continue };
             match self.volume_of(runtime, number, name) {
                 Ok(volume) => found.extend(volume),
                 Err(e) => gaps.push(Gap::from_read(what::VOLUMES, &e)),
             }
         }
-        found
+        (found, gaps)
     }
 
     fn volume_of(

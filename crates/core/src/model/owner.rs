@@ -376,6 +376,12 @@ impl Owner {
         }
     }
 
+    /// The user whose own engine describes it.
+    #[must_use]
+    pub fn user(&self) -> Option<&BString> {
+        self.description().and_then(|d| d.user.as_ref())
+    }
+
     /// The best name there is: the engine's, what the kernel shows, a container's in its pod.
     #[must_use]
     pub fn best_name(&self) -> Option<&BString> {
@@ -425,7 +431,7 @@ impl Owner {
             };
             return [full.as_slice(), b"/", &container].concat().into();
         }
-        match (self.best_name(), self.description().and_then(|d| d.user.as_ref())) {
+        match (self.best_name(), self.user()) {
             (Some(name), Some(user)) => [user.as_slice(), b"@", name].concat().into(),
             (Some(name), None) => name.clone(),
             (None, _) => short(),

@@ -65,7 +65,7 @@ pub(super) fn through(
         let stack = stacks.stack(root, &store.layers_file(), &container.layer)?;
         if let Some(at) = stack.at.filter(|at| *at > 0) {
             let user = User::new(engine_of(&store, container), container.id.as_str());
-            found.push((user, (at - 1, stack.count - 1)));
+            found.push((user, stack.is_whole.then_some((at - 1, stack.count - 1))));
         }
     }
     Ok(found)
@@ -146,10 +146,28 @@ impl Table for Tables {
 }
 
 impl Tables {
-    fn look_up(&self, asked: &Asked<'_>, info: &mut LayerInfo) -> Result<(), ReadError> {
+    /// Takes the layers of further stores where stacks lead into them.
+    fn take_further(&mut self, asked: &Asked<'_>) {
+        let has = |parent: &str| parent.is_empty() || self.layers.contains_key(BStr::new(parent));
+        if self.layers.values().all(|layer| has(&layer.parent)) {
+            return;
+        }
+        for root in asked.further {
+            let store = Store { root, driver: asked.driver.name().as_bytes() };
+            // Where that can't be read a stack is not whole.
+            for layer in store.layers().unwrap_or_default() {
+                self.layers.entry(layer.id.as_str().into()).or_insert(layer);
+            }
+        }
+    }
+
+    fn look_up(&mut self, asked: &Asked<'_>, info: &mut LayerInfo) -> Result<(), ReadError> {
         let root = asked.root;
         let store = Store { root, driver: asked.driver.name().as_bytes() };
         let table = store.layers_file();
+        if self.layers.contains_key(asked.name) {
+            self.take_further(asked);
+        }
         let Some(layer) = self.layers.get(asked.name) else {
             // A transient store has the containers' layers in a table of its run root.
             let told: HashSet<&[u8]> = self.containers.iter().map(|c| c.id.as_bytes()).collect();
@@ -167,7 +185,7 @@ impl Tables {
         info.layer.diff_id = Some(digest).filter(|d| !d.is_empty());
         let mut users = Vec::new();
         let mut places: Vec<(usize, usize)> = Vec::new();
-        let mut is_own = false;
+        let (mut is_own, mut are_whole) = (false, true);
         let mut stacks = Stacks::of(self, asked.name);
         for container in &self.containers {
             let is_it =
@@ -179,6 +197,7 @@ impl Tables {
             users.push(User::new(engine, container.id.as_str()));
             let place = (at.wrapping_sub(1), stack.count - 1);
             let counts = at > 0 && (asked.container.is_none() || is_it);
+            are_whole &= !counts || stack.is_whole;
             // Two that differ are as good as many.
             if counts && places.len() < 2 && !places.contains(&place) {
                 places.push(place);
@@ -215,7 +234,7 @@ impl Tables {
             (_, true) => LayerKind::Unused,
             _ => LayerKind::Image,
         });
-        if asked.driver.stacks() && !is_own {
+        if asked.driver.stacks() && !is_own && are_whole {
             info.placed(&places);
         }
         info.used_by(users);
@@ -231,10 +250,12 @@ struct Stacks<'t> {
 }
 
 /// How many layers there are in a stack, and where the layer that is asked for is: 0 for the top.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Stack {
     count: usize,
     at: Option<usize>,
+    /// Whether the tables have all of it.
+    is_whole: bool,
 }
 
 impl<'t> Stacks<'t> {
@@ -248,7 +269,7 @@ impl<'t> Stacks<'t> {
             Err(ReadError::new(root.join(table), Class::Malformed, why))
         };
         let mut way: Vec<&str> = Vec::new();
-        let mut stack = Stack::default();
+        let mut stack = Stack { count: 0, at: None, is_whole: true };
         let mut next = top;
         while !next.is_empty() {
             if let Some(known) = self.known.get(next) {
@@ -259,13 +280,17 @@ impl<'t> Stacks<'t> {
                 return too_deep();
             }
             way.push(next);
-            // A layer of a further image store is in that store's table.
-            next = self.tables.layers.get(BStr::new(next)).map_or("", |l| l.parent.as_str());
+            let Some(layer) = self.tables.layers.get(BStr::new(next)) else {
+                // It is in the table of a further store, as are those below it.
+                stack.is_whole = false;
+                break;
+            };
+            next = &layer.parent;
         }
         for layer in way.into_iter().rev() {
             let is_it = self.name == layer.as_bytes();
             let at = if is_it { Some(0) } else { stack.at.map(|at| at + 1) };
-            stack = Stack { count: stack.count + 1, at };
+            stack = Stack { count: stack.count + 1, at, ..stack };
             if stack.count > DEEPEST {
                 return too_deep();
             }

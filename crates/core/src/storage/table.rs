@@ -147,6 +147,8 @@ pub struct Asked<'a> {
     pub store: &'static str,
     /// Its name.
     pub name: &'a BStr,
+    /// Roots of further stores of images, in which layers may have their parents.
+    pub further: &'a [&'a Root],
     /// The key of the container in whose stack its place counts.
     pub container: Option<&'a BStr>,
     /// Whether all that use it are asked for. Without it that container is the only one looked at, if the
@@ -154,8 +156,8 @@ pub struct Asked<'a> {
     pub users: bool,
 }
 
-/// A container, and a layer's place among its lowers and their number.
-pub type Placed = (User, (usize, usize));
+/// A container, and a layer's place among its lowers and their number, unless some are in no table here.
+pub type Placed = (User, Option<(usize, usize)>);
 
 /// One driver's table in one data root.
 pub trait Table {

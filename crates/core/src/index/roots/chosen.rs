@@ -51,9 +51,7 @@ impl Index<'_> {
         while monitored.is_none() && hint.is_none() && self.roots.advance_one(self.host, runtime) {}
         let mut problem = None;
         let mut found: Vec<Description> = Vec::new();
-        for (number, (_, root)) in
-            self.roots.known.iter().enumerate().filter(|(_, r)| r.0 == engine)
-        {
+        for (number, (_, root)) in self.roots.told().filter(|(_, (e, _))| *e == engine) {
             let others = monitored.as_ref().is_some_and(|(its, _)| *its != number);
             // A user's engine has no say in what is in a cgroup of the host's.
             if others || (root.user.is_some() && !cgroup.is_empty()) {

@@ -36,8 +36,10 @@ const USERS_CONF: (&str, &[u8]) = (".config/containers", b"storage.conf");
 
 /// Roots by one kind of hint: those that have to do with Podman.
 pub(super) fn roots(host: &Host, hints: Hints<'_>) -> FoundRoots {
+    // Whoever has one of a container's passwd has nothing to do with the host's of that name.
+    let is_inside = matches!(hints, Hints::Inside(_) | Hints::UserInside(..));
     let mut found = graph_roots(host, hints);
-    for root in &mut found.roots {
+    for root in found.roots.iter_mut().filter(|_| !is_inside) {
         look_beside(host, root);
     }
     // Others keep containers in stores of the same kind.
