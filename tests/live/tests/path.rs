@@ -381,6 +381,14 @@ fn shadowed(changed: &Container, clean: &Container) {
         if clean.root().join(&path).is_dir() || theirs.first() == own.first() {
             continue;
         }
+        // The view itself has to say so: a program may keep marks that are not known here.
+        let shown = |one: &Container, dir: &Path| {
+            let there = std::fs::read(one.root().join(&path)).ok();
+            there.is_some() && there == std::fs::read(dir).ok()
+        };
+        if own.is_empty() && shown(changed, &theirs[0]) {
+            continue;
+        }
         let run = whose().args(["path", theirs[0].to_str().unwrap()]).run().expect_code(0);
         let has = |target: &[u8]| run.stdout.split(|b| *b == b'\n').any(|line| line == target);
         assert!(has(&clean.target(&path)) && !has(&changed.target(&path)), "{}", run.story());
