@@ -184,7 +184,35 @@ impl Claim {
         }
         self.rest(&told, &run);
         judged.verdict = "right";
+        self.is_named(&told, &path);
         told
+    }
+
+    /// The name that the process has for it leads to the same file, unless another one has it by now.
+    #[track_caller]
+    fn is_named(&self, told: &Value, path: &Path) {
+        let exact = told["inside_base64"].is_null();
+        let shows_it = told["state"] == "present" && told["copied_up"] != "after-start";
+        let Some(inside) = told["inside"].as_str().filter(|i| exact && shows_it && i.len() < 4096)
+        else {
+            return;
+        };
+        let target = format!("{}:{inside}", self.pid);
+        let run = whose().args(["path", &target]).timeout(LIMIT).via(&self.via).run();
+        if run.stdout.is_empty() {
+            // It may be that the kernel gives no handle. That nothing is there is only right where the file
+            // is not beneath the process's own root.
+            let elsewhere = told["via_proc"].is_null() && run.code == Some(1);
+            assert!(elsewhere || run.code == Some(3), "{}", run.story());
+            eprintln!("        by its name not told: {}", run.stderr_str().trim_end());
+            return;
+        }
+        let other = only_path(&run);
+        if other != path {
+            let bytes = self.read(&other).unwrap_or_else(|e| panic!("{e}\n{}", run.story()));
+            let same = self.read(path).is_ok_and(|own| own == bytes);
+            assert!(same, "WRONG: by its name it is another file\n{}", run.story());
+        }
     }
 
     /// No path is printed, for there is none on the host. Returns `binary`.
