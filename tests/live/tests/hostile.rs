@@ -230,6 +230,12 @@ fn a_root_whose_text_leads_to_a_stopped_server_stops_nobody() {
             }
         });
     }
+    cases.case("a path on the server itself", || {
+        let target = format!("{}:{}/f/x", elsewhere.shell.id(), lab.path().display());
+        let run = whose().args(["path", "--timeout", "2", &target]).run();
+        in_time(&run);
+        assert_eq!((run.code, run.stdout_str().as_str()), (Some(3), ""), "{}", run.story());
+    });
     drop(elsewhere);
     drop(dir);
     cases.finish();

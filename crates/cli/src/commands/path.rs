@@ -96,7 +96,9 @@ fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
             all.iter().filter_map(|i| Some(sanitise(i.owner.best_name()?))).collect();
         let text = sanitise(&target.text);
         answer.message = Some(match names.as_slice() {
-            [] => format!("{text} is in no container"),
+            [] => format!(
+                "{text} is in no layer, volume or directory of a container's; binds of it are not looked up"
+            ),
             names => format!("{text} is of {}, in no place that they show", names.join(", ")),
         });
     }
