@@ -35,8 +35,8 @@ impl Card<'_> {
         match (answer.owner(), &answer.owners) {
             (Some(_), _) => self.owner(answer)?,
             (None, Some(owners)) if owners.is_empty() && !is_known => {
-                let nobody = "nobody known: in no layer and no container's directory";
-                self.line("owner", &format!("{nobody} (binds are not looked up yet)"))?;
+                let nobody = "nobody known: in no layer, directory or mount of a container";
+                self.line("owner", nobody)?;
             }
             (None, Some(owners)) => {
                 for (at, owner) in owners.iter().take(SOME).enumerate() {

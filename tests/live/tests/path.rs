@@ -527,6 +527,18 @@ fn what_is_mounted_in_a_container() {
             assert_eq!(path_of(&at(inside)), bound.join(host).to_str().unwrap());
         }
         assert_eq!(path_of(&at("/srv")), bound.to_str().unwrap());
+        for (host, inside) in [("file", "/srv/file"), ("sub", "/srv/sub")] {
+            let host = bound.join(host);
+            assert_eq!(path_of(host.to_str().unwrap()), at(inside));
+            let card = whose().arg(&host).run().expect_code(0).stdout_str();
+            assert!(card.contains(&format!("  used by    {name}   docker   running")), "{card}");
+            let told = whose_live_tests::answer(host.to_str().unwrap());
+            assert_eq!(told["owners"][0]["name"], json!(name), "{told:#}");
+            assert_eq!(told["evidence"][0]["detail"], json!(format!("{name} has it at {inside}")));
+        }
+        let other = tempfile::tempdir().unwrap();
+        let said = stderr_of(other.path().to_str().unwrap(), 1);
+        assert!(said.contains("is in no container, as far as is known"), "{said}");
     });
     cases.case("a volume, and back", || {
         for file in ["db", "other"] {

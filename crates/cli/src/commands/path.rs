@@ -83,7 +83,8 @@ fn forward(index: &mut Index<'_>, target: &Typed, layers: Layers) -> (Answer, Ve
 /// What the containers that have it call it.
 fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
     let needs = Needs::OWNER.and(Needs::DESCRIPTION).and(Needs::LIVENESS);
-    let detail = Detail { needs, processes: false, served_by: false, binary: None };
+    let binary = Some(Layers::None);
+    let detail = Detail { needs, processes: false, served_by: false, binary };
     let mut answer = answer(index, target, detail);
     if !matches!(answer.status, Status::Found | Status::Partial) {
         return (answer, Vec::new());
@@ -96,9 +97,7 @@ fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
             all.iter().filter_map(|i| Some(sanitise(i.owner.best_name()?))).collect();
         let text = sanitise(&target.text);
         answer.message = Some(match names.as_slice() {
-            [] => format!(
-                "{text} is in no layer, volume or directory of a container's; binds of it are not looked up"
-            ),
+            [] => format!("{text} is in no container, as far as is known"),
             names => format!("{text} is of {}, in no place that they show", names.join(", ")),
         });
     }

@@ -2,13 +2,11 @@
 
 use std::rc::Rc;
 
-use bstr::{BStr, BString};
-use whose_kernel::object::Object;
-use whose_kernel::parse::mountinfo::{Mount, mount_of, strip};
-use whose_kernel::worker::exam::Way;
+use bstr::BString;
 
 use super::Answer;
 use crate::index::Index;
+use crate::index::binds::Bound;
 use crate::model::Owner;
 use crate::storage::Part;
 
@@ -25,7 +23,7 @@ impl Inside {
     /// As a target: `NAME:/PATH`.
     #[must_use]
     pub fn target(&self) -> Option<BString> {
-        let name = self.owner.best_name()?;
+        let name = self.owner.best_name().unwrap_or(&self.owner.id);
         // Such a name alone would be a PID.
         let kind: &[u8] = match crate::target::pid::bare(name.as_ref()) {
             Some(_) => b"container:",
@@ -40,6 +38,10 @@ impl Inside {
 /// there: something else may lie over the file.
 #[must_use]
 pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
+    if !answer.bound.is_empty() {
+        let of = |b: &Bound| Inside { owner: Rc::clone(&b.owner), path: Some(b.inside.clone()) };
+        return answer.bound.iter().map(of).collect();
+    }
     let owners: Vec<Rc<Owner>> = match (answer.owner(), &answer.owners) {
         (Some(owner), _) => vec![Rc::clone(owner)],
         (None, Some(owners)) => owners.clone(),
@@ -56,7 +58,10 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
     for owner in owners {
         let path = match (&in_layer, &host) {
             (Some(path), Some(host)) => shows(index, &owner, path, host).then(|| path.clone()),
-            (None, Some(host)) if part.is_none() => mounted(index, &owner, host.as_ref()),
+            (None, Some(host)) if part.is_none() => {
+                let init = owner.init_pid.known().copied();
+                init.and_then(|init| index.mounted_at(init, host.as_ref()))
+            }
             _ => None,
         };
         found.push(Inside { owner, path });
@@ -73,31 +78,5 @@ fn shows(index: &mut Index<'_>, owner: &Owner, path: &BString, host: &BString) -
             let views = file.host.known().into_iter().chain(&file.merged).chain(&file.candidates);
             file.host.gap().is_some() || views.into_iter().any(|own| own == host)
         }
-    }
-}
-
-/// The path by which a container's first process has a file of the host: opened and compared.
-fn mounted(index: &Index<'_>, owner: &Owner, path: &BStr) -> Option<BString> {
-    let host = index.host();
-    let dir = host.process(*owner.init_pid.known()?).ok()?;
-    let look = host.lookup(&host.root_object().ok()?, path, Way::Plain).ok()?.look().ok()?;
-    let own = mount_of(host.mounts().ok()?, path)?;
-    let in_fs = joined(&own.root, strip(&own.point, path)?);
-    let mounts = dir.mountinfo().ok()?;
-    let root = dir.object("root").ok()?;
-    let is_it = |inside: &BString| {
-        let there = host.lookup(&root, inside.as_ref(), Way::Plain);
-        there.and_then(|object: Object| object.look()).is_ok_and(|l| l.is(&look))
-    };
-    let inside = |m: &Mount| Some(joined(&m.point, strip(&m.root, &in_fs)?));
-    mounts.iter().filter(|m| m.device == own.device).filter_map(inside).find(is_it)
-}
-
-fn joined(dir: &[u8], rest: &[u8]) -> BString {
-    let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-    match (rest, dir.strip_suffix(b"/").unwrap_or(dir)) {
-        (b"", b"") => "/".into(),
-        (b"", dir) => dir.into(),
-        (rest, dir) => [dir, b"/", rest].concat().into(),
     }
 }

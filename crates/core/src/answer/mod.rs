@@ -22,6 +22,7 @@ use bstr::BString;
 use whose_fields::Needs;
 
 use crate::index::Index;
+use crate::index::binds::Bound;
 use crate::index::sandboxes::Hidden;
 use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
@@ -94,6 +95,8 @@ pub struct Answer {
     pub file: Option<File>,
     /// The file that the process runs.
     pub binary: Option<File>,
+    /// For a path that containers have bound: where in each.
+    pub bound: Vec<Bound>,
     /// For a path or layer: where it was found.
     pub place: Option<Place>,
     /// For what can have several owners: all of them; empty when it is nobody's.
@@ -126,6 +129,7 @@ impl Answer {
             file: None,
             binary: None,
             place: None,
+            bound: Vec::new(),
             seen: Vec::new(),
             owners: None,
             candidates: Vec::new(),

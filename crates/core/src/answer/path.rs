@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bstr::BString;
+use bstr::{BStr, BString};
 use whose_fields::Needs;
 
 use super::volume::in_volume;
@@ -81,12 +81,32 @@ pub(super) fn path(
         }
         Ok(None) => match index.volume_at(host.as_ref()) {
             Ok(Some(volume)) => in_volume(index, &mut answer, &volume, detail),
+            Ok(None) if detail.binary.is_some() => bound(index, &mut answer, host.as_ref()),
             Ok(None) => answer.owners = Some(Vec::new()),
             Err(gap) => answer = partial(answer, gap),
         },
         Err(gap) => answer = partial(answer, gap),
     }
     answer
+}
+
+/// The containers that have it bound.
+fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BStr) {
+    let (mut found, gap) = index.bound(host);
+    for of in &mut found {
+        let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
+        of.owner = index.container_of(&of.owner, needs).owner;
+        let path = index.host().shown(format!("proc/{}/mountinfo", of.pid).as_bytes());
+        let detail = format!("{} has it at {}", of.owner.label(), of.inside);
+        answer.seen.push(Evidence::agreeing(Source::Mount, detail, path));
+    }
+    answer.owners = Some(found.iter().map(|of| Rc::clone(&of.owner)).collect());
+    if let Some(gap) = gap {
+        answer.status = Status::Partial;
+        answer.message = Some(format!("{}: {gap}", answer.target));
+        answer.gaps.push(gap);
+    }
+    answer.bound = found;
 }
 
 pub(super) fn layer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: Detail) -> Answer {

@@ -51,7 +51,7 @@ impl Index<'_> {
         Some((chain, Evidence::agreeing(Source::Namespace, detail, path)))
     }
 
-    fn all_cgroups(&self) -> VecDeque<(Rc<Hierarchy>, BString)> {
+    pub(super) fn all_cgroups(&self) -> VecDeque<(Rc<Hierarchy>, BString)> {
         let mut all = VecDeque::new();
         for hierarchy in self.hierarchies().unwrap_or_default() {
             let walk = cgroup_tree::subtree(self.host, &hierarchy.point);
@@ -83,7 +83,7 @@ impl Index<'_> {
     }
 
     /// The first processes of a cgroup, or of those below it where it has none itself.
-    fn first_members(&self, dir: &BString) -> Vec<u32> {
+    pub(super) fn first_members(&self, dir: &BString) -> Vec<u32> {
         let own = cgroup_tree::members(self.host(), dir).unwrap_or_default();
         let below = || self.members_below(dir).map(|(_, pids)| pids).unwrap_or_default();
         let pids = if own.is_empty() { below() } else { own };

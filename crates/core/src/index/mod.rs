@@ -5,6 +5,7 @@
 
 pub mod arbitrate;
 mod bearers;
+pub mod binds;
 pub mod containers;
 #[cfg(test)]
 mod counted;
