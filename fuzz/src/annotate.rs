@@ -41,6 +41,10 @@ impl Names for All {
         Some(Rc::clone(&self.0))
     }
 
+    fn interface(&mut self, _: &[u8], _: Option<u32>) -> Option<Rc<Tag>> {
+        Some(Rc::clone(&self.0))
+    }
+
     fn overlooked(&mut self) {}
 
     fn is_this_boot(&self, id: &[u8]) -> bool {

@@ -100,6 +100,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
     Target::new("podman", podman::podman),
+    Target::new("rtnetlink", namespace::answers),
     Target::new("runsc_state", runsc::state),
     Target::new("sqlite", databases::sqlite),
     Target::new("stat", process::stat),

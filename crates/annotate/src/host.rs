@@ -9,6 +9,7 @@ use bstr::{BStr, ByteSlice};
 use serde_json::{Map, Value};
 use whose_core::answer::{self, Detail};
 use whose_core::index::Index;
+use whose_core::index::interfaces::FarEnds;
 use whose_core::index::mentions::overlooked;
 use whose_core::index::plan::Plan;
 use whose_core::model::{Fact, Membership, Owner, OwnerKind, Row};
@@ -62,6 +63,8 @@ pub struct HostNames<'h> {
     now: i64,
     uptime: u64,
     searched: Option<Instant>,
+    /// Whose net namespaces there were at that moment.
+    far_ends: Option<(Instant, Option<FarEnds>)>,
 }
 
 impl<'h> HostNames<'h> {
@@ -95,6 +98,7 @@ impl<'h> HostNames<'h> {
             now: 0,
             uptime: 0,
             searched: None,
+            far_ends: None,
         }
     }
 
@@ -385,6 +389,16 @@ impl Names for HostNames<'_> {
         self.searched = pid.is_none().then_some(now);
         let row = self.index.row(pid?, self.needs).ok()??;
         Some(self.tag(&row))
+    }
+
+    fn interface(&mut self, name: &[u8], peer: Option<u32>) -> Option<Rc<Tag>> {
+        let now = Instant::now();
+        let known = self.far_ends.take().filter(|(at, _)| now - *at < SEARCH_EVERY);
+        let known = known.unwrap_or_else(|| (now, self.index.far_ends()));
+        let ends = known.1.as_ref();
+        let owners = ends.map(|ends| ends.owners(&mut self.index, name, peer, self.needs));
+        self.far_ends = Some(known);
+        self.together(&owners?)
     }
 
     fn overlooked(&mut self) {

@@ -126,6 +126,10 @@ pub trait Names {
     /// The owner of a namespace, by its kind and inode.
     fn namespace(&mut self, kind: &[u8], inode: u64) -> Option<Rc<Tag>>;
 
+    /// The containers at the other end of a network interface of ours, by its name and, where that is known,
+    /// the index of its other end.
+    fn interface(&mut self, name: &[u8], peer: Option<u32>) -> Option<Rc<Tag>>;
+
     /// Something was not asked for, since so much before it led to nobody.
     fn overlooked(&mut self);
 

@@ -59,6 +59,10 @@ impl Names for Echo {
         lossy(kind)
     }
 
+    fn interface(&mut self, name: &[u8], _: Option<u32>) -> Option<Rc<Tag>> {
+        lossy(name)
+    }
+
     fn overlooked(&mut self) {}
 
     fn is_this_boot(&self, _: &[u8]) -> bool {

@@ -12,6 +12,7 @@ pub mod error;
 pub mod held;
 pub mod host;
 pub mod input;
+pub mod links;
 pub mod live;
 pub mod look;
 pub mod object;

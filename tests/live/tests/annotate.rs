@@ -169,8 +169,88 @@ fn tools_say_whose() {
         let text = String::from_utf8_lossy(&script.expect("script").stdout).into_owned();
         assert!(text.contains(&format!(" {} ", world.writer)), "{text}");
     });
+    cases.case_with(&["ip"], "ip link", || interfaces(&world));
     cases.case_with(&["dmesg"], "dmesg after a kill for want of memory", || killed(&world.docker));
     cases.finish();
+}
+
+/// A process that ends with the test.
+struct Stray(std::process::Child);
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Interfaces in the network of the engine's host lead to the container at their other end, though the
+/// other ends of all have one index; and to nobody where that is no container.
+fn interfaces(world: &World) {
+    let other = unique("annotate-peer");
+    world.docker.run(&["--name", &other, IMAGE, "sleep", "100000"]);
+    let mut stray = std::process::Command::new("unshare");
+    let stray = Stray(stray.args(["--net", "sleep", "1000"]).spawn().expect("unshare"));
+    let target = world.docker.dockerd_pid().to_string();
+    let inside = |words: &[&str]| {
+        let mut command = std::process::Command::new("nsenter");
+        let output = command.args(["-n", "-t", &target, "--"]).args(words).output();
+        let output = output.expect("nsenter");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let own = std::process::id();
+    let drawn = |n: u32| format!("veth{:07x}", (own * 4 + n) & 0xfff_ffff);
+    let ends = [
+        (drawn(0), world.pids[0].clone(), Some(&world.writer)),
+        (drawn(1), world.docker.init_pid(&other).to_string(), Some(&other)),
+        (drawn(2), stray.0.id().to_string(), None),
+        (format!("ve-{own}"), world.pids[0].clone(), Some(&world.writer)),
+    ];
+    procfs::wait_for("a network of its own", Duration::from_secs(20), || {
+        let net = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        (net(&ends[2].1)? != net("self")?).then_some(())
+    });
+    for (at, (name, pid, _)) in ends.iter().enumerate() {
+        let peer = format!("eth{at}");
+        let words = ["ip", "link", "add", name, "type", "veth", "peer", "name", &peer];
+        assert!(inside(&[&words[..], &["netns", pid]].concat()).0, "{name}");
+    }
+    let whose = whose().bin().display().to_string();
+    let (is_done, text) = inside(&[&whose, "annotate", "--", "ip", "-o", "link"]);
+    assert!(is_done, "{text}");
+    let mut indexes: Vec<u32> = Vec::new();
+    for (name, _, owner) in &ends {
+        let title = format!(" {name}@if");
+        let line = text.lines().find(|l| l.contains(&title));
+        let line = line.unwrap_or_else(|| panic!("{name}\n{text}"));
+        let index = line.split(&title).nth(1).and_then(|rest| rest.split(':').next());
+        indexes.push(index.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{line}")));
+        match owner {
+            Some(owner) => assert!(line.ends_with(&format!(" «{owner}»")), "{line}"),
+            None => assert!(!line.contains('«'), "{line}"),
+        }
+    }
+    assert!(indexes[0] == indexes[1] && indexes[1] == indexes[2], "{indexes:?}");
+    // A name that engines draw stands for itself; another one not, nor with another end, nor long ago.
+    let (log, short) = (&ends[0].0, &ends[3].0);
+    let said = [
+        format!("docker0: port 1({log}) entered blocking state"),
+        format!("{short} and {short}@if{}: x", indexes[3] + 1),
+        format!("Nov 25 01:33:06 host netd: {short}@if{} is up", indexes[3]),
+        format!("{log}: in a network that has no {log}"),
+    ];
+    let echo = format!("printf '%s\\n' '{}'", said.join("' '"));
+    let (is_done, text) = inside(&[&whose, "annotate", "--", "sh", "-c", &echo]);
+    assert!(is_done, "{text}");
+    let marks: Vec<bool> = text.lines().map(|l| l.contains(&world.writer)).collect();
+    assert_eq!(marks, [true, false, false, true], "{text}");
+    // Outside that network nobody has them.
+    let run = world.annotate(&["sh", "-c", &echo]).stdout_str();
+    assert!(!run.contains('«'), "{run}");
+    // They go with the networks of their other ends.
+    for (name, ..) in &ends {
+        assert!(inside(&["ip", "link", "del", name]).0, "{name}");
+    }
 }
 
 /// The kernel's report names the container by its cgroup, when the process is gone, and when the

@@ -45,7 +45,7 @@ pub(super) struct Cache<N> {
     /// So many are kept, and no more.
     pub(super) most_tags: usize,
     numbers: HashMap<*const Tag, TagId>,
-    ids: HashMap<(u8, Vec<u8>), Option<TagId>>,
+    ids: HashMap<(u8, u32, Vec<u8>), Option<TagId>>,
     strays: usize,
     /// Whether processes are called so, by the names' hashes.
     called: HashMap<u32, Vec<(u64, bool)>, BuildHasherDefault<PidHasher>>,
@@ -179,14 +179,16 @@ impl<N: Names> Cache<N> {
 
     /// The owner of what is no process.
     pub(super) fn thing(&mut self, what: &What, text: &[u8]) -> Option<TagId> {
-        let kind = match *what {
-            What::Container => 0,
-            What::Cgroup => 1,
-            What::Path => 2,
-            What::Namespace(_) => 3,
+        let (kind, number) = match *what {
+            What::Container => (0, 0),
+            What::Cgroup => (1, 0),
+            What::Path => (2, 0),
+            What::Namespace(_) => (3, 0),
+            // No interface has the index 0.
+            What::Interface(peer) => (4, peer.unwrap_or(0)),
             What::Pid(_) | What::Command(..) | What::Comm(..) => return None,
         };
-        let key = (kind, text.to_vec());
+        let key = (kind, number, text.to_vec());
         if let Some(known) = self.ids.get(&key) {
             return *known;
         }
@@ -202,6 +204,7 @@ impl<N: Names> Cache<N> {
                 let end = text.iter().position(|b| *b == b':').unwrap_or(text.len());
                 self.names.namespace(&text[..end], inode)
             }
+            What::Interface(peer) => self.names.interface(text, peer),
             What::Pid(_) | What::Command(..) | What::Comm(..) => None,
         };
         let is_known = tag.as_ref().is_some_and(|tag| tag.standing != Standing::Removed);

@@ -13,7 +13,7 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::format::{Around, Claim, Heading, Mention, REGISTRY, Side};
+use crate::format::{Around, Claim, Heading, Mention, REGISTRY, Side, What, When};
 use crate::names::Names;
 use crate::options::{Options, PidColumn, Style};
 use crate::time::Zone;
@@ -349,7 +349,11 @@ impl<N: Names> Engine<N> {
             None => {
                 // Every header has one of these in it.
                 let has = |part: &[u8]| memchr::memmem::find(text, part).is_some();
-                let may_be = has(b"ID") || has(b"id") || has(b"LWP") || has(b"Input/s");
+                let may_be = has(b"ID")
+                    || has(b"id")
+                    || has(b"LWP")
+                    || has(b"Input/s")
+                    || has("进程".as_bytes());
                 if text.len() > LONGEST_HEADER || !may_be {
                     return None;
                 }
@@ -381,14 +385,22 @@ impl<N: Names> Engine<N> {
         let names = &self.cache.names;
         let is_this_boot = |id: &[u8]| names.is_this_boot(id);
         let around = Around { now: names.now(), zone: &self.zone, is_this_boot: &is_this_boot };
+        let mut is_log = false;
         for format in REGISTRY {
             match format.line(text, around, found) {
                 Claim::No => {}
-                Claim::Shared => break,
+                Claim::Shared => {
+                    is_log = true;
+                    break;
+                }
                 Claim::Whole => return,
             }
         }
         crate::format::named_in(text, found);
+        if is_log {
+            // What such a line tells of may be long ago.
+            found.retain(|m| !matches!(m.what, What::Interface(_)) || m.when != When::Now);
+        }
     }
 }
 

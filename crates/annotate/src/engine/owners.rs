@@ -239,6 +239,10 @@ impl<N: Names> Engine<N> {
                 }
                 *pid
             }
+            // Such a name is soon given again; that one stands for good in a file.
+            What::Interface(_) if mention.when == When::Now && self.written.is_some() => {
+                return None;
+            }
             _ => return self.cache.thing(&mention.what, &text[mention.at.clone()]),
         };
         let past = self.past.get(&pid).copied();

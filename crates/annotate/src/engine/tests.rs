@@ -94,6 +94,12 @@ impl Names for Fake {
         (kind == b"net").then(|| Rc::clone(&self.tags["web"]))
     }
 
+    fn interface(&mut self, name: &[u8], peer: Option<u32>) -> Option<Rc<Tag>> {
+        self.asked += 1;
+        let is_it = name == b"veth1a2b3c4" || name == b"veth0";
+        (is_it && peer.is_none_or(|p| p == 2)).then(|| Rc::clone(&self.tags["web"]))
+    }
+
     fn overlooked(&mut self) {
         self.overlooked += 1;
     }
@@ -303,6 +309,25 @@ fn what_may_not_be_read_is_said_to_be() {
     let mut out = Vec::new();
     feed(&mut engine, &mut out, b"Nov 25 01:33:01 host a[4]: x\n", 99);
     assert_eq!(String::from_utf8(out).unwrap(), "Nov 25 01:33:01 host a[4]: x «?»\n");
+}
+
+#[test]
+fn an_interface_is_named_where_its_name_still_stands_for_it() {
+    let text = "port 1(veth1a2b3c4) x\nveth0@if2 x\nveth0@if3 x\nveth0 x\n\
+        Nov 25 01:33:06 host a[77777]: veth1a2b3c4 veth0@if2\n";
+    let marks = |engine: &mut Engine<Fake>| -> Vec<bool> {
+        let mut out = Vec::new();
+        feed(engine, &mut out, text.as_bytes(), usize::MAX);
+        String::from_utf8(out).unwrap().lines().map(|l| l.ends_with(" «web»")).collect()
+    };
+    assert_eq!(marks(&mut engine(Style::Column)), [true, true, false, false, true]);
+    let mut file = engine(Style::Column);
+    file.written(Some(1_795_570_446_000));
+    assert_eq!(marks(&mut file), [true, false, false, false, true]);
+    let mut out = Vec::new();
+    let log = b"Nov 25 01:33:06 host kernel: veth0@if2 up\n";
+    feed(&mut engine(Style::Column), &mut out, log, usize::MAX);
+    assert_eq!(out, log);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What names a container in any text: its id, a cgroup's path, a directory of an engine's store, a
-//! namespace.
+//! namespace, the host's end of its network.
 
 use std::ops::Range;
 
@@ -10,6 +10,8 @@ const LONG: usize = 64;
 const SHORT: usize = 12;
 /// Longest path that is looked at.
 const LONGEST_PATH: usize = 4096;
+/// Longest name of a network interface.
+const LONGEST_NAME: usize = 15;
 /// What a path in a store of images and containers has in it.
 const STORES: [&[u8]; 9] = [
     b"/overlay2/",
@@ -52,7 +54,12 @@ pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
     let mut free = Free::around(found);
     let mut add = |what: What, at: Range<usize>| {
         if free.has(&at) {
-            found.push(Mention::new(what, at, When::Sometime));
+            // A name that is given again stands for who has it today.
+            let when = match what {
+                What::Interface(Some(_)) if !is_drawn(&line[at.clone()]) => When::Now,
+                _ => When::Sometime,
+            };
+            found.push(Mention::new(what, at, when));
         }
     };
     let mut at = 0;
@@ -82,11 +89,17 @@ pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
             if let Some((inode, close)) = namespace(line, at..end) {
                 add(What::Namespace(inode), at..close);
             }
+            if let Some((what, at)) = interface(line, at..end) {
+                add(what, at);
+            }
             at = end;
         } else if is_word(byte) && !follows_word {
             let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
             if let Some((inode, close)) = namespace(line, at..end) {
                 add(What::Namespace(inode), at..close);
+            }
+            if let Some((what, at)) = interface(line, at..end) {
+                add(what, at);
             }
             at = end;
         } else {
@@ -179,6 +192,46 @@ fn namespace(line: &[u8], word: Range<usize>) -> Option<(u64, usize)> {
     is_it.then_some((inode, word.end + 2 + digits + 1))
 }
 
+/// The name of an interface that a word is the end of: as ip(8) shows those whose other end is in another
+/// namespace, `eth0@if15`; or one that engines draw by lot, which stands for one container alone.
+fn interface(line: &[u8], word: Range<usize>) -> Option<(What, Range<usize>)> {
+    let rest = &line[word.end..];
+    let Some(peer) = rest.strip_prefix(b"@if") else {
+        let is_more = |a: Option<&u8>, b: Option<&u8>| {
+            matches!(a, Some(b'-' | b'.' | b'@')) && b.is_some_and(|b| is_word(*b))
+        };
+        let before = || line[..word.start].last();
+        let is_it = is_drawn(&line[word.clone()])
+            && !is_more(rest.first(), rest.get(1))
+            && !is_more(before(), line.get(word.start));
+        return is_it.then_some((What::Interface(None), word));
+    };
+    let digits = peer.iter().take_while(|b| b.is_ascii_digit()).count();
+    let index = std::str::from_utf8(&peer[..digits]).ok()?.parse().ok().filter(|n| *n > 0)?;
+    // Dots and dashes may be in the name.
+    let from = word.end.saturating_sub(LONGEST_NAME + 1);
+    let is_name = |b: &u8| is_word(*b) || matches!(b, b'-' | b'.');
+    let length = line[from..word.end].iter().rev().take_while(|b| is_name(b)).count();
+    let at = word.end - length..word.end;
+    let is_it =
+        length <= LONGEST_NAME && matches!(line[..at.start].last(), None | Some(b' ' | b'\t'));
+    let ends = peer.get(digits).is_none_or(|b| !is_word(*b));
+    (is_it && ends).then_some((What::Interface(Some(index)), at))
+}
+
+/// `veth` and 7 or 8 hexadecimal digits of Docker, CNI's plugins, LXD and Incus, or 6 letters of LXC. Others,
+/// as `veth0`, are given again when they are free.
+fn is_drawn(name: &[u8]) -> bool {
+    let Some(lot) = name.strip_prefix(b"veth") else { return false };
+    let is_mixed =
+        || lot.iter().all(u8::is_ascii_alphanumeric) && lot.iter().any(u8::is_ascii_uppercase);
+    match lot.len() {
+        7 | 8 => lot.iter().all(|b| is_hex(*b)),
+        6 => is_mixed(),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Mention, What, named_in};
@@ -209,6 +262,46 @@ mod tests {
         let layer = "/var/lib/docker/overlay2/733b57/diff/bin/sh";
         is(&format!("exe=\"{layer}\""), What::Path, layer);
         is("ns net:[4026531840] x", What::Namespace(4_026_531_840), "net:[4026531840]");
+    }
+
+    #[test]
+    fn interfaces_are_those_drawn_by_lot_and_those_of_ip() {
+        let drawn = What::Interface(None);
+        for (line, name) in [
+            ("docker0: port 1(veth1a2b3c4) entered blocking state", "veth1a2b3c4"),
+            ("/sys/class/net/veth1a2b3c4d/operstate", "veth1a2b3c4d"),
+            ("lxcbr0 8000.00163e no vethQ3kX9a", "vethQ3kX9a"),
+            ("veth1a2b3c4: Gained carrier.", "veth1a2b3c4"),
+            ("is veth1a2b3c4.", "veth1a2b3c4"),
+        ] {
+            assert_eq!(found(line), [(drawn.clone(), name.to_owned())], "{line}");
+        }
+        let shown = |n| What::Interface(Some(n));
+        for (line, index, name) in [
+            ("9: veth1a2b3c4@if2: <BROADCAST>", 2, "veth1a2b3c4"),
+            ("9: ve-web@if12: <BROADCAST>", 12, "ve-web"),
+            ("veth0@if2 UP", 2, "veth0"),
+            ("eth0@if9", 9, "eth0"),
+        ] {
+            assert_eq!(found(line), [(shown(index), name.to_owned())], "{line}");
+        }
+        for none in [
+            "veth0",
+            "veth1a2b3c",
+            "vethabcdef",
+            "veth1a2b3cg",
+            "veth1a2b3c4.100",
+            "my-veth1a2b3c4",
+            "veth1a2b3c4@veth1a2b3c5x",
+            "veth0@if",
+            "veth0@if0",
+            "veth0@if2x",
+            "(veth0@if2",
+            "averylongnamefor@if2",
+            "a@ifconfig.me",
+        ] {
+            assert_eq!(found(none), [], "{none}");
+        }
     }
 
     #[test]

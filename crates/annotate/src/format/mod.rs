@@ -53,6 +53,8 @@ pub(crate) enum What {
     Path,
     /// A namespace, by its kind and inode.
     Namespace(u64),
+    /// A network interface, and the index of its other end where the line has it.
+    Interface(Option<u32>),
 }
 
 /// When a line says that it was so. Until then the PID may have been another process's.

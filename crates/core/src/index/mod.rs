@@ -15,6 +15,7 @@ pub mod engines;
 mod entry;
 mod facts;
 mod helpers;
+pub mod interfaces;
 mod jailed;
 mod joined;
 pub mod layers;

@@ -16,6 +16,7 @@ pub mod mountinfo;
 pub mod nslink;
 pub mod overlay;
 pub mod passwd;
+pub mod rtnetlink;
 pub mod stat;
 pub mod statmount;
 pub mod status;
