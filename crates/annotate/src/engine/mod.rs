@@ -353,6 +353,7 @@ impl<N: Names> Engine<N> {
                     || has(b"id")
                     || has(b"LWP")
                     || has(b"Input/s")
+                    || has(b"PerfTop:")
                     || has("进程".as_bytes());
                 if text.len() > LONGEST_HEADER || !may_be {
                     return None;

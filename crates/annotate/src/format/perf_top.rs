@@ -9,6 +9,9 @@ pub(super) struct PerfTop;
 /// Titles of the column: sorted by pid, and by tid.
 const TITLES: [&[u8]; 2] = [b"Pid:Command", b"Tid:Command"];
 
+/// What a frame of `perf top` begins with.
+const FRAME: &[u8] = b"   PerfTop: ";
+
 impl Format for PerfTop {
     fn name(&self) -> &'static str {
         "perf top"
@@ -16,7 +19,9 @@ impl Format for PerfTop {
 
     fn heading(&self, line: &[u8]) -> Option<Heading> {
         let is = |title: &std::ops::Range<usize>| TITLES.contains(&&line[title.clone()]);
-        let title = words(line).find(is)?;
+        let is_frame = line.starts_with(FRAME);
+        // perf top has no titles above its rows, but its own name above each frame.
+        let title = words(line).find(|word| is_frame || is(word))?;
         // Its values are right-aligned at the colon, and no longer than the kernel's numbers.
         let heading = Heading::new(line, title, Place::Column, Side::Before);
         let holds = Holds::Own(row);
@@ -47,6 +52,10 @@ mod tests {
         let row = b"    62.50%     4761:dd               [k] copy_page";
         assert_eq!(heading.row(row).unwrap().at, 15..19);
         assert!(heading.row(b"    0xffff 12:34").is_none());
+        let frame =
+            b"   PerfTop:    1536 irqs/sec  kernel:15.7%  exact:  0.0% [4000Hz cpu-clock],  (all)";
+        assert_eq!(PerfTop.heading(frame).unwrap().row(row).unwrap().at, 15..19);
+        assert!(heading.row(b"    14.31%  libc.so.6   [.] malloc").is_none());
         assert!(heading.row(b"#").is_none());
     }
 }
