@@ -1,10 +1,13 @@
-//! `journalctl` with `-o short-full`, `short-monotonic` and `short-unix`; the other short forms are
+//! `journalctl` with `-o short-full`, `short-monotonic`, `short-delta` and `short-unix`; the other short forms are
 //! syslog's, and `-o json` is JSON.
 
 use super::{Around, Claim, Format, Mention, When, syslog};
 use crate::time;
 
 pub(super) struct Journal;
+
+/// Longest of the two times of `short-delta` with its brackets.
+const LONGEST_DELTA: usize = 64;
 
 const DAYS: [&[u8]; 7] = [b"Mon ", b"Tue ", b"Wed ", b"Thu ", b"Fri ", b"Sat ", b"Sun "];
 
@@ -27,9 +30,8 @@ impl Format for Journal {
             return syslog::entry(line, end + 1 + zone, When::At(at), found);
         }
         if line.first() == Some(&b'[') {
-            let Some((since_boot, length)) = super::kernel_log::stamp(line) else {
-                return Claim::No;
-            };
+            let stamp = super::kernel_log::stamp(line).or_else(|| delta(line));
+            let Some((since_boot, length)) = stamp else { return Claim::No };
             // `[  12.3] host name[4761]: text`: of which boot it is, the line does not say, but a later
             // one than this there is not.
             let from = length.saturating_sub(1);
@@ -52,6 +54,18 @@ impl Format for Journal {
         }
         Claim::No
     }
+}
+
+/// `[    7.469134 <    1.234567 >] `, the second the time since the line before; the first line has blanks
+/// in its place. Milliseconds since boot, and the length with the blank.
+fn delta(line: &[u8]) -> Option<(u64, usize)> {
+    let near = &line[..line.len().min(LONGEST_DELTA)];
+    let close = memchr::memchr(b']', near).filter(|close| near.get(close + 1) == Some(&b' '))?;
+    let mut inner = near[1..close].split(|b| *b == b' ').filter(|word| !word.is_empty());
+    let stamp = [b"[", inner.next()?, b"] "].concat();
+    let is_delta = inner.all(|word| word.iter().all(|b| b"<>*.".contains(b) || b.is_ascii_digit()));
+    let (since_boot, _) = super::kernel_log::stamp(&stamp).filter(|_| is_delta)?;
+    Some((since_boot, close + 2))
 }
 
 /// Whether a host's name and then `NAME[PID]:` come next: the kernel's own messages have no host.
