@@ -83,7 +83,7 @@ pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
             }
         } else if is_hex(byte) && !follows_word {
             let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
-            if is_id(&line[at..end]) && !is_digest(&line[..at]) {
+            if is_id(&line[at..end]) && !is_digest(&line[..at]) && !is_argument(&line[..at]) {
                 add(What::Container, at..end);
             }
             if let Some((inode, close)) = namespace(line, at..end) {
@@ -154,6 +154,11 @@ fn is_id(text: &[u8]) -> bool {
 /// Whether a digest's algorithm comes before: it names an image or a layer.
 fn is_digest(before: &[u8]) -> bool {
     before.ends_with(b"sha256:") || before.ends_with(b"@")
+}
+
+/// Whether ` a1=` comes before: a system call's argument in a record of the audit system, often an address.
+fn is_argument(before: &[u8]) -> bool {
+    matches!(before, [.., b' ', b'a', b'0'..=b'3', b'='])
 }
 
 /// Whether a path that begins here lies in a store, or is a cgroup's; and its length.
@@ -328,6 +333,7 @@ mod tests {
             &format!("x{ID}"),
             &format!("{ID}0"),
             "012345678901 bytes",
+            "exit=0 a0=7ffd6c1b2a40 a1=0123456789ab x",
             "deadbeef",
             "0123456789abc",
             "/usr/bin/sleep",
