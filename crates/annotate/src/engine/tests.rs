@@ -198,6 +198,16 @@ fn a_table_gets_a_column() {
 }
 
 #[test]
+fn a_parent_does_not_tell_whose_an_ended_process_was() {
+    // Both parents live in a container; what they started may have been in one inside it.
+    let table = "  PPID   PID CMD\n     4 77777 a\n     4     5 b\n";
+    let out = annotated(Style::Column, table);
+    assert_eq!(out, "  PPID   PID OWNER  CMD\n     4 77777 (gone) a\n     4     5 -      b\n");
+    let tree = "sleep(4)---sleep(77777)\n";
+    assert_eq!(annotated(Style::Replace, tree), "sleep(web)---sleep((gone))\n");
+}
+
+#[test]
 fn styles() {
     let row = "  PID CMD\n    4 a\n    5 b\n";
     assert_eq!(annotated(Style::Suffix, row), "  PID CMD\n    4 a «web»\n    5 b\n");
