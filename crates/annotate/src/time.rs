@@ -6,9 +6,58 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-const MONTHS: [&[u8]; 12] = [
-    b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
+/// Short names of the months, in the languages whose short dates are not more than one word: journalctl and
+/// dmesg write them as glibc's locales have them (`abmon`). Croatian and Polish or Czech have some in common
+/// that are not of the same month.
+const MONTHS: [&[&str]; 12] = [
+    &[
+        "Jan", "Jän", "janv.", "ene", "gen", "jan", "jan.", "tammi", "sty", "led", "Oca", "янв",
+        "січ", "1月", "1월", "Ιαν", "sij",
+    ],
+    &[
+        "Feb", "févr.", "feb", "fev", "feb.", "helmi", "lut", "úno", "febr", "Şub", "фев", "лют",
+        "2月", "2월", "Φεβ", "velj",
+    ],
+    &[
+        "Mar", "Mär", "mars", "mar", "mrt", "maalis", "bře", "márc", "мар", "бер", "3月", "3월",
+        "Μαρ", "ožu",
+    ],
+    &[
+        "Apr", "avril", "abr", "apr", "april", "huhti", "kwi", "dub", "ápr", "Nis", "апр", "кві",
+        "4月", "4월", "Απρ", "tra",
+    ],
+    &[
+        "May", "Mai", "mai", "may", "mag", "mei", "maj", "touko", "kvě", "máj", "мая", "тра",
+        "5月", "5월", "Μαΐ", "svi",
+    ],
+    &[
+        "Jun", "juin", "jun", "giu", "juni", "kesä", "cze", "čen", "jún", "Haz", "июн", "чер",
+        "6月", "6월", "Ιουν", "lip",
+    ],
+    &[
+        "Jul", "juil.", "jul", "lug", "juli", "heinä", "lip", "čec", "júl", "Tem", "июл", "лип",
+        "7月", "7월", "Ιουλ", "srp",
+    ],
+    &[
+        "Aug", "août", "ago", "aug", "aug.", "elo", "sie", "srp", "Ağu", "авг", "сер", "8月",
+        "8월", "Αυγ", "kol",
+    ],
+    &[
+        "Sep", "sept.", "sep", "set", "sep.", "syys", "wrz", "zář", "szept", "Eyl", "сен", "вер",
+        "9月", "9월", "Σεπ", "ruj",
+    ],
+    &[
+        "Oct", "Okt", "oct.", "oct", "ott", "out", "okt", "okt.", "loka", "paź", "říj", "Eki",
+        "окт", "жов", "10月", "10월", "Οκτ", "lis",
+    ],
+    &["Nov", "nov.", "nov", "marras", "lis", "Kas", "ноя", "лис", "11月", "11월", "Νοε", "stu"],
+    &[
+        "Dec", "Dez", "déc.", "dic", "dez", "dec", "des.", "joulu", "gru", "pro", "Ara", "дек",
+        "гру", "12月", "12월", "Δεκ",
+    ],
 ];
+/// Longest name of a month or a day of the week, bytes.
+const LONGEST_NAME: usize = 16;
 /// How far ahead of this clock a moment of this year may be, ms: else it was last year.
 const AHEAD: i64 = 24 * 3600 * 1000;
 
@@ -37,18 +86,34 @@ pub(crate) fn utc() -> Zone {
 /// `Nov 25 01:33:06`, also with a fraction, as syslog has it: the moment, and the text's length. The year
 /// is the one in which it is not to come.
 pub(crate) fn syslog(text: &[u8], now: i64, zone: &Zone) -> Option<(i64, usize)> {
-    let month = MONTHS.iter().position(|m| text.starts_with(m))?;
-    let month = i8::try_from(month).ok()? + 1;
-    let day: i8 = number(text.get(4..6)?)?.try_into().ok()?;
-    if text.get(3) != Some(&b' ') || text.get(6) != Some(&b' ') {
+    let (name, day, from) = date(text)?;
+    if text.get(from) != Some(&b' ') {
         return None;
     }
-    let (clock, length) = clock(text.get(7..)?)?;
+    let (clock, length) = clock(text.get(from + 1..)?)?;
     let this_year = zone.get().to_datetime(Timestamp::from_millisecond(now).ok()?).year();
-    let in_year = |year| moment(year, month, day, clock, zone);
-    let at =
-        in_year(this_year).filter(|at| *at <= now + AHEAD).or_else(|| in_year(this_year - 1))?;
-    Some((at, 7 + length))
+    let of_month = |month| {
+        let in_year = |year| moment(year, month, day, clock, zone);
+        in_year(this_year).filter(|at| *at <= now + AHEAD).or_else(|| in_year(this_year - 1))
+    };
+    // Of two moments the earlier one: a process that had begun by then had by the other too.
+    Some((months(name).filter_map(of_month).min()?, from + 1 + length))
+}
+
+/// `Nov 25`: the month's name, the day, and where they end. Months that are numbered may have a blank
+/// before them.
+fn date(text: &[u8]) -> Option<(&[u8], i8, usize)> {
+    let start = usize::from(text.first() == Some(&b' '));
+    let near = &text[start..text.len().min(start + LONGEST_NAME)];
+    let end = start + memchr::memchr(b' ', near)?;
+    let day = number(text.get(end + 1..end + 3)?)?;
+    Some((&text[start..end], day.try_into().ok()?, end + 3))
+}
+
+/// The months of this name, from 1.
+fn months(name: &[u8]) -> impl Iterator<Item = i8> + '_ {
+    let bears = move |names: &[&str]| names.iter().any(|n| n.as_bytes() == name);
+    (1_i8..).zip(MONTHS.iter()).filter_map(move |(month, names)| bears(names).then_some(month))
 }
 
 /// `2026-11-25T01:33:06.123456+00:00` and the like; without an offset by the zone.
@@ -81,13 +146,14 @@ pub(crate) fn iso(text: &[u8], zone: &Zone) -> Option<(i64, usize)> {
 
 /// `Wed Nov 25 01:33:06 2026`, as ctime(3) has it.
 pub(crate) fn ctime(text: &[u8], zone: &Zone) -> Option<(i64, usize)> {
-    let month = MONTHS.iter().position(|m| text.get(4..7) == Some(*m))?;
-    let month = i8::try_from(month).ok()? + 1;
-    let day: i8 = number(text.get(8..10)?)?.try_into().ok()?;
-    let (clock, length) = clock(text.get(11..)?)?;
-    let at = 11 + length + 1;
+    let day_of_week = memchr::memchr(b' ', &text[..text.len().min(LONGEST_NAME)])? + 1;
+    let (name, day, from) = date(&text[day_of_week..])?;
+    let from = day_of_week + from + 1;
+    let (clock, length) = clock(text.get(from..)?)?;
+    let at = from + length + 1;
     let year = i16::try_from(number(text.get(at..at + 4)?)?).ok()?;
-    Some((moment(year, month, day, clock, zone)?, at + 4))
+    let in_month = |month| moment(year, month, day, clock, zone);
+    Some((months(name).filter_map(in_month).min()?, at + 4))
 }
 
 /// Seconds since 1970 with an optional fraction.
@@ -180,5 +246,28 @@ mod tests {
         let east = &Zone::fixed(TimeZone::fixed(jiff::tz::offset(1)));
         assert_eq!(syslog(b"Nov 25 02:33:06.500 x", AT, east), Some((AT, 19)));
         assert_eq!(syslog(b"Nov 25 0x:33:06", AT, utc), None);
+    }
+
+    #[test]
+    fn months_have_names_in_other_languages() {
+        let utc = &utc();
+        for text in ["nov. 25 01:33:06 x", "11月 25 01:33:06 x", "ноя 25 01:33:06 x"] {
+            let length = text.len() - 2;
+            assert_eq!(syslog(text.as_bytes(), AT, utc), Some((AT - 500, length)), "{text}");
+        }
+        let of = |text: &str| syslog(text.as_bytes(), AT, utc).map(|(at, _)| at);
+        for (other, own) in [("Mär", "Mar"), (" 3月", "Mar"), ("déc.", "Dec"), ("lis", "Oct")] {
+            let day = " 25 01:33:06";
+            assert_eq!(of(&format!("{other}{day}")), of(&format!("{own}{day}")), "{other}");
+        }
+        for none in
+            ["13月 25 01:33:06", "November 25 01:33:06", "x 25 01:33:06", "  3月 25 01:33:06"]
+        {
+            assert_eq!(of(none), None, "{none}");
+        }
+        let german = "Mi Nov 25 01:33:06 2026] x".as_bytes();
+        assert_eq!(ctime(german, utc), Some((AT - 500, 23)));
+        let japanese = "水 11月 25 01:33:06 2026] x".as_bytes();
+        assert_eq!(ctime(japanese, utc), Some((AT - 500, japanese.len() - 3)));
     }
 }

@@ -78,7 +78,8 @@ impl Names for Echo {
     }
 
     fn gone(&self) -> Rc<Tag> {
-        Rc::new(Tag::word("(gone)", 1, Standing::Gone))
+        let tag = Tag::word("⟦(gone)⟧", 1, Standing::Gone);
+        Rc::new(tag)
     }
 
     fn titles(&self) -> &[&'static str] {

@@ -105,9 +105,11 @@ impl Heading {
         let fits = match (self.side, self.place) {
             _ if self.is_loose => true,
             // Bytes are at least as many as columns, and cheaper to count.
-            (Side::After, Place::Word(_)) if at.end > end => !self.is_exact || is_pushed(line, &at),
+            (Side::After, Place::Word(_)) if at.end > end => {
+                self.may_be_right_of(end, column(line, at.end), line, &at)
+            }
             (Side::Before, Place::Word(_)) if at.start > start => {
-                !self.is_exact || is_pushed(line, &at)
+                self.may_be_right_of(start, column(line, at.start), line, &at)
             }
             (Side::After, Place::Word(_)) => at.end == end,
             (Side::Before, Place::Word(_)) => at.start == start,
@@ -115,6 +117,11 @@ impl Heading {
             (Side::Before, Place::Column) => column(line, at.start) == start,
         };
         fits.then_some(at)
+    }
+
+    /// Whether a word whose edge is in this column may be the value of one with that edge.
+    fn may_be_right_of(&self, edge: usize, own: usize, line: &[u8], word: &Range<usize>) -> bool {
+        own == edge || own > edge && (!self.is_exact || is_pushed(line, word))
     }
 }
 
@@ -166,6 +173,11 @@ mod tests {
         assert_eq!(pids(&heading, "udev          1012345 0 1012345 0% /dev"), None);
         assert_eq!(pids(&heading, "root        4761x sleep"), None);
         assert_eq!(pids(&heading, "root"), None);
+        let wide = "06時27分58秒   UID  PID CMD".as_bytes();
+        let pid = wide.len() - 7..wide.len() - 4;
+        let heading = Heading::new(wide, pid, Place::Word(2), Side::After);
+        assert_eq!(pids(&heading, "06時27分59秒     0 4761 a").as_deref(), Some("4761"));
+        assert_eq!(pids(&heading, "06時27分59秒     0  4761 a"), None);
         let heading = Heading::new(b"COMM    PID", 8..11, Place::Column, Side::Before);
         assert_eq!(pids(&heading, "a b     4761").as_deref(), Some("4761"));
         assert_eq!(pids(&heading, "a b    4761"), None);
