@@ -13,6 +13,8 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use memchr::memmem;
+
 use crate::format::{Around, Claim, Heading, Mention, REGISTRY, Side, What, When};
 use crate::names::Names;
 use crate::options::{Options, PidColumn, Style};
@@ -29,6 +31,9 @@ const LONGEST: usize = 1 << 20;
 const CHUNK: usize = 1 << 18;
 /// Longest line that may be a header, bytes.
 const LONGEST_HEADER: usize = 4096;
+
+/// What headers have in them: each one of these.
+const IN_HEADERS: [&str; 6] = ["ID", "id", "LWP", "Input/s", "PerfTop:", "进程"];
 
 /// Takes what comes out, in order.
 pub trait Sink {
@@ -65,6 +70,8 @@ pub struct Engine<N> {
     cache: Cache<N>,
     options: Options,
     zone: Zone,
+    /// Searches for [`IN_HEADERS`]: to make them takes longer than to search most lines.
+    headers: [memmem::Finder<'static>; IN_HEADERS.len()],
     /// What came in: up to `done` it was looked at, up to `end` it is there.
     held: Vec<u8>,
     done: usize,
@@ -96,6 +103,7 @@ impl<N: Names> Engine<N> {
             cache: Cache::new(names),
             options,
             zone: Zone::default(),
+            headers: IN_HEADERS.map(memmem::Finder::new),
             held: vec![0; LONGEST + CHUNK],
             done: 0,
             end: 0,
@@ -347,15 +355,8 @@ impl<N: Names> Engine<N> {
         }
         let at = match &self.options.pid_column {
             None => {
-                // Every header has one of these in it.
-                let has = |part: &[u8]| memchr::memmem::find(text, part).is_some();
-                let may_be = has(b"ID")
-                    || has(b"id")
-                    || has(b"LWP")
-                    || has(b"Input/s")
-                    || has(b"PerfTop:")
-                    || has("进程".as_bytes());
-                if text.len() > LONGEST_HEADER || !may_be {
+                let may_be = |text| self.headers.iter().any(|part| part.find(text).is_some());
+                if text.len() > LONGEST_HEADER || !may_be(text) {
                     return None;
                 }
                 return REGISTRY.iter().find_map(|format| format.heading(text));

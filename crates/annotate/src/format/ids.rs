@@ -81,24 +81,21 @@ pub(crate) fn named_in(line: &[u8], found: &mut Vec<Mention>) {
                     at += 1;
                 }
             }
-        } else if is_hex(byte) && !follows_word {
+        } else if is_word(byte) && !follows_word {
             let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
             if is_id(&line[at..end]) && !is_digest(&line[..at]) && !is_argument(&line[..at]) {
                 add(What::Container, at..end);
             }
-            if let Some((inode, close)) = namespace(line, at..end) {
+            // What follows a word tells soonest that it is neither.
+            let next = line.get(end);
+            if next == Some(&b':')
+                && let Some((inode, close)) = namespace(line, at..end)
+            {
                 add(What::Namespace(inode), at..close);
             }
-            if let Some((what, at)) = interface(line, at..end) {
-                add(what, at);
-            }
-            at = end;
-        } else if is_word(byte) && !follows_word {
-            let end = at + line[at..].iter().take_while(|b| is_word(**b)).count();
-            if let Some((inode, close)) = namespace(line, at..end) {
-                add(What::Namespace(inode), at..close);
-            }
-            if let Some((what, at)) = interface(line, at..end) {
+            if (next == Some(&b'@') || byte == b'v')
+                && let Some((what, at)) = interface(line, at..end)
+            {
                 add(what, at);
             }
             at = end;
@@ -148,7 +145,8 @@ fn is_word(byte: u8) -> bool {
 fn is_id(text: &[u8]) -> bool {
     let letters =
         || text.iter().any(u8::is_ascii_alphabetic) && text.iter().any(u8::is_ascii_digit);
-    text.iter().all(|b| is_hex(*b)) && (text.len() == LONG || (text.len() == SHORT && letters()))
+    let is_long = text.len() == LONG;
+    (is_long || text.len() == SHORT) && text.iter().all(|b| is_hex(*b)) && (is_long || letters())
 }
 
 /// Whether a digest's algorithm comes before: it names an image or a layer.
@@ -174,16 +172,26 @@ fn path(text: &[u8]) -> (Option<What>, usize) {
     if path.len() < SHORTEST_PATH || ELSEWHERE.iter().any(|top| path.starts_with(top)) {
         return (None, end);
     }
-    let has = |parts: &[&[u8]]| parts.iter().any(|part| memchr::memmem::find(path, part).is_some());
-    if has(&STORES) || has_container_dir(path) {
+    if has(path, &STORES) || has_container_dir(path) {
         return (Some(What::Path), end);
     }
-    let path = path.strip_prefix(b"/sys/fs/cgroup").map_or(0..end, |rest| end - rest.len()..end);
-    ((has(&CGROUPS) && !path.is_empty()).then_some(What::Cgroup), end)
+    (has(path, &CGROUPS).then_some(What::Cgroup), end)
+}
+
+/// Whether one of these is in a path. It is short, and a search would take longer to make than to do.
+fn has(path: &[u8], parts: &[&[u8]]) -> bool {
+    let begins = |byte: u8| matches!(byte, b'/' | b'b'..=b'd' | b'g' | b'k'..=b'n');
+    path.iter()
+        .enumerate()
+        .filter(|(_, byte)| begins(**byte))
+        .any(|(at, byte)| parts.iter().any(|part| part[0] == *byte && path[at..].starts_with(part)))
 }
 
 /// `/containers/ID` with all its digits: its state, its log.
 fn has_container_dir(path: &[u8]) -> bool {
+    if path.len() < LONG {
+        return false;
+    }
     let Some(at) = memchr::memmem::find(path, b"/containers/") else { return false };
     path.get(at + 12..at + 12 + LONG).is_some_and(|id| id.iter().all(|b| is_hex(*b)))
 }
@@ -267,6 +275,16 @@ mod tests {
         let layer = "/var/lib/docker/overlay2/733b57/diff/bin/sh";
         is(&format!("exe=\"{layer}\""), What::Path, layer);
         is("ns net:[4026531840] x", What::Namespace(4_026_531_840), "net:[4026531840]");
+    }
+
+    #[test]
+    fn every_part_is_looked_for() {
+        for part in super::STORES {
+            assert!(super::has(&[b"/a", part, b"b"].concat(), &super::STORES));
+        }
+        for part in super::CGROUPS {
+            assert!(super::has(&[b"/a", part, b"b"].concat(), &super::CGROUPS));
+        }
     }
 
     #[test]

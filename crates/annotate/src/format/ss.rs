@@ -21,18 +21,24 @@ impl Format for Ss {
     }
 
     fn line(&self, line: &[u8], _: Around<'_>, found: &mut Vec<Mention>) -> Claim {
-        let mut lists = memchr::memmem::find_iter(line, USERS).map(|at| at + USERS.len() - 1);
-        let Some(first) = lists.next() else { return Claim::No };
-        if let Some((users, end)) = users(line, first)
-            // The path of a socket may look like such a list. A number follows it, and of two nothing
-            // tells which is the one.
-            && lists.all(|at| at < end)
-            && !words(&line[end..]).any(|word| line[end..][word].iter().all(u8::is_ascii_digit))
-        {
-            found.extend(users.into_iter().map(|(pid, at)| Mention::pid(pid, at)));
-        }
-        Claim::Shared
+        // Most lines have no bracket, which is sooner known.
+        memchr::memchr(b'(', line).map_or(Claim::No, |_| processes(line, found))
     }
+}
+
+/// Whom the lists of a line name.
+fn processes(line: &[u8], found: &mut Vec<Mention>) -> Claim {
+    let mut lists = memchr::memmem::find_iter(line, USERS).map(|at| at + USERS.len() - 1);
+    let Some(first) = lists.next() else { return Claim::No };
+    if let Some((users, end)) = users(line, first)
+        // The path of a socket may look like such a list. A number follows it, and of two nothing
+        // tells which is the one.
+        && lists.all(|at| at < end)
+        && !words(&line[end..]).any(|word| line[end..][word].iter().all(u8::is_ascii_digit))
+    {
+        found.extend(users.into_iter().map(|(pid, at)| Mention::pid(pid, at)));
+    }
+    Claim::Shared
 }
 
 /// A process, and where its PID stands.
