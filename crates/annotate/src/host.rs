@@ -12,7 +12,7 @@ use whose_core::index::Index;
 use whose_core::index::interfaces::FarEnds;
 use whose_core::index::mentions::overlooked;
 use whose_core::index::plan::Plan;
-use whose_core::model::{Fact, Membership, Owner, OwnerKind, Row};
+use whose_core::model::{Described, Fact, Membership, Owner, OwnerKind, Row};
 use whose_core::target::{Target, Typed, path};
 use whose_fields::{Cell, Field, FieldId, Needs, Record};
 use whose_render::{GapCounts, Shown, text};
@@ -233,7 +233,8 @@ fn json(owner: &Owner) -> String {
     object.insert("kind".into(), owner.kind.name().into());
     if owner.kind != OwnerKind::Host {
         object.insert("runtime".into(), owner.runtime.0.into());
-        object.insert("id".into(), text(&owner.id));
+        let unread = matches!(owner.described, Described::Unread(_)) && owner.id.is_empty();
+        object.insert("id".into(), if unread { Value::Null } else { text(&owner.id) });
     }
     if let Some(name) = owner.best_name() {
         object.insert("name".into(), text(name));

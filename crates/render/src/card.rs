@@ -156,7 +156,7 @@ impl Card<'_> {
                     Described::Unread(_) => "contained, and whose it is could not be read",
                     _ => "contained, but no known runtime claims it",
                 };
-                self.style.warn(&format!("{why}   {id}"))
+                self.style.warn(format!("{why}   {id}").trim_end())
             }
             OwnerKind::Unit | OwnerKind::Session => {
                 format!(

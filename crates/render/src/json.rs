@@ -47,6 +47,19 @@ const PROCESS: [FieldId; 25] = [
     FieldId::IoWrite,
 ];
 
+/// What an owner lacks whose description could not be read.
+const UNREAD: [&str; 9] = [
+    "image",
+    "image_id",
+    "log",
+    "rootfs",
+    "labels",
+    "engine_state",
+    "created",
+    "started",
+    "compose",
+];
+
 /// What every document begins with.
 #[derive(Clone, Debug)]
 pub struct Header {
@@ -281,15 +294,19 @@ pub(crate) fn owner(owner: &Owner, labels: bool) -> Value {
     object.insert("kind".into(), owner.kind.name().into());
     if owner.kind != OwnerKind::Host {
         object.insert("runtime".into(), owner.runtime.0.into());
-        put_bytes(&mut object, "id", &owner.id);
+        match &owner.described {
+            Described::Unread(_) if owner.id.is_empty() => {
+                object.insert("id".into(), Value::Null);
+            }
+            _ => put_bytes(&mut object, "id", &owner.id),
+        }
     }
     put_cell(&mut object, "name", &owner.name_cell());
     match &owner.described {
         Described::No => {}
         Described::Yes(description) => describe(&mut object, description, labels),
         Described::Unread(_) => {
-            for key in ["image", "image_id", "labels", "engine_state", "created", "started", "log"]
-            {
+            for key in UNREAD {
                 if labels || key != "labels" {
                     object.insert(key.into(), Value::Null);
                 }

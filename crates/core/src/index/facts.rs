@@ -1,6 +1,7 @@
 //! Reading the facts of one process that a plan needs.
 
 use whose_fields::Needs;
+use whose_kernel::error::EVEN_TO_ROOT;
 use whose_kernel::parse::idmap;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
@@ -95,14 +96,10 @@ pub(super) fn load_rest(host: &Host, entry: &Entry<'_>, p: &mut Process, needs: 
     }
     if needs.has(Needs::WCHAN) {
         p.wchan = match of_dir().and_then(ProcDir::wchan) {
-            Ok(None) if is_hidden(host, p) => Fact::Unread(Gap::from_read(
-                what::WCHAN,
-                &ReadError::new(
-                    host.shown(format!("proc/{}/wchan", p.pid).as_bytes()),
-                    Class::Forbidden,
-                    "the kernel shows it to its user and root only",
-                ),
-            )),
+            Ok(None) => match of_dir().ok().and_then(|dir| hidden(host, p, dir)) {
+                Some(e) => Fact::Unread(Gap::from_read(what::WCHAN, &e)),
+                None => Fact::Absent,
+            },
             Ok(wchan) => wchan.into(),
             Err(e) if e.class == Class::Gone && !saved => return false,
             Err(e) => absent_or_gap(what::WCHAN, &e),
@@ -131,12 +128,20 @@ pub(super) fn load_rest(host: &Host, entry: &Entry<'_>, p: &mut Process, needs: 
     true
 }
 
-/// Whether the kernel keeps from this user what a process sleeps in: it reads `0` then, as it does for
-/// one that runs (proc(5)).
-fn is_hidden(host: &Host, p: &Process) -> bool {
+/// Why the kernel keeps from this user what a process sleeps in: it reads `0` then, as it does for one
+/// that runs (proc(5)). It shows it to whom it shows the namespaces.
+fn hidden(host: &Host, p: &Process, dir: &ProcDir<'_>) -> Option<ReadError> {
     let sleeps = p.stat.known().is_some_and(|s| matches!(s.state, b'S' | b'D'));
-    let stranger = host.live().euid().is_ok_and(|me| me != 0 && Some(me) != p.uid());
-    sleeps && stranger
+    if !sleeps || host.is_loose() {
+        return None;
+    }
+    let error = dir.namespace("pid").err().filter(|e| e.class == Class::Forbidden)?;
+    let cause = match error.cause == EVEN_TO_ROOT {
+        true => EVEN_TO_ROOT,
+        false => "the kernel shows it only to those who may trace the process",
+    };
+    let path = host.shown(format!("proc/{}/wchan", p.pid).as_bytes());
+    Some(ReadError::new(path, Class::Forbidden, cause))
 }
 
 /// What zombies and kernel threads do not have is absent, not unread.

@@ -29,6 +29,7 @@ mod place;
 pub mod plan;
 pub mod pod_lookup;
 pub mod pods;
+mod proven;
 mod roots;
 pub mod sandboxes;
 pub mod scan;

@@ -112,6 +112,12 @@ impl Index<'_> {
             }
             Place::Unproven(_) if is_unit => {}
             Place::Unproven(why) => {
+                // Root is shown more.
+                if let Err(e) = entry.read_mount_namespace()
+                    && e.class == Class::Forbidden
+                {
+                    return Err(e);
+                }
                 return Err(ReadError::new(
                     path(self.host, p.pid, "cgroup"),
                     Class::Unsupported,
@@ -162,8 +168,9 @@ impl Index<'_> {
             chain.push(Rc::new(owner));
             evidence.extend([above, seen]);
         } else {
-            let described = unread.map_or(Described::No, Described::Unread);
-            chain.push(Rc::new(Owner { described, ..unknown_in(entry, p) }));
+            let unknown = unknown_in(entry, p);
+            let described = unread.map_or(unknown.described, Described::Unread);
+            chain.push(Rc::new(Owner { described, ..unknown }));
             evidence.push(seen);
         }
     }
@@ -298,17 +305,30 @@ pub(super) fn unknown(p: &Process) -> Owner {
     Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id)
 }
 
-/// What nobody knows, by the namespaces that make it one; by its place where they can't be read.
+/// What may be anybody's, since it could not be looked at.
+pub(super) fn unread(gap: Gap) -> Owner {
+    let described = Described::Unread(gap);
+    Owner { described, ..Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, "") }
+}
+
+/// What nobody knows, by the namespaces that make it one; by its place where there are none to be read.
+/// Who may not see them does not know whether they are a container's.
 pub(super) fn unknown_in(entry: &Entry<'_>, p: &Process) -> Owner {
     let nested = p.nspid().is_some_and(|pids| pids.len() > 1);
     let kinds: &[&str] = if nested { &["pid", "mnt"] } else { &["mnt"] };
-    let dir = entry.dir().ok();
-    let name = |kind: &&str| {
-        let inode = dir.and_then(|dir| dir.namespace(kind).ok())?;
-        Some(BString::from(format!("{kind}:[{inode}]")))
-    };
-    match kinds.iter().find_map(name) {
-        Some(id) => Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id),
+    let mut forbidden = None;
+    for kind in kinds {
+        match entry.dir().and_then(|dir| dir.namespace(kind)) {
+            Ok(inode) => {
+                let id = format!("{kind}:[{inode}]");
+                return Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, id);
+            }
+            Err(e) if e.class == Class::Forbidden => forbidden = forbidden.or(Some(e)),
+            Err(_) => {}
+        }
+    }
+    match forbidden {
+        Some(e) => unread(Gap::from_read(what::MEMBERSHIP, &e)),
         None => unknown(p),
     }
 }

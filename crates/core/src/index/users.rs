@@ -1,23 +1,21 @@
 //! Users' own engines: found by what runs of them, never by walking through homes.
 
-use std::rc::Rc;
-
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
-use whose_kernel::parse::status::Status;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, ReadError, parse, scan};
 
 use super::Index;
-use super::place::unknown;
+use super::place::unread;
+use super::proven::is_hosts;
 use crate::model::gap::what;
 use crate::model::{
     Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Role, Row, Source,
 };
-use crate::runtime::segment::{down_to, names_an_id};
+use crate::runtime::segment::down_to;
 use crate::runtime::{Hints, Monitor, REGISTRY, Runtime, StateRoot, Subject, User, by_engine};
 
 /// Ancestors looked at for a container's monitor.
@@ -191,8 +189,7 @@ impl Index<'_> {
         let named = |m: &'static str| comm.starts_with(m.as_bytes());
         let is_its = |r: &&&dyn Runtime| r.monitor_is_enough() && r.monitor().is_some_and(named);
         for runtime in REGISTRY.iter().filter(is_its) {
-            let proven = runtime.monitor().is_some_and(|name| is_roots(&dir, &status, name));
-            if proven && runtime.watched(&monitor.args).is_some() {
+            if runtime.watched(&monitor.args).is_some() && self.is_proven(&dir, &status, *runtime) {
                 self.root_of_monitor(*runtime, &monitor);
             }
         }
@@ -359,7 +356,7 @@ impl Index<'_> {
                 owner.adopt();
                 owner
             }
-            Err(gap) => Owner { described: Described::Unread(gap), ..unknown(p) },
+            Err(gap) => unread(gap),
         };
         let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
         let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
@@ -468,17 +465,15 @@ impl Index<'_> {
                 let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: stat.start_ticks };
                 let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
                 let args = parse::cmdline::parse(&bytes);
-                let watched = of_it.find_map(|r| Some((r, r.engine(), r.watched(&args)?)));
-                let enough = watched.as_ref().filter(|(r, ..)| r.monitor_is_enough());
-                let enough = enough.and_then(|(r, ..)| r.monitor());
-                let watched = watched.map(|(_, engine, key)| (engine, key));
+                let watched = of_it.find_map(|r| Some((*r, r.watched(&args)?)));
+                let enough = watched.as_ref().map(|(r, _)| *r).filter(|r| r.monitor_is_enough());
                 let uid = dir.status().ok().filter(|s| match enough {
                     _ if s.euid != 0 => true,
-                    Some(name) => is_roots(&dir, s, name) && self.is_outside(&dir, s),
+                    Some(runtime) => self.is_proven(&dir, s, runtime) && self.is_outside(&dir, s),
                     None => is_hosts(&dir, s),
                 });
-                if let (Some((engine, key)), Some(status)) = (watched, uid) {
-                    found = Some((engine, key, status.euid, at));
+                if let (Some((runtime, key)), Some(status)) = (watched, uid) {
+                    found = Some((runtime.engine(), key, status.euid, at));
                 }
                 break;
             }
@@ -504,13 +499,6 @@ impl Index<'_> {
             }
         }
         None
-    }
-
-    /// As [`is_hosts`], of a process whose cgroup may bear any name.
-    fn is_outside(&mut self, dir: &ProcDir<'_>, status: &Status) -> bool {
-        let outermost = status.nspid.as_ref().is_none_or(|pids| pids.len() == 1);
-        let lines = dir.cgroup().map(Rc::new);
-        outermost && lines.is_ok_and(|lines| !self.names_a_container(dir.pid(), &lines))
     }
 
     /// Whether a process is below the monitor of the container, which is that of whose engine has it:
@@ -569,21 +557,6 @@ impl Index<'_> {
         let owner = row.as_ref().and_then(Row::owner);
         owner.is_some_and(|owner| owner.has_key(key) && owner.cgroup.is_empty())
     }
-}
-
-/// Whether root's process is the host's own, and in no container.
-fn is_hosts(dir: &ProcDir<'_>, status: &Status) -> bool {
-    let outermost = status.nspid.as_ref().is_none_or(|pids| pids.len() == 1);
-    outermost && dir.cgroup().is_ok_and(|lines| !names_an_id(&lines))
-}
-
-/// Whether root started a process, and of a file whose name begins so. Its name and arguments are for
-/// whoever starts a setuid program to choose; where its file can't be read that is not shown.
-fn is_roots(dir: &ProcDir<'_>, status: &Status, name: &str) -> bool {
-    let is_its = |exe: BString| {
-        exe.rsplit_str("/").next().is_some_and(|file| file.starts_with(name.as_bytes()))
-    };
-    (status.ruid, status.euid) == (0, 0) && dir.link_text("exe").is_ok_and(is_its)
 }
 
 #[cfg(test)]

@@ -160,9 +160,11 @@ impl Record for Row {
             }),
             FieldId::Kind => self.owner_cell(|o| text(o.kind.name())),
             FieldId::Runtime => self.owner_cell(|o| text(o.runtime.0)),
-            FieldId::Id => {
-                self.owner_cell(|o| if o.id.is_empty() { Cell::Absent } else { Cell::text(&o.id) })
-            }
+            FieldId::Id => self.owner_cell(|o| match &o.described {
+                Described::Unread(gap) if o.id.is_empty() => Cell::Unread(gap.class.name()),
+                _ if o.id.is_empty() => Cell::Absent,
+                _ => Cell::text(&o.id),
+            }),
             FieldId::Name => self.owner_cell(Owner::name_cell),
             FieldId::Image => self.described(field, |d| d.image.as_ref().map(Cell::text)),
             FieldId::ImageId => self.described(field, |d| d.image_id.as_ref().map(Cell::text)),
