@@ -81,10 +81,7 @@ impl Index<'_> {
             // What looks like the host is the container this runs in, or was captured in: units are
             // its own, and around them is what nobody here can see.
             Place::Host(..) if self.host.is_outermost() == Some(false) => {
-                chain.insert(0, Rc::new(unknown(p)));
-                let path = self.host.shown(b"proc/1/ns/pid");
-                let detail = "this is not a host's own PID namespace";
-                evidence.push(Evidence::agreeing(Source::Namespace, detail, path));
+                self.around_all(p, chain, evidence);
             }
             Place::Host(..) if chain.is_empty() && self.host.is_outermost().is_none() => {
                 let why = "nothing shows whether this is a host or a container";
@@ -106,7 +103,12 @@ impl Index<'_> {
                 }
             }
             // Services may have a root directory of their own and are no containers.
-            Place::OtherRoot(seen) if service => evidence.push(seen),
+            Place::OtherRoot(seen) if service => {
+                if self.host.is_outermost() == Some(false) {
+                    self.around_all(p, chain, evidence);
+                }
+                evidence.push(seen);
+            }
             Place::Inside(seen) | Place::OtherRoot(seen) => {
                 self.place_inside(entry, p, seen, chain, evidence);
             }
@@ -126,6 +128,14 @@ impl Index<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Adds what is around all that can be seen here.
+    fn around_all(&self, p: &Process, chain: &mut Vec<Rc<Owner>>, evidence: &mut Vec<Evidence>) {
+        chain.insert(0, Rc::new(unknown(p)));
+        let path = self.host.shown(b"proc/1/ns/pid");
+        let detail = "this is not a host's own PID namespace";
+        evidence.push(Evidence::agreeing(Source::Namespace, detail, path));
     }
 
     /// Who is contained, and by whom: a monitor above says it, a namespace that a container has, a program
