@@ -81,6 +81,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("docker_layer", docker::layer),
     Target::new("docker_repositories", docker::repositories),
     Target::new("docker_time", docker::time),
+    Target::new("flatpak", machines::flatpak),
     Target::new("handle", memory::handle),
     Target::new("idmap", user::idmap),
     Target::new("io", process::io),

@@ -1,8 +1,8 @@
-//! What LXC, LXD, systemd-machined, runc, crun and youki write down.
+//! What LXC, LXD, systemd-machined, runc, crun, youki and Flatpak write down.
 
 use std::fmt::Debug;
 
-use whose_core::state::{lxc, lxd, machined, oci, yaml};
+use whose_core::state::{flatpak, lxc, lxd, machined, oci, yaml};
 
 /// Whatever is refused is refused with a reason on one line.
 fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
@@ -19,6 +19,13 @@ pub(crate) fn lxc_config(bytes: &[u8]) {
     let config = lxc::parse(bytes);
     assert!(config.root_dir().is_none_or(|path| path.starts_with(b"/")));
     assert!(config.image().is_none_or(|image| image.iter().filter(|b| **b == b'/').count() >= 2));
+}
+
+pub(crate) fn flatpak(bytes: &[u8]) {
+    let instance = flatpak::parse(bytes);
+    assert!(instance.reference().is_none_or(|r| r.iter().filter(|b| **b == b'/').count() >= 2));
+    assert!(instance.id.is_none_or(|id| !id.is_empty()));
+    assert_ne!(told(flatpak::child(bytes)), Some(Some(0)));
 }
 
 pub(crate) fn yaml(bytes: &[u8]) {

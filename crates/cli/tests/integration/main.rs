@@ -15,6 +15,7 @@ mod containerd_records;
 mod crio;
 mod doctor;
 mod documented;
+mod flatpak;
 mod honesty;
 mod jails;
 mod kind;

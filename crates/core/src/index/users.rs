@@ -335,9 +335,12 @@ impl Index<'_> {
             let why = format!("no {} state of {user} here knows it", engine.0);
             Gap::new(what::DESCRIPTION, Class::Gone, self.host.shown(b""), why, None)
         };
-        // A runtime without state has no answer rather than a gap.
-        let stateless = runtime.monitor().is_none();
-        (!stateless).then(|| Err(problem.or_else(told).unwrap_or_else(unknown)))
+        // What may keep no state of it has no answer rather than a gap.
+        let may_have_none = runtime.monitor().is_none();
+        match problem.or_else(told) {
+            None if may_have_none => None,
+            gap => Some(Err(gap.unwrap_or_else(unknown))),
+        }
     }
 
     /// A user's container that no cgroup names, told by the monitor above the process: an engine

@@ -8,6 +8,7 @@ pub mod crio;
 pub mod docker;
 pub mod docker_layers;
 pub mod facts;
+pub mod flatpak;
 pub mod json;
 pub mod kubelet;
 pub mod lxc;

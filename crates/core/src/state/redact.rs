@@ -1,4 +1,4 @@
-//! Taking the values of environment variables out of JSON, byte by byte.
+//! Taking the values of environment variables out of JSON and key files, byte by byte.
 //!
 //! Engines keep a container's environment in the files that name it, and that is where passwords
 //! are. Nothing here asks for the values, so a capture does without them. The text need not be
@@ -12,9 +12,38 @@ const OBJECTS: &[u8] = b"envs";
 /// What stands in the place of a value.
 const GONE: &[u8] = b"redacted";
 
+/// The group of variables in a key file: Flatpak's, of what an application was given.
+const GROUP: &[u8] = b"[Environment]";
+
 /// The text without the values of environment variables; `None` where it has none.
 #[must_use]
-pub fn environment(json: &[u8]) -> Option<Vec<u8>> {
+pub fn environment(text: &[u8]) -> Option<Vec<u8>> {
+    let group = of_group(text);
+    of_json(group.as_deref().unwrap_or(text)).or(group)
+}
+
+fn of_group(text: &[u8]) -> Option<Vec<u8>> {
+    memchr::memmem::find(text, GROUP)?;
+    let (mut out, mut is_inside, mut some) = (Vec::new(), false, false);
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let bare = line.trim_ascii();
+        if bare.starts_with(b"[") {
+            is_inside = bare == GROUP;
+        }
+        match line.iter().position(|b| *b == b'=').filter(|_| is_inside) {
+            Some(at) => {
+                out.extend_from_slice(&line[..=at]);
+                out.extend_from_slice(GONE);
+                out.extend(line.ends_with(b"\n").then_some(b'\n'));
+                some = true;
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    some.then_some(out)
+}
+
+fn of_json(json: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut kept = 0;
     let mut at = 0;
@@ -140,6 +169,15 @@ mod tests {
             redacted(r#"{"process":{"env" : [ "PASS=1" , ["D=2"], "E=3" ]}}"#),
             r#"{"process":{"env" : [ "PASS=redacted" , ["D=redacted"], "E=redacted" ]}}"#
         );
+    }
+
+    #[test]
+    fn a_group_of_variables() {
+        assert_eq!(
+            redacted("[Context]\nshared=network;\n[Environment]\n PASS = a=b\nB=\"\n[X]\nc=d\n"),
+            "[Context]\nshared=network;\n[Environment]\n PASS =redacted\nB=redacted\n[X]\nc=d\n"
+        );
+        assert_eq!(redacted("[Environment]\nPASS=secr"), "[Environment]\nPASS=redacted");
     }
 
     #[test]
