@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use whose_fields::{Needs, Stage};
 use whose_kernel::scan::bpf::{Cgroups, Scan, Task, Wanted};
 use whose_kernel::scan::{self, ByProc, Memberships, Source};
-use whose_kernel::{Class, ReadError};
+use whose_kernel::{Class, Host, ReadError};
 
 use super::Index;
 use super::entry::Entry;
@@ -15,6 +15,8 @@ use crate::model::{Gap, Row};
 
 /// Rows that are completed together: those who run the slow reads are asked once for all of them.
 const TOGETHER: usize = 512;
+/// Reads of a process that seems to be gone, at most.
+const TRIES: usize = 4;
 
 /// What is read of a process's directory besides `stat` and `cgroup`.
 const BESIDE_STAT: Needs = Needs::STATUS
@@ -210,7 +212,13 @@ impl<'h> Index<'h> {
         if self.host.out_of_time() {
             return ControlFlow::Break(());
         }
-        match self.one(entry, run) {
+        let read = match self.one(entry, run) {
+            Err(e) if e.class == Class::Gone && !self.host.is_loose() => {
+                self.once_more(entry.pid(), run)
+            }
+            read => read,
+        };
+        match read {
             Ok(Some(row)) => run.waiting.push(row),
             Ok(None) => {}
             Err(e) => run.note(e),
@@ -221,16 +229,28 @@ impl<'h> Index<'h> {
         self.complete_rows(run)
     }
 
-    /// One process's row, unless a filter drops it or it is gone.
+    /// The row of a process that was gone while it was read: where a thread executes a program, it takes
+    /// over the process's number, and what was held of either is gone.
+    fn once_more(&mut self, pid: u32, run: &mut Run<'_, '_, '_>) -> Result<Option<Row>, ReadError> {
+        let host = self.host;
+        let mut read = self.one(&Entry::opened(host, host.process(pid)?), run);
+        for _ in 1..TRIES {
+            if !read.as_ref().is_err_and(|e| e.class == Class::Gone) {
+                break;
+            }
+            read = self.one(&Entry::opened(host, host.process(pid)?), run);
+        }
+        read
+    }
+
+    /// One process's row, unless a filter drops it. An error when it is gone.
     fn one(
         &mut self,
         entry: &Entry<'_>,
         run: &mut Run<'_, '_, '_>,
     ) -> Result<Option<Row>, ReadError> {
-        let mut needs = run.needs;
-        let Some(mut row) = self.begin(entry, needs)? else {
-            return Ok(None);
-        };
+        let (host, mut needs) = (self.host, run.needs);
+        let Some(mut row) = self.begin(entry, needs)? else { return Err(ended(host, entry)) };
         if !run.keeps(Stage::Scan, &row) {
             return Ok(None);
         }
@@ -240,7 +260,7 @@ impl<'h> Index<'h> {
             super::facts::load_status(self.host, entry, &mut row.process, needs)?;
         }
         if !self.finish(entry, &mut row, needs)? {
-            return Ok(None);
+            return Err(ended(host, entry));
         }
         if notice {
             // A daemon tells where its containers' state is, before any of them needs it.
@@ -259,6 +279,11 @@ impl<'h> Index<'h> {
         run.is_enough |= taken.is_break();
         taken
     }
+}
+
+fn ended(host: &Host, entry: &Entry<'_>) -> ReadError {
+    let path = host.shown(format!("proc/{}", entry.pid()).as_bytes());
+    ReadError::new(path, Class::Gone, "it has ended")
 }
 
 impl<'p, 't, 'f> Run<'p, 't, 'f> {
