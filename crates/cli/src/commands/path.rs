@@ -89,7 +89,12 @@ fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
     if !matches!(answer.status, Status::Found | Status::Partial) {
         return (answer, Vec::new());
     }
-    let all = inside(index, &answer);
+    let (all, late) = inside(index, &answer);
+    if let Some(gap) = late {
+        answer.status = Status::Partial;
+        answer.message = Some(format!("{}: {gap}", sanitise(&target.text)));
+        answer.gaps.push(gap);
+    }
     let lines: Vec<BString> = all.iter().filter_map(|i| i.target()).collect();
     if lines.is_empty() && answer.status == Status::Found {
         answer.status = Status::NotFound;

@@ -7,7 +7,8 @@ use bstr::BString;
 use super::Answer;
 use crate::index::Index;
 use crate::index::binds::Bound;
-use crate::model::Owner;
+use crate::model::gap::{Class, what};
+use crate::model::{Gap, Owner};
 use crate::storage::Part;
 
 /// A container that has the file, and its path there.
@@ -35,12 +36,12 @@ impl Inside {
 
 /// The containers that an answer about a path names, each with the path that leads there from its root:
 /// by the layer's files, or by what its first process has mounted. The container is asked what it shows
-/// there: something else may lie over the file.
+/// there: something else may lie over the file; with the gap where there was no time for all.
 #[must_use]
-pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
+pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Option<Gap>) {
     if !answer.bound.is_empty() {
         let of = |b: &Bound| Inside { owner: Rc::clone(&b.owner), path: Some(b.inside.clone()) };
-        return answer.bound.iter().map(of).collect();
+        return (answer.bound.iter().map(of).collect(), None);
     }
     let owners: Vec<Rc<Owner>> = match (answer.owner(), &answer.owners) {
         (Some(owner), _) => vec![Rc::clone(owner)],
@@ -56,6 +57,12 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
     let host = file.and_then(|f| f.host.known().cloned());
     let mut found = Vec::new();
     for owner in owners {
+        if index.host().out_of_time() {
+            let why = "not all containers were asked in time";
+            let path = host.unwrap_or_default();
+            let remedy = Some("try again with a longer --timeout");
+            return (found, Some(Gap::new(what::PATH, Class::TimedOut, path, why, remedy)));
+        }
         let path = match (&in_layer, &host) {
             (Some(path), Some(host)) => shows(index, &owner, path, host).then(|| path.clone()),
             (None, Some(host)) if part.is_none() => {
@@ -66,7 +73,7 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> Vec<Inside> {
         };
         found.push(Inside { owner, path });
     }
-    found
+    (found, None)
 }
 
 /// Whether a container shows this file of the host at a path of its own, as far as that can be told.
