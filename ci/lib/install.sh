@@ -54,6 +54,9 @@ live pstree psmisc
 live ss iproute2
 live netstat net-tools
 live script bsdutils
+live gdb gdb
+live addr2line binutils
+live jq jq
 deep gcc gcc
 deep g++ g++
 deep clang-14 clang-14

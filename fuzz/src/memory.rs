@@ -23,6 +23,11 @@ pub(crate) fn build_id(bytes: &[u8]) {
     if let Ok(Some(id)) = elf::parse_build_id(bytes) {
         assert!(!id.is_empty() && bytes.windows(id.len()).any(|part| part == id));
     }
+    let (start, offset) = (0x7f00_0000_1000, 0x1000);
+    for segment in elf::parse_segments(bytes).unwrap_or_default() {
+        let lies = segment.load_address(start, offset, 4096);
+        assert!(lies.is_none() || segment.offset <= offset + 4096);
+    }
 }
 
 pub(crate) fn handle(bytes: &[u8]) {

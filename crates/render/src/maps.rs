@@ -81,6 +81,9 @@ fn map_line(mapped: &Mapped) -> Value {
     object.insert("end".into(), mapping.end.into());
     object.insert("offset".into(), mapping.offset.into());
     object.insert("perms".into(), String::from_utf8_lossy(&mapping.perms).into());
+    if let Some(at) = mapped.load_address {
+        object.insert("load_address".into(), at.into());
+    }
     match &mapped.file {
         Some(file) => {
             object.insert("file".into(), json_file::file(file));

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bstr::BString;
+use whose_kernel::parse::elf::Segment;
 use whose_kernel::parse::maps::Mapping;
 use whose_kernel::{Class, Mode, ReadError};
 
@@ -55,6 +56,9 @@ pub struct Mapped {
     pub mapping: Mapping,
     /// The file behind it; `None` for memory that is no file's.
     pub file: Option<Rc<File>>,
+    /// Of what is run: the address at which the file's virtual address 0 lies, `dlpi_addr` of
+    /// dl_iterate_phdr(3).
+    pub load_address: Option<u64>,
 }
 
 /// Time to read the beginning of a file that may never answer.
@@ -86,12 +90,18 @@ pub fn maps(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Maps {
     });
     match read {
         Ok((mappings, files)) => {
-            let mut known: HashMap<Key, Rc<File>> = HashMap::new();
-            for (key, mut file) in files {
+            let page = index.host().live().page_size().unwrap_or(4096);
+            let mut known: HashMap<Key, (Rc<File>, Vec<Segment>)> = HashMap::new();
+            for (key, mut file, segments) in files {
                 add_layer(index, &row, &mut file, layers);
-                known.insert(key, Rc::new(file));
+                known.insert(key, (Rc::new(file), segments));
             }
-            let mapped = |mapping| Mapped { file: known.get(&key(&mapping)).cloned(), mapping };
+            let mapped = |mapping: Mapping| {
+                let (file, segments) = known.get(&key(&mapping)).cloned().unzip();
+                let run = segments.iter().flatten().filter(|_| mapping.is_executable());
+                let mut at = run.map(|s| s.load_address(mapping.start, mapping.offset, page));
+                Mapped { load_address: at.find_map(|at| at), file, mapping }
+            };
             Maps { answer, maps: mappings.into_iter().map(mapped).collect() }
         }
         Err(e) if e.class == Class::Gone => {
@@ -108,8 +118,12 @@ pub fn maps(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Maps {
     }
 }
 
-/// The files behind the mappings, each once.
-fn files(index: &Index<'_>, subject: &Subject<'_>, mappings: &[Mapping]) -> Vec<(Key, File)> {
+/// The files behind the mappings, each once, with what is loaded of those that are run.
+fn files(
+    index: &Index<'_>,
+    subject: &Subject<'_>,
+    mappings: &[Mapping],
+) -> Vec<(Key, File, Vec<Segment>)> {
     let is_run = |m: &&Mapping| m.is_file() && m.is_executable();
     let run: HashSet<Key> = mappings.iter().filter(is_run).map(key).collect();
     let mut seen: HashSet<Key> = HashSet::new();
@@ -117,16 +131,18 @@ fn files(index: &Index<'_>, subject: &Subject<'_>, mappings: &[Mapping]) -> Vec<
     for mapping in mappings.iter().filter(|m| m.is_file()) {
         if seen.insert(key(mapping)) {
             let subject = Subject { which: Which::Mapped(mapping), ..*subject };
+            let mut segments = Vec::new();
             let file = match binary::locate(index.host(), &subject) {
                 None => gone(mapping),
                 Some(Located { mut file, running }) => {
                     if let Some(running) = running.filter(|_| run.contains(&key(mapping))) {
                         file.build_id = binary::hash::build_id(index.host(), &running, ASIDE);
+                        segments = binary::hash::segments(index.host(), &running, ASIDE);
                     }
                     file
                 }
             };
-            files.push((key(mapping), file));
+            files.push((key(mapping), file, segments));
         }
     }
     files

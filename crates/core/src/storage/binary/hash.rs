@@ -71,6 +71,17 @@ pub fn build_id(host: &Host, file: &Object, time: Option<Duration>) -> Fact<Stri
     told
 }
 
+/// The parts of a file that are loaded to be run; none where its first bytes do not tell.
+#[must_use]
+pub fn segments(host: &Host, file: &Object, time: Option<Duration>) -> Vec<elf::Segment> {
+    let mut head: Vec<u8> = Vec::new();
+    let take = &mut |part: &[u8]| head.extend_from_slice(part);
+    match host.content(file, 0, FIRST as u64, time, take) {
+        Ok(()) => elf::parse_segments(&head).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
 /// The build id in the beginning of a file; what is no ELF file has none.
 fn in_head(head: &[u8], path: BString) -> Fact<String> {
     match elf::parse_build_id(head) {
