@@ -100,9 +100,12 @@ int main(int argc, char **argv) {
         struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
         if (poll(fds, full ? 1 : 2, -1) < 0) return 1;
         if (fds[0].revents) {
-            char line[100];
-            if (read(0, line, sizeof line) <= 0) return 0;
-            printf("%d\n", connections);
+            char text[100];
+            ssize_t length = read(0, text, sizeof text);
+            if (length <= 0) return 0;
+            // A line may come in parts.
+            for (ssize_t i = 0; i < length; i++)
+                if (text[i] == '\n') printf("%d\n", connections);
             fflush(stdout);
         }
         if (!full && fds[1].revents) {
