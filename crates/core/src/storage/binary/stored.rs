@@ -10,7 +10,7 @@ use whose_kernel::worker::exam::Way;
 use whose_kernel::{Class, Host, ReadError};
 
 use super::filesystems::FileSystems;
-use super::stack::{Stack, joined};
+use super::stack::{Dir, Stack, joined};
 use super::told::inode;
 use super::walk;
 use crate::model::gap::what;
@@ -62,6 +62,14 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
     let stack = Stack::new(host, (&root, None), options, None, &file_systems, Vec::new());
     if !stack.is_whole() || stack.upper().is_none() {
         return Err(fail(Class::Gone, "one of its layers is not there"));
+    }
+    // A user writes his table, and his directories: neither a name nor a link may lead out of his root.
+    if let Some(within) = parts.within {
+        let real = host.lookup(&root, within, Way::Links).ok().and_then(|o| o.path().ok()?);
+        let is_his = |dir: &Dir| real.as_ref().is_some_and(|real| is_below(real, &dir.path));
+        if !stack.upper().into_iter().chain(stack.lowers().iter().flatten()).all(is_his) {
+            return Err(fail(Class::Forbidden, "its user's table leads out of his store"));
+        }
     }
     let work = Work { host, root: &root, parts, stack: &stack };
     let Some((inside, place)) = work.resolve(path)? else { return Ok(None) };
@@ -190,7 +198,8 @@ impl Work<'_> {
     fn mounted(&self, mount: &Mounting, at: &BString) -> Result<Option<Place>, Gap> {
         let Some(from) = &mount.from else { return Ok(Some(Place::Elsewhere)) };
         // A user may write down any path of the host as mounted in a container of his.
-        if self.parts.within.is_some_and(|root| strip(root, from).is_none()) {
+        let climbs = from.split(|b| *b == b'/').any(|name| name == b"..");
+        if self.parts.within.is_some_and(|root| climbs || !is_below(root, from)) {
             let why = "only its user says what is mounted there";
             return Err(Gap::new(what::PATH, Class::Forbidden, from.clone(), why, None));
         }
@@ -208,8 +217,67 @@ impl Work<'_> {
     }
 }
 
+/// Whether a path leads to something in a directory, and not to that itself.
+fn is_below(dir: &[u8], path: &[u8]) -> bool {
+    strip(dir, path).is_some_and(|rest| rest.len() > 1)
+}
+
 /// The names in a path; `.` is none.
 fn names(path: &BStr) -> VecDeque<BString> {
     let names = path.split(|b| *b == b'/').filter(|n| !n.is_empty() && *n != b".");
     names.map(BString::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use bstr::{BStr, BString};
+    use whose_kernel::{Class, Host, Options};
+
+    use super::{Parts, stored};
+    use crate::model::Mounting;
+    use crate::storage::DRIVERS;
+
+    fn text(path: &Path) -> BString {
+        path.to_str().unwrap().into()
+    }
+
+    #[test]
+    fn a_users_word_leads_to_nothing_but_his_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().canonicalize().unwrap();
+        let (store, other) = (dir.join("store"), dir.join("other"));
+        for made in [&store.join("low"), &store.join("up"), &store.join("vol"), &other] {
+            std::fs::create_dir_all(made).unwrap();
+            std::fs::write(made.join("file"), "x").unwrap();
+        }
+        symlink(&other, store.join("link")).unwrap();
+        symlink(other.join("file"), store.join("up/out")).unwrap();
+        let host = Host::open(Options::default()).unwrap();
+        let driver = *DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).unwrap();
+        let within = text(&store);
+        let ask = |layers: &[&str], from: &Path, path: &str| {
+            let dirs: Vec<BString> = layers.iter().map(|l| text(&store.join(l))).collect();
+            let mounts = [Mounting { at: "/vol".into(), from: Some(text(from)) }];
+            let within = Some(BStr::new(&within));
+            let parts = Parts { dirs: &dirs, driver, mounts: &mounts, within };
+            stored(&host, &parts, BStr::new(path))
+        };
+        let volume = store.join("vol");
+        let told = |path: &str| ask(&["up", "low"], &volume, path).unwrap().unwrap().host;
+        assert_eq!(told("/file").known(), Some(&text(&store.join("up/file"))));
+        assert_eq!(told("/vol/file").known(), Some(&text(&volume.join("file"))));
+        // A link in a layer is the container's: beneath its root there is no such file.
+        assert_eq!(ask(&["up", "low"], &volume, "/out"), Ok(None));
+        for layers in [["link", "low"], ["up", "link"], ["../other", "low"], ["up", "../other"]] {
+            let refused = ask(&layers, &volume, "/file").unwrap_err();
+            assert_eq!(refused.class, Class::Forbidden, "{layers:?}: {refused}");
+        }
+        for from in [other.clone(), store.join("../other"), store.clone()] {
+            let refused = ask(&["up", "low"], &from, "/vol/file").unwrap_err();
+            assert_eq!(refused.class, Class::Forbidden, "{from:?}: {refused}");
+        }
+    }
 }
