@@ -104,17 +104,22 @@ fn no_answer_mixes_two_processes() {
     };
     let options = Options { probe: Some(Box::new(probe)), ..Options::default() };
     let host = Host::open(options).unwrap();
-    // A dry run tells how many reads there are to come between.
-    Index::new(&host).row(pid, NEEDS).unwrap().expect("the first process");
-    let reads = calls.get();
+    // Dry runs tell how many reads there are to come between; a process that runs at that moment may
+    // be read of more.
+    let dry_run = |_| {
+        calls.set(0);
+        Index::new(&host).row(pid, NEEDS).unwrap().expect("the first process");
+        calls.get()
+    };
+    let reads = (0..10).map(dry_run).min().expect("ten runs");
     assert!(reads >= 10, "only {reads} reads");
-    let (mut whole, mut gone, mut fresh) = (0, 0, 0);
+    let (mut whole, mut gone, mut fresh, mut unswapped) = (0, 0, 0, 0);
     for round in 0..ROUNDS {
         let before = stage.borrow().generation;
         calls.set(0);
         at.set(1 + round % reads);
         let row = Index::new(&host).row(pid, NEEDS).unwrap();
-        assert_eq!(stage.borrow().generation, before + 1, "round {round}: not swapped");
+        unswapped += usize::from(stage.borrow().generation == before);
         let Some(row) = row else {
             gone += 1;
             continue;
@@ -126,8 +131,10 @@ fn no_answer_mixes_two_processes() {
         fresh += usize::from(seen[0] == before + 1);
     }
     eprintln!(
-        "{ROUNDS} rounds over {reads} reads: {whole} whole ({fresh} the successor's), {gone} gone"
+        "{ROUNDS} rounds over {reads} reads: {whole} whole ({fresh} the successor's), {gone} gone, \
+         {unswapped} with no swap"
     );
+    assert!(unswapped * 50 < ROUNDS, "{unswapped} rounds had fewer than {reads} reads");
     assert!(gone > 0 && fresh > 0, "the swaps did not come between reads");
     at.set(usize::MAX);
 }
