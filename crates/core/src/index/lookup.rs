@@ -508,7 +508,11 @@ pub(super) fn level_named(line: &Line, id: &BStr) -> Option<Owner> {
 
 /// The container around the level of a line that `depth` segments name, by the text alone.
 pub(super) fn outer_of(line: &Line, depth: usize) -> Option<Owner> {
-    let path = crate::runtime::claim::path_to(line, depth.saturating_sub(1));
+    outer_at(line, crate::runtime::claim::path_to(line, depth.saturating_sub(1)))
+}
+
+/// The container that a path of the line's hierarchy leads into, by the text alone.
+pub(super) fn outer_at(line: &Line, path: BString) -> Option<Owner> {
     let outer = Line { path, ..line.clone() };
     chain_in(&outer).into_iter().rfind(|o| o.kind.has_root())
 }

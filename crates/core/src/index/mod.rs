@@ -80,6 +80,8 @@ pub struct Index<'h> {
     users_monitored: HashMap<u32, usize>,
     watchers: HashMap<u32, Option<users::Watcher>>,
     jailers: jailed::Jailers,
+    /// How the names of machines' monitors begin.
+    monitors_of_machines: Vec<&'static [u8]>,
     /// The root of the state that each monitor of the host's own engines belongs to.
     monitors: HashMap<u32, Option<usize>>,
     /// Addresses of engines that monitors named.
@@ -88,6 +90,8 @@ pub struct Index<'h> {
     texts: HashMap<Vec<u8>, Rc<Vec<Line>>>,
     decisions: HashMap<Shared, Rc<Decision>>,
     parts: HashMap<(Shared, BString), Part>,
+    /// The containers around what a line names, by hierarchy and path: many have the same.
+    outers: HashMap<(u32, bool, BString), Option<Owner>>,
     host_owner: Rc<Owner>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
     sandboxes: HashMap<(Engine, BString), Option<sandboxes::Hidden>>,
@@ -124,6 +128,8 @@ impl<'h> Index<'h> {
             texts: HashMap::new(),
             decisions: HashMap::new(),
             parts: HashMap::new(),
+            outers: HashMap::new(),
+            monitors_of_machines: users::monitors_of_machines(),
             host_owner: Rc::new(Owner::host()),
             described: HashMap::new(),
             owners: HashMap::new(),

@@ -10,9 +10,9 @@ use whose_kernel::root::Root;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, ReadError, parse};
 
-use super::Index;
 use super::arbitrate::Confirmed;
 use super::users::{live_users, manager_of};
+use super::{Index, lookup};
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner};
 use crate::runtime::claim::path_to;
@@ -178,9 +178,21 @@ impl Roots {
 }
 
 impl Index<'_> {
+    /// The container around the level of a line that `depth` segments name, by the text alone. Many
+    /// levels are in the same one: each is looked at once.
+    fn outer_once(&mut self, line: &Line, depth: usize) -> Option<Owner> {
+        let key = (line.hierarchy, line.deleted, path_to(line, depth.saturating_sub(1)));
+        if let Some(known) = self.outers.get(&key) {
+            return known.clone();
+        }
+        let outer = lookup::outer_at(line, key.2.clone());
+        self.outers.insert(key, outer.clone());
+        outer
+    }
+
     /// Whether the level's runtime knows its id; `pid` is a process that shows the level.
     pub(super) fn confirm(&mut self, level: &Level, pid: u32, lines: &[Line]) -> Confirmed {
-        if let Some(outer) = super::lookup::outer_of(&lines[level.line], level.depth) {
+        if let Some(outer) = self.outer_once(&lines[level.line], level.depth) {
             let cgroup = path_to(&lines[level.line], level.depth);
             return self.confirm_inside(&outer, level, &cgroup, pid);
         }

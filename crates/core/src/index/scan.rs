@@ -255,7 +255,7 @@ impl<'h> Index<'h> {
             return Ok(None);
         }
         let notice = needs.has(Needs::DESCRIPTION);
-        if notice && super::users::may_be_an_engine(row.process.comm()) {
+        if notice && self.may_be_an_engine(row.process.comm()) {
             needs = needs.and(Needs::STATUS).and(Needs::ROLE);
             super::facts::load_status(self.host, entry, &mut row.process, needs)?;
         }

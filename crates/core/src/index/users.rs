@@ -37,20 +37,10 @@ const PODMAN: Engine = Engine("podman");
 /// Roots that one user's monitors may lead to.
 const MOST_MONITORED: usize = 64;
 
-/// Whether a process of this name may be the monitor of a machine.
-fn is_machines(comm: &[u8]) -> bool {
-    let named = |m: &'static str| comm.starts_with(m.as_bytes());
-    REGISTRY.iter().any(|r| r.monitor_is_enough() && r.monitor().is_some_and(named))
-}
-
-/// Whether a process of this name tells where an engine's state may be.
-pub(super) fn may_be_an_engine(comm: &[u8]) -> bool {
-    DAEMONS.contains(&comm)
-        || comm == CRIO
-        || comm == CONMON
-        || comm == b"rootlesskit"
-        || comm.starts_with(b"containerd-shim")
-        || is_machines(comm)
+/// How the names of machines' monitors begin.
+pub(super) fn monitors_of_machines() -> Vec<&'static [u8]> {
+    let monitors = REGISTRY.iter().filter(|r| r.monitor_is_enough()).filter_map(|r| r.monitor());
+    monitors.map(str::as_bytes).collect()
 }
 
 /// Users who have something running by which an engine of theirs can be told: a user manager's
@@ -96,6 +86,21 @@ pub(super) fn manager_of(cgroup: &[u8]) -> Option<u32> {
 }
 
 impl Index<'_> {
+    /// Whether a process of this name may be the monitor of a machine.
+    fn is_machines(&self, comm: &[u8]) -> bool {
+        self.monitors_of_machines.iter().any(|monitor| comm.starts_with(monitor))
+    }
+
+    /// Whether a process of this name tells where an engine's state may be.
+    pub(super) fn may_be_an_engine(&self, comm: &[u8]) -> bool {
+        DAEMONS.contains(&comm)
+            || comm == CRIO
+            || comm == CONMON
+            || comm == b"rootlesskit"
+            || comm.starts_with(b"containerd-shim")
+            || self.is_machines(comm)
+    }
+
     /// Learns of a user's own engines, at his home or where the arguments of a daemon of his say.
     pub(super) fn roots_of_user(&mut self, uid: u32, args: Vec<BString>) {
         let daemon = !args.is_empty();
@@ -115,11 +120,11 @@ impl Index<'_> {
     pub(super) fn notice_engine(&mut self, row: &Row) {
         let p = &row.process;
         let Some(owner) = row.owner() else { return };
-        if is_machines(p.comm()) {
+        if self.is_machines(p.comm()) {
             if p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains() {
                 self.notice_machines(p.pid, p.start_ticks(), p.comm());
             }
-        } else if may_be_an_engine(p.comm()) {
+        } else if self.may_be_an_engine(p.comm()) {
             let uid = p.uid().filter(|uid| *uid != 0);
             let hosts_own = p.role.known() == Some(&Role::Plumbing) && !owner.kind.contains();
             match (DAEMONS.contains(&p.comm().as_bytes()), uid) {
@@ -156,8 +161,10 @@ impl Index<'_> {
                 (_, None) => {}
             }
         }
-        let manager = p.cgroup_path.known().and_then(|path| manager_of(path.as_slice()));
-        if let Some(uid) = manager.filter(|_| !owner.kind.contains()) {
+        if owner.kind.contains() {
+            return;
+        }
+        if let Some(uid) = p.cgroup_path.known().and_then(|path| manager_of(path.as_slice())) {
             self.roots_of_user(uid, Vec::new());
         }
     }
