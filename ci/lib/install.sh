@@ -51,6 +51,10 @@ live pidstat sysstat
 live top procps
 live lsof lsof
 live pstree psmisc
+live perf linux-perf
+live bpftrace bpftrace
+live systemd-cgtop systemd
+live /lib/systemd/systemd-journal-remote systemd-journal-remote
 live ss iproute2
 live netstat net-tools
 live script bsdutils

@@ -7,6 +7,8 @@
     reason = "a test: a panic is its report, stderr its log"
 )]
 
+mod annotate_cases;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -169,6 +171,7 @@ fn tools_say_whose() {
         let text = String::from_utf8_lossy(&script.expect("script").stdout).into_owned();
         assert!(text.contains(&format!(" {} ", world.writer)), "{text}");
     });
+    annotate_cases::run(&world, &mut cases);
     cases.case_with(&["ip"], "ip link", || interfaces(&world));
     cases.case_with(&["dmesg"], "dmesg after a kill for want of memory", || killed(&world.docker));
     cases.finish();

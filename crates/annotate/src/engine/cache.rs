@@ -51,6 +51,8 @@ pub(super) struct Cache<N> {
     called: HashMap<u32, Vec<(u64, bool)>, BuildHasherDefault<PidHasher>>,
     hasher: RandomState,
     gone: TagId,
+    /// This very process.
+    pub(super) own: u32,
 }
 
 impl<N: Names> Cache<N> {
@@ -71,6 +73,7 @@ impl<N: Names> Cache<N> {
             called: HashMap::default(),
             hasher: RandomState::new(),
             gone: 0,
+            own: std::process::id(),
         }
     }
 
@@ -120,8 +123,10 @@ impl<N: Names> Cache<N> {
 
     /// A process, or the last one with this PID that was there; `None` when none was seen.
     pub(super) fn process(&mut self, pid: u32) -> Option<Process> {
+        // Nobody else gets this process's own PID. Where a tool tells what files are opened, each look
+        // at it would be some lines more to look it up for.
         if let Some(process) = self.processes.get(&pid)
-            && process.generation == self.generation
+            && (process.generation == self.generation || pid == self.own)
         {
             return (process.tag != self.gone).then_some(*process);
         }

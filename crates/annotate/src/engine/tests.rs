@@ -25,6 +25,8 @@ struct Fake {
     /// How often ids and names were asked for, and were not.
     asked: usize,
     overlooked: usize,
+    /// The processes that were looked up.
+    looked_up: Vec<u32>,
 }
 
 fn tag(name: &str, standing: Standing) -> Rc<Tag> {
@@ -39,7 +41,7 @@ impl Fake {
         tags.insert("-", tag("-", Standing::Host));
         tags.insert("removed", tag("0123456789ab(removed)", Standing::Removed));
         let gone = Rc::new(Tag::word("(gone)", 1, Standing::Gone));
-        Self { tags, gone, turn: Turn::Same, asked: 0, overlooked: 0 }
+        Self { tags, gone, turn: Turn::Same, asked: 0, overlooked: 0, looked_up: Vec::new() }
     }
 }
 
@@ -49,6 +51,7 @@ impl Names for Fake {
     }
 
     fn process(&mut self, pid: u32) -> Option<Known> {
+        self.looked_up.push(pid);
         let name = match (pid % 2, pid % 3) {
             _ if pid >= 10_000 => return None,
             (1, _) => "-",

@@ -153,6 +153,24 @@ fn what_only_looks_like_a_tools_line_stays_as_it_is() {
 }
 
 #[test]
+fn this_process_is_looked_up_once() {
+    let mut engine = engine(Style::Column);
+    engine.cache.own = 4;
+    engine.cache.names.turn = Turn::Any;
+    let mut out = Vec::new();
+    let head = "    PID TTY          TIME CMD\n";
+    let [own, other] = ["4", "8"].map(|pid| format!("      {pid} ?        00:00:00 sh\n"));
+    for line in [head, &own, &other, &own, &other] {
+        engine.room()[..line.len()].copy_from_slice(line.as_bytes());
+        engine.filled(line.len());
+        engine.flush(&mut out);
+    }
+    assert_eq!(engine.cache.names.looked_up, [4, 8, 8]);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(out.lines().filter(|l| l.contains(" web ")).count(), 4, "{out}");
+}
+
+#[test]
 fn what_leads_to_nobody_is_not_asked_for_without_end() {
     let mut engine = engine(Style::Suffix);
     let mut count = Count::default();

@@ -1,0 +1,63 @@
+//! journalctl, of a journal made for the test.
+
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use whose_testkit::cases::Cases;
+use whose_testkit::procfs;
+
+use crate::World;
+
+const MAKE: &str = "/lib/systemd/systemd-journal-remote";
+
+pub(super) fn run(world: &World, cases: &mut Cases) {
+    cases.case_with(&["journalctl", MAKE], "journalctl, short and json", || journal(world));
+}
+
+/// Records of this boot by a container's process lead to the container; those of the same PID in another
+/// boot, or before the process was there, do not.
+fn journal(world: &World) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
+    let boot = boot.trim().replace('-', "");
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = u64::try_from(since_epoch.as_micros()).expect("microseconds");
+    let (pid, own) = (&world.pids[0], std::process::id());
+    let mut export = String::new();
+    for (at, boot, pid, said) in [
+        (now - 86_400_000_000, "0123456789abcdef0123456789abcdef", pid.clone(), "another boot"),
+        (now - 3_600_000_000, boot.as_str(), pid.clone(), "an hour ago"),
+        (now, boot.as_str(), pid.clone(), "of the container"),
+        (now, boot.as_str(), own.to_string(), "of the host"),
+    ] {
+        write!(
+            export,
+            "__REALTIME_TIMESTAMP={at}\n__MONOTONIC_TIMESTAMP=1000000\n_BOOT_ID={boot}\n_PID={pid}\n\
+             _COMM=sh\n_HOSTNAME=host\n_TRANSPORT=syslog\nSYSLOG_IDENTIFIER=sh\nPRIORITY=6\n\
+             MESSAGE=said {said}\n\n"
+        )
+        .expect("a string");
+    }
+    assert!(procfs::start_ticks(own).is_some());
+    let at = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let (from, file) = (at("export"), at("made.journal"));
+    std::fs::write(&from, export).expect("a file");
+    let made = std::process::Command::new(MAKE).args(["-o", &file, &from]).output();
+    let made = made.expect("systemd-journal-remote");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let journalctl = |format: &str| {
+        let words = ["journalctl", "--no-pager", "--file", &file, "-o", format];
+        world.annotate(&words).stdout_str()
+    };
+    let named = |text: &str, said: &str| {
+        let line = text.lines().find(|l| l.contains(&format!("said {said}")));
+        line.unwrap_or_else(|| panic!("{said}\n{text}")).contains(&world.writer)
+    };
+    for format in ["short", "short-iso", "json"] {
+        let text = journalctl(format);
+        assert!(named(&text, "of the container"), "{format}\n{text}");
+        for said in ["an hour ago", "another boot", "of the host"] {
+            assert!(!named(&text, said), "{format}\n{text}");
+        }
+    }
+}
