@@ -24,6 +24,7 @@ pub mod root;
 pub mod scan;
 pub mod seam;
 pub mod sift;
+pub mod usage;
 pub mod worker;
 
 pub use error::{Class, ReadError};

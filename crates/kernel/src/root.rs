@@ -207,13 +207,18 @@ impl Root {
         join(self.shown.as_ref(), rel)
     }
 
-    fn openat(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, ReadError> {
-        let resolve = ResolveFlags::NO_MAGICLINKS
+    /// How names beneath are resolved.
+    pub(crate) fn resolve(&self) -> ResolveFlags {
+        ResolveFlags::NO_MAGICLINKS
             | match self.links {
                 Links::Within => ResolveFlags::IN_ROOT,
                 Links::Never => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
             }
-            | if self.one_mount { ResolveFlags::NO_XDEV } else { ResolveFlags::empty() };
+            | if self.one_mount { ResolveFlags::NO_XDEV } else { ResolveFlags::empty() }
+    }
+
+    fn openat(&self, rel: &[u8], flags: OFlags) -> Result<OwnedFd, ReadError> {
+        let resolve = self.resolve();
         let name = rel.strip_prefix(b"/").unwrap_or(rel);
         let name = if name.is_empty() { &b"."[..] } else { name };
         // EAGAIN: a rename raced with the walk; the manual says to try again.

@@ -86,6 +86,11 @@ impl Table for Snapshots {
         Ok(found)
     }
 
+    fn known(&mut self, _root: &Root) -> Result<Vec<BString>, ReadError> {
+        let numbers = self.database.numbers()?;
+        Ok(numbers.into_iter().map(|number| number.to_string().into()).collect())
+    }
+
     fn stack(
         &mut self,
         root: &Root,

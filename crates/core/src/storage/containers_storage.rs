@@ -113,6 +113,10 @@ impl Table for Tables {
         Ok(found)
     }
 
+    fn known(&mut self, _root: &Root) -> Result<Vec<BString>, ReadError> {
+        Ok(self.layers.keys().cloned().collect())
+    }
+
     fn stack(
         &mut self,
         root: &Root,

@@ -70,6 +70,26 @@ impl Table for Layers {
         Ok(found)
     }
 
+    fn known(&mut self, root: &Root) -> Result<Vec<BString>, ReadError> {
+        let mut names = Vec::new();
+        for container in self.db.containers(root)? {
+            match self.db.upper(root, container.as_ref()) {
+                Ok(upper) => names.push(upper),
+                Err(e) if e.class == Class::Gone => continue, // removed meanwhile
+                Err(e) => return Err(e),
+            }
+            names.extend(self.db.init(root, container.as_ref())?);
+        }
+        for chain in self.db.chains(root)? {
+            match self.db.chain(root, chain.as_ref()) {
+                Ok(of) => names.push(of.cache),
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(names)
+    }
+
     fn stack(
         &mut self,
         root: &Root,

@@ -175,6 +175,12 @@ pub trait Table {
         id: &LayerId<'_>,
     ) -> Result<Vec<(&'static str, BString)>, ReadError>;
 
+    /// Names of all layers that the table has, whether their directories are there or not.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    fn known(&mut self, root: &Root) -> Result<Vec<BString>, ReadError>;
+
     /// Stores and names of a container's layers, its own writable one first; `None` when the table does not
     /// have the container.
     ///

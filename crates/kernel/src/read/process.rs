@@ -427,14 +427,9 @@ impl<'h> ProcDir<'h> {
     /// # Errors
     /// As [`ProcDir::stat`]; `unsupported` in a saved tree.
     pub fn descriptors(&self) -> Result<Vec<u32>, ReadError> {
-        self.host.before_read(self.pid, "fd");
-        let Dir::Live(dir) = &self.dir else {
-            let why = "a saved tree has no running kernel behind it";
-            return Err(ReadError::new(self.path("fd"), Class::Unsupported, why));
-        };
         let errno = |e| ReadError::from_errno(self.path("fd"), e);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fds = rustix::fs::openat(self.dir_of(dir, "fd"), "fd", flags, Mode::empty());
+        let fds = rustix::fs::openat(self.descriptors_dir()?, "fd", flags, Mode::empty());
         let fds = fds.map_err(errno)?;
         let mut numbers = Vec::new();
         crate::drain::for_each_entry(fds.as_fd(), &mut |name, _| {
@@ -442,6 +437,16 @@ impl<'h> ProcDir<'h> {
         })
         .map_err(errno)?;
         Ok(numbers)
+    }
+
+    /// The directory that has its `fd`.
+    pub(super) fn descriptors_dir(&self) -> Result<&OwnedFd, ReadError> {
+        self.host.before_read(self.pid, "fd");
+        let Dir::Live(dir) = &self.dir else {
+            let why = "a saved tree has no running kernel behind it";
+            return Err(ReadError::new(self.path("fd"), Class::Unsupported, why));
+        };
+        Ok(self.dir_of(dir, "fd"))
     }
 
     /// How many descriptors it has open. From kernel 6.2 the size of the directory tells (`fd_count` of

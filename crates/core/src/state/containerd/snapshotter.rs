@@ -152,6 +152,24 @@ impl Snapshotter {
         })
     }
 
+    /// The numbers of all snapshots.
+    ///
+    /// # Errors
+    /// The read's, or `malformed`.
+    pub fn numbers(&self) -> Result<Vec<u64>, ReadError> {
+        self.database.view(|top| {
+            let mut numbers = Vec::new();
+            let Some(all) = snapshots(top)? else { return Ok(numbers) };
+            all.walk(&mut |item| {
+                if let Some(bucket) = item.bucket()? {
+                    numbers.push(number(&bucket)?);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(numbers)
+        })
+    }
+
     /// The snapshot whose directory has this number.
     ///
     /// # Errors

@@ -1,0 +1,179 @@
+//! The threads that count, and how they share the work.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use bstr::BString;
+
+use super::walk::{Tally, Walker};
+use super::{Counted, Id, Problem, Progress, Tree, Why};
+
+/// Directories that wait for a thread, each with a descriptor.
+const MOST_JOBS: usize = 16;
+
+/// Something to be counted by one thread.
+pub(super) enum Job {
+    /// A tree from its root on.
+    Tree(usize),
+    /// A directory of a tree, with its path below the tree's root.
+    Dir(usize, OwnedFd, BString),
+}
+
+impl Job {
+    fn tree(&self) -> usize {
+        match self {
+            Self::Tree(tree) | Self::Dir(tree, ..) => *tree,
+        }
+    }
+}
+
+struct Jobs {
+    queue: VecDeque<Job>,
+    /// The first tree that nobody has begun.
+    next: usize,
+    idle: usize,
+}
+
+/// What the threads have in common.
+pub(super) struct Crew<'w> {
+    pub(super) trees: &'w [Tree<'w>],
+    /// The trees by their roots, each the first of those with the same.
+    pub(super) roots: HashMap<Id, usize>,
+    /// Whether some of them are files.
+    pub(super) has_files: bool,
+    threads: usize,
+    jobs: Mutex<Jobs>,
+    ready: Condvar,
+    idle: AtomicUsize,
+    stop: AtomicBool,
+    inodes: AtomicU64,
+    bytes: AtomicU64,
+    /// Jobs of each tree that are not done: one more before it was begun.
+    open: Vec<AtomicUsize>,
+}
+
+impl<'w> Crew<'w> {
+    pub(super) fn new(trees: &'w [Tree<'w>], threads: usize) -> Self {
+        let mut roots = HashMap::new();
+        for (number, tree) in trees.iter().enumerate() {
+            roots.entry(tree.id).or_insert(number);
+        }
+        Self {
+            trees,
+            roots,
+            has_files: trees.iter().any(|t| !t.is_dir),
+            threads,
+            jobs: Mutex::new(Jobs { queue: VecDeque::new(), next: 0, idle: 0 }),
+            ready: Condvar::new(),
+            idle: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            inodes: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            open: trees.iter().map(|_| AtomicUsize::new(1)).collect(),
+        }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts until nothing is left to be counted.
+    pub(super) fn work(&self) -> Tally {
+        let mut walker = Walker::new(self);
+        while let Some(job) = self.next() {
+            let tree = job.tree();
+            if walker.run(job) {
+                self.open[tree].fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        walker.into_tally()
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut jobs = self.jobs();
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if let Some(job) = jobs.queue.pop_front() {
+                return Some(job);
+            }
+            if jobs.next < self.trees.len() {
+                jobs.next += 1;
+                return Some(Job::Tree(jobs.next - 1));
+            }
+            jobs.idle += 1;
+            self.idle.store(jobs.idle, Ordering::Relaxed);
+            // Whoever works may leave work to others; when all wait there is none.
+            if jobs.idle < self.threads {
+                jobs = self.ready.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            }
+            if jobs.idle == self.threads {
+                self.ready.notify_all();
+                return None;
+            }
+            jobs.idle -= 1;
+            self.idle.store(jobs.idle, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a thread has nothing to do.
+    pub(super) fn is_hungry(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0
+    }
+
+    /// Leaves a directory to another thread; it comes back when there are enough.
+    pub(super) fn give(&self, job: Job) -> Option<Job> {
+        let mut jobs = self.jobs();
+        if jobs.queue.len() >= MOST_JOBS {
+            return Some(job);
+        }
+        self.open[job.tree()].fetch_add(1, Ordering::AcqRel);
+        jobs.queue.push_back(job);
+        self.ready.notify_one();
+        None
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self) {
+        let _jobs = self.jobs();
+        self.stop.store(true, Ordering::Relaxed);
+        self.ready.notify_all();
+    }
+
+    pub(super) fn count(&self, inodes: u64, bytes: u64) {
+        self.inodes.fetch_add(inodes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            inodes: self.inodes.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The answer: sums with the inodes of several names in the first tree that has them.
+    pub(super) fn conclude(&self, tally: Tally) -> Counted {
+        let Tally { mut sums, linked, problems } = tally;
+        for (tree, bytes, apparent) in linked.into_values() {
+            sums[tree].add(bytes, apparent);
+        }
+        for (sum, open) in sums.iter_mut().zip(&self.open) {
+            sum.is_whole = open.load(Ordering::Acquire) == 0;
+        }
+        let problem = |((tree, why), (count, path)): ((usize, Why), (u64, BString))| {
+            let shown = match self.trees[tree].shown() {
+                top if path.is_empty() => top.into(),
+                top => crate::root::join(top, &path),
+            };
+            Problem::new(tree, why, count, shown)
+        };
+        Counted { sums, problems: problems.into_iter().map(problem).collect() }
+    }
+}
