@@ -191,6 +191,9 @@ pub(crate) struct Ls {
     /// Print only full ids.
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// What containers and engines take on the disks, the largest first: those that do not run too.
+    #[arg(long, conflicts_with = "quiet")]
+    pub(crate) disk: bool,
 }
 
 /// Options of pids.
@@ -460,6 +463,8 @@ mod tests {
             "whose --root /x --timeout 3 ps -c web --host-only --no-headers",
             "whose ls -a --filter x web --sort -processes --raw",
             "whose ls -q 1 2 --format csv --daemon",
+            "whose ls --disk -a web --sort -disk_log --timeout 9",
+            "whose ls --disk -q",
             "whose --root /x --daemon pids web",
             "whose --strict pids -d, web --direct --partial",
             "whose pids --strays -- ps",

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use whose_kernel::host::Probe;
+use whose_kernel::usage::Progress as Counted;
 
 /// How long nothing is said, and how often after that.
 const QUIET: Duration = Duration::from_secs(1);
@@ -35,6 +36,21 @@ impl Progress {
             }
         };
         std::io::stderr().is_terminal().then(|| Box::new(say) as Probe)
+    }
+
+    /// Says how much was counted; to be called while that goes on.
+    pub(crate) fn counted(&self) -> impl FnMut(Counted) + use<> {
+        let mut next = Instant::now() + QUIET;
+        let said = Rc::clone(&self.said);
+        let is_terminal = std::io::stderr().is_terminal();
+        move |at: Counted| {
+            if is_terminal && Instant::now() >= next {
+                next = Instant::now() + OFTEN;
+                said.set(true);
+                let (bytes, files) = (whose_render::text::bytes(at.bytes), at.inodes);
+                let _ = write!(std::io::stderr().lock(), "\rcounted {files} files, {bytes} ");
+            }
+        }
     }
 
     /// Takes the line away.

@@ -137,6 +137,15 @@ fields! {
     Qos "qos" ["qos_class"] "QOS" Text None (STAT OWNER) "owner.pod.qos" "pod's class by its cgroup: guaranteed, burstable or besteffort";
     Unit "unit" [] "UNIT" Text None (STAT OWNER) "process.unit" "innermost systemd unit of the chain";
     Depth "depth" [] "DEPTH" Uint None (STAT) "depth" "tree: how many rows it stands below";
+    Disk "disk" [] "TOTAL" Uint Bytes (STAT OWNER) "bytes" "ls --disk: bytes on the disk, all together";
+    DiskLayer "disk_layer" [] "LAYER" Uint Bytes (STAT OWNER) "layer" "ls --disk: bytes of a container's own layers";
+    DiskLog "disk_log" [] "LOG" Uint Bytes (STAT OWNER) "log" "ls --disk: bytes of its log";
+    DiskVolumes "disk_volumes" [] "VOLUMES" Uint Bytes (STAT OWNER) "volumes" "ls --disk: bytes of the volumes that nobody else has";
+    DiskDeleted "disk_deleted" [] "DELETED" Uint Bytes (STAT OWNER) "deleted" "ls --disk: bytes of files that its processes hold open, and that were removed";
+    DiskApparent "disk_apparent" [] "SIZE" Uint Bytes (STAT OWNER) "apparent" "ls --disk: the same by the files' sizes, as engines add them up";
+    DiskInodes "disk_inodes" [] "INODES" Uint None (STAT OWNER) "inodes" "ls --disk: files and directories";
+    DiskKind "disk_kind" [] "KIND" Text None (STAT OWNER) "kind" "ls --disk: what it is: a container, images, an orphan";
+    DiskWhat "disk_what" [] "WHAT" Text None (STAT OWNER DESCRIPTION) "name" "ls --disk: the container, or where it lies";
     Args "args" ["command", "cmd"] "COMMAND" Text None (STAT CMDLINE) "process.args" "arguments; the command name in brackets without";
 }
 

@@ -19,6 +19,7 @@ mod style;
 mod table;
 pub mod text;
 mod tree;
+mod usage;
 
 pub use capture::{capture_document, file_json, gap_json};
 pub use card::card;
@@ -34,3 +35,4 @@ pub use maps::{maps, maps_document, maps_lines};
 pub use style::Style;
 pub use table::{Table, TableOptions, table};
 pub use tree::{Placed, TreeOptions, tree, tree_document, tree_line};
+pub use usage::{usage_document, usage_line};

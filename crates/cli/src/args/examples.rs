@@ -58,6 +58,8 @@ pub(super) const LS_EXAMPLES: &str = "\
 Examples:
   whose ls                       running containers, paused and restarting ones too
   whose ls -a                    all of them; also sandboxes and applications
+  whose ls --disk                who fills the disks: containers, images, build cache, orphans
+  whose ls --disk web            what the container web alone has
   whose ls -q                    full ids, one a line
   whose ls web 4761              a container by name, and the one that a process is in
   whose ls -o +user,+pid,+project --sort -processes
@@ -69,7 +71,14 @@ jobs are no containers: whose ps shows their processes.
 
 rss, threads, cpu_time, pcpu, io_read, io_write and fds are those of all the container's processes
 together, nested containers' included; ? when that of one of them could not be read. Other columns
-of a process are those of the container's first one.";
+of a process are those of the container's first one.
+
+--disk counts allocated bytes, as du does, an inode once. LAYER, LOG, VOLUMES and DELETED (removed, and
+held open) are a container's alone; what several have has rows of its own: images, each layer once, and
+volumes. Then there are unused-images, build-cache, unused-volume, unused-layers, what lacks its layer
+or its metadata (missing, orphan), and the rest of each engine's directory. No link is followed and no
+other file system entered; bind mounts are the host's and are not counted. Ctrl-C, and the end of
+--timeout (an hour), tell what was counted by then; the exit status is 3.";
 
 pub(super) const PATH_EXAMPLES: &str = "\
 Examples:

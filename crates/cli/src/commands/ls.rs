@@ -37,6 +37,9 @@ const TIME: f64 = 30.0;
 /// # Errors
 /// Usage, an unusable /proc, a writer that fails.
 pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
+    if args.disk {
+        return super::disk::run(common, args);
+    }
     let printing = settings::printing(common);
     let fields = settings::columns(&common.columns, &USUAL)?;
     let sort = settings::sort_keys(&args.sort)?;

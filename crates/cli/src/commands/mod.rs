@@ -2,6 +2,7 @@
 
 mod annotate;
 mod capture;
+mod disk;
 mod doctor;
 mod exe;
 mod listing;

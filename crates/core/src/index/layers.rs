@@ -29,9 +29,9 @@ pub struct Found {
     /// The engine.
     pub engine: Engine,
     /// Its driver.
-    driver: &'static dyn Driver,
+    pub(super) driver: &'static dyn Driver,
     /// The directory of the driver that it lies in.
-    store: &'static str,
+    pub(super) store: &'static str,
     /// The layer's name.
     pub name: BString,
     /// The layer's directory, a path of the host.
@@ -149,7 +149,7 @@ impl Index<'_> {
 
     /// The numbers of the further stores of images that a root is configured with. A user's counts where
     /// it is his own or root's: he may name anybody's.
-    fn further_of(&mut self, number: usize) -> Vec<usize> {
+    pub(super) fn further_of(&mut self, number: usize) -> Vec<usize> {
         let Some((_, state)) = self.roots.get(number) else { return Vec::new() };
         let (paths, user) = (state.further.clone(), state.users_own().cloned());
         let uid = user.as_ref().and_then(|user| self.uid_named(user.as_ref()));
@@ -320,7 +320,12 @@ impl Index<'_> {
     }
 
     /// Adds the containers of other stores that have this one's images.
-    fn used_by_others(&mut self, found: &Found, container: Option<&BStr>, info: &mut LayerInfo) {
+    pub(super) fn used_by_others(
+        &mut self,
+        found: &Found,
+        container: Option<&BStr>,
+        info: &mut LayerInfo,
+    ) {
         if found.driver.table() != table::Kind::ContainersStorage {
             return;
         }
@@ -387,7 +392,7 @@ fn named_in(
 }
 
 /// In the namespaces that are Docker's the containers are Docker's.
-fn of_docker(user: &mut User) {
+pub(super) fn of_docker(user: &mut User) {
     if let Some((namespace, id)) = user.key.rsplit_once_str("/")
         && user.engine == CONTAINERD
         && is_dockers_namespace(namespace)

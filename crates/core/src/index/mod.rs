@@ -11,6 +11,7 @@ pub mod containers;
 mod counted;
 pub mod daemons;
 pub mod describe;
+pub mod disk;
 pub mod engines;
 mod entry;
 mod facts;

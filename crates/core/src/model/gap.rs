@@ -149,6 +149,8 @@ pub mod what {
         PODS = "pod names",
         /// The containers that use a volume.
         VOLUMES = "containers of a volume",
+        /// What takes room on disks.
+        DISK = "disk usage",
         /// The kernel's task iterator, when it was asked for.
         ITERATOR = "task iterator",
         /// Processes in a sandbox that has a kernel of its own.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bstr::{BString, ByteSlice};
 use whose_fields::{Cell, FieldId, Record};
 
-use super::{Owner, Row};
+use super::{Fact, Membership, Owner, Row};
 
 /// A container, the levels around it, and its processes.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,14 @@ pub const TOTALS: [FieldId; 7] = [
 ];
 
 impl Listed {
+    /// A container of which no process is known.
+    #[must_use]
+    pub fn of_owner(owner: Rc<Owner>) -> Self {
+        let membership = Membership { chain: vec![owner], evidence: Vec::new() };
+        let row = Row { membership: Fact::Known(membership), ..Row::default() };
+        Self { row, ..Self::default() }
+    }
+
     /// Adds a process to it: its PID, and to the totals what was read of it.
     pub fn add(&mut self, process: &Row, totals: &[FieldId]) {
         self.pids.push(process.process.pid);

@@ -10,6 +10,7 @@ pub mod owner;
 pub mod pod;
 pub mod process;
 pub mod row;
+pub mod usage;
 
 pub use evidence::{Evidence, Source};
 pub use fact::Fact;
@@ -24,3 +25,5 @@ pub use owner::{
 pub use pod::{Pod, SeenPod};
 pub use process::{Process, Role};
 pub use row::{Membership, Row};
+pub use usage::{Occupied, Usage, UsageKind, UsagePart};
+pub use whose_kernel::Class;

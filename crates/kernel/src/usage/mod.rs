@@ -46,10 +46,10 @@ impl Tree<'_> {
         self.shown.as_ref()
     }
 
-    /// Whether both are one file or directory.
+    /// Whether both lie on one device.
     #[must_use]
-    pub fn is(&self, other: &Tree<'_>) -> bool {
-        self.id == other.id
+    pub fn is_on(&self, other: &Tree<'_>) -> bool {
+        self.id.0 == other.id.0
     }
 }
 
