@@ -13,6 +13,7 @@ mod captured;
 mod containerd;
 mod containerd_records;
 mod crio;
+mod disk;
 mod doctor;
 mod documented;
 mod flatpak;

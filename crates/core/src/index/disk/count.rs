@@ -9,7 +9,7 @@ use whose_kernel::{Class, ReadError};
 use super::super::Index;
 use super::{Base, DiskPlan, Planned};
 use crate::model::gap::what;
-use crate::model::{Gap, Occupied, Usage, UsagePart};
+use crate::model::{Gap, Occupied, Usage, UsageKind, UsagePart};
 
 const SIZES: &str = "figures are allocated bytes, as du has them, directories and all; engines add up the \
 sizes of files, which are in the column disk_apparent";
@@ -130,7 +130,10 @@ impl Index<'_> {
 
 /// How the figures differ from those of engines, if they do.
 fn notes(rows: &[Usage], drivers: &[&str]) -> Vec<&'static str> {
-    let differs = |row: &Usage| row.parts.iter().any(|part| part.bytes != part.apparent);
+    let differs = |row: &Usage| {
+        let is_told = matches!(row.kind, UsageKind::Container | UsageKind::Volume);
+        is_told && row.parts.iter().any(|part| part.bytes != part.apparent)
+    };
     let has = |names: &[&str]| drivers.iter().any(|driver| names.contains(driver));
     let all = [
         (rows.iter().any(differs), SIZES),

@@ -9,6 +9,7 @@ pub use count::DiskUsage;
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::mount_of;
 use whose_kernel::root::Root;
 
 use super::Index;
@@ -168,7 +169,12 @@ impl Index<'_> {
                 continue;
             }
             seen.push(id);
-            let mut row = Usage::new(UsageKind::Engine, *engine, self.disk_path(number, b""));
+            let path = self.disk_path(number, b"");
+            let on = self.host.mounts().ok().and_then(|mounts| mount_of(mounts, path.as_ref()));
+            if on.is_some_and(|mount| mount.fs_type == "tmpfs") {
+                continue; // in memory, as what only runs there is
+            }
+            let mut row = Usage::new(UsageKind::Engine, *engine, path);
             row.user = state.user.clone();
             let row = plan.row(row);
             let planned = self.planned(row, UsagePart::Directory, number, BString::default());

@@ -1,0 +1,246 @@
+//! `whose ls --disk` over fixture hosts: whose each figure is, against du.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use whose_testkit::fixture::{DockerContainer, FixtureHost, LayerStore, StoredImage, fake_id};
+
+use crate::support::{ask, host};
+
+struct Lab<'h> {
+    layers: LayerStore<'h>,
+    used: StoredImage,
+    unused: StoredImage,
+    /// The writable layers of `web` and `old`.
+    mounts: [String; 2],
+}
+
+const DOCKER: &str = "/var/lib/docker";
+
+/// `web` runs and has a log, one that was rotated, and a volume; `old` has ended; both have the volume
+/// `both`. One image is used and one is not.
+fn lab(host: &FixtureHost) -> Lab<'_> {
+    let layers = host.layer_store();
+    let used = layers.image(&["base", "app"]);
+    let unused = layers.image(&["base", "other"]);
+    layers.tag("app:1", &used);
+    layers.tag("other:1", &unused);
+    let web = DockerContainer::named("web").running(4761).volume("own", "/a").volume("both", "/b");
+    let old = DockerContainer::named("old").exited(0).volume("both", "/b");
+    for container in [&web, &old] {
+        host.docker_container(container);
+    }
+    let mounts = [&web, &old].map(|container| layers.container(container.id(), &used));
+    host.file(format!("{}/tmp/big", layers.files(&mounts[0])), vec![7; 300_000]);
+    host.file(format!("{}/tmp/other", layers.files(&mounts[1])), vec![7; 50_000]);
+    for (name, len) in [("", 40_000), (".1", 90_000)] {
+        let log = format!("{}/{}-json.log{name}", web.dir(), web.id());
+        host.file(log, vec![b'x'; len]);
+    }
+    for (name, len) in [("own", 20_000), ("both", 70_000), ("nobodys", 10_000)] {
+        host.file(format!("{DOCKER}/volumes/{name}/_data/file"), vec![b'v'; len]);
+    }
+    Lab { layers, used, unused, mounts }
+}
+
+/// What du says of paths of the host, each inode once.
+fn du(host: &FixtureHost, paths: &[&str]) -> u64 {
+    let paths = paths.iter().map(|path| host.path().join(path.trim_start_matches('/')));
+    let ran = Command::new("du").args(["-scx", "--block-size=1"]).args(paths).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let text = String::from_utf8(ran.stdout).unwrap();
+    text.lines().last().unwrap().split('\t').next().unwrap().parse().unwrap()
+}
+
+fn told(host: &FixtureHost, args: &[&str]) -> Value {
+    ask(host, &[&["ls", "--disk", "--json"], args].concat()).expect_code(0).json()
+}
+
+fn row<'v>(document: &'v Value, kind: &str, name: &str) -> &'v Value {
+    let rows = document["disk"].as_array().unwrap();
+    let found = rows.iter().find(|row| row["kind"] == kind && row["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}: {document:#}"))
+}
+
+#[test]
+fn every_byte_is_somebodys() {
+    let host = host();
+    let lab = lab(&host);
+    let document = told(&host, &[]);
+    let web = row(&document, "container", "web");
+    let files = lab.layers.files(&lab.mounts[0]);
+    let (dir, init) = (lab.layers.dir(&lab.mounts[0]), format!("{}-init", lab.mounts[0]));
+    let log = |name: &str| format!("{DOCKER}/containers/{0}/{0}-json.log{name}", fake_id("web"));
+    assert_eq!(web["layer"], du(&host, &[&dir, &lab.layers.dir(&init)]));
+    assert_eq!(web["log"], du(&host, &[&log(""), &log(".1")]));
+    let own = format!("{DOCKER}/volumes/own/_data");
+    assert_eq!(web["volumes"], du(&host, &[&own]));
+    assert_eq!(web["deleted"], 0);
+    let parts = web["parts"].as_array().unwrap();
+    let part = |kind: &str| parts.iter().find(|p| p["part"] == kind).unwrap();
+    assert_eq!(part("layer")["path"], files);
+    assert_eq!(part("layer")["bytes"], du(&host, &[&files]));
+    // As `docker ps -s` adds them up: the sizes of files.
+    assert_eq!(part("layer")["apparent"], 300_000 + 64);
+    assert_eq!(
+        (&part("volume")["path"], &part("volume")["apparent"]),
+        (&json!(own), &json!(20_000))
+    );
+    assert_eq!(web["owner"]["name"], "web");
+    assert_eq!((&web["complete"], &web["engine"]), (&json!(true), &json!("docker")));
+    let sum: u64 = parts.iter().map(|p| p["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(web["bytes"], sum);
+    // What both have is neither's.
+    let old = row(&document, "container", "old");
+    assert_eq!((&old["volumes"], &old["owner"]["state"]), (&json!(0), &json!("exited")));
+    let both = row(&document, "volume", "both");
+    assert_eq!(both["bytes"], du(&host, &[&format!("{DOCKER}/volumes/both/_data")]));
+    let mut owners = [fake_id("web"), fake_id("old")];
+    owners.sort();
+    let mut told_owners: Vec<&str> =
+        both["owners"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+    told_owners.sort_unstable();
+    assert_eq!(told_owners, owners);
+    assert_eq!(row(&document, "unused-volume", "nobodys")["apparent"], 10_000);
+    // The base is in both images and counts as the one's that is used.
+    let images = row(&document, "images", &format!("{DOCKER}/overlay2"));
+    let of = |name: &String| lab.layers.dir(name);
+    let used: Vec<String> = lab.used.caches.iter().map(of).collect();
+    let used: Vec<&str> = used.iter().map(String::as_str).collect();
+    assert_eq!(images["bytes"], du(&host, &used));
+    assert_eq!(images["images"], json!(["app:1", "other:1"]));
+    let unused = row(&document, "unused-images", &format!("{DOCKER}/overlay2"));
+    assert_eq!(unused["bytes"], du(&host, &[&of(&lab.unused.caches[1])]));
+    assert_eq!(unused["images"], json!(["other:1"]));
+    // All of it together is the engine's directory.
+    let rows = document["disk"].as_array().unwrap();
+    let all: u64 = rows.iter().map(|row| row["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(all, du(&host, &[DOCKER]));
+    let totals: Vec<u64> = rows.iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
+    assert!(totals.is_sorted_by(|a, b| a >= b), "{totals:?}");
+    assert_eq!(document["gaps"], json!([]));
+    assert!(document["notes"][0].as_str().unwrap().contains("disk_apparent"));
+}
+
+#[test]
+fn the_table_is_aligned_and_narrow() {
+    let host = host();
+    let _ = lab(&host);
+    let run = ask(&host, &["ls", "--disk"]).expect_code(0);
+    let text = run.stdout_str();
+    let lines: Vec<&str> = text.lines().collect();
+    let titles: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(titles, ["TOTAL", "LAYER", "LOG", "VOLUMES", "DELETED", "KIND", "WHAT"]);
+    let kind = lines[0].find("KIND").unwrap();
+    assert!(lines.iter().all(|l| l.len() < 80 && l.as_bytes()[kind - 1] == b' '), "{text}");
+    let web: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!(web[web.len() - 2..], ["container", "web"], "{text}");
+    assert_eq!(web[4], "0");
+    assert!(lines.iter().any(|l| l.contains(" unused-volume nobodys")), "{text}");
+    assert!(run.stderr_str().contains("allocated bytes, as du has them"));
+    // Columns, an order and plain numbers as in other lists.
+    let args = ["ls", "--disk", "--raw", "--no-headers", "--sort", "disk_what"];
+    let run = ask(&host, &[&args[..], &["-o", "disk_what,disk_apparent,status"]].concat());
+    let text = run.expect_code(0).stdout_str();
+    let row = |name: &str| {
+        let found = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+        found.into_iter().find(|cells| cells[0] == name).unwrap()
+    };
+    assert_eq!(row("nobodys"), ["nobodys", "10000", "-"]);
+    assert_eq!(row("old")[2], "exited");
+    let csv = ask(&host, &["ls", "--disk", "--format", "csv", "-o", "disk_kind,disk_what"]);
+    assert!(csv.expect_code(0).stdout_str().contains("\nunused-volume,nobodys\n"));
+    let lines = ask(&host, &["ls", "--disk", "--format", "ndjson"]).expect_code(0).ndjson();
+    assert!(lines[1..].iter().all(|line| line["kind"].is_string()), "{lines:?}");
+    ask(&host, &["ls", "--disk", "-q"]).expect_code(2);
+}
+
+#[test]
+fn only_what_is_asked_for() {
+    let host = host();
+    let lab = lab(&host);
+    let document = told(&host, &["old"]);
+    let [only] = document["disk"].as_array().unwrap().as_slice() else { panic!("{document:#}") };
+    assert_eq!(only["name"], "old");
+    let init = format!("{}-init", lab.mounts[1]);
+    let own = [&lab.layers.dir(&lab.mounts[1])[..], &lab.layers.dir(&init)];
+    assert_eq!((&only["bytes"], &only["volumes"]), (&json!(du(&host, &own)), &json!(0)));
+    let run = ask(&host, &["ls", "--disk", "none"]).expect_code(1);
+    assert!(run.stderr_str().contains("none"));
+}
+
+#[test]
+fn layers_without_metadata_and_metadata_without_layers() {
+    let host = host();
+    let lab = lab(&host);
+    let orphan = fake_id("nobody knows");
+    host.file(format!("{}/diff/x", lab.layers.dir(&orphan)), vec![1; 60_000]);
+    host.file(format!("{}/x", lab.layers.dir("gone-removing")), vec![1; 1000]);
+    host.remove(lab.layers.dir(&lab.mounts[1]));
+    host.remove(lab.layers.dir(&lab.unused.caches[1]));
+    let document = told(&host, &[]);
+    let dir = lab.layers.dir(&orphan);
+    let found = row(&document, "orphan", &dir);
+    assert_eq!(found["bytes"], du(&host, &[&dir]));
+    assert_eq!(found["parts"][0]["path"], dir);
+    assert_eq!(row(&document, "removing", &lab.layers.dir("gone-removing"))["apparent"], 1000);
+    let missing = row(&document, "missing", &lab.layers.dir(&lab.mounts[1]));
+    assert_eq!((&missing["bytes"], &missing["owners"]), (&json!(0), &json!([fake_id("old")])));
+    let missing = row(&document, "missing", &lab.layers.dir(&lab.unused.caches[1]));
+    assert_eq!(missing["images"], json!(["other:1"]));
+    let all: u64 =
+        document["disk"].as_array().unwrap().iter().map(|r| r["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(all, du(&host, &[DOCKER]));
+}
+
+#[test]
+fn hard_links_count_once_and_links_lead_nowhere() {
+    let host = host();
+    let lab = lab(&host);
+    let [web, old] = lab.mounts.each_ref().map(|m| lab.layers.files(m));
+    let at = |path: &str| host.path().join(path.trim_start_matches('/'));
+    std::fs::hard_link(at(&format!("{web}/tmp/big")), at(&format!("{old}/tmp/linked"))).unwrap();
+    host.symlink(format!("{web}/out"), "/etc");
+    host.symlink(format!("{web}/loop"), ".");
+    host.sparse(format!("{old}/sparse"), 1 << 40);
+    let document = told(&host, &[]);
+    // By name: old comes before web.
+    let sizes: BTreeMap<&str, (u64, u64)> = ["old", "web"]
+        .into_iter()
+        .map(|name| {
+            let row = row(&document, "container", name);
+            (name, (row["layer"].as_u64().unwrap(), row["apparent"].as_u64().unwrap()))
+        })
+        .collect();
+    assert!(sizes["old"].0 >= 350_000 && sizes["old"].1 > 1 << 40, "{sizes:?}");
+    assert!(sizes["web"].0 < 100_000, "{sizes:?}");
+    let all: u64 =
+        document["disk"].as_array().unwrap().iter().map(|r| r["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(all, du(&host, &[DOCKER]));
+    // Alone, the other name counts.
+    assert!(told(&host, &["web"])["disk"][0]["layer"].as_u64().unwrap() > 300_000);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_directory_is_not_followed() {
+    let host = host();
+    let lab = lab(&host);
+    let files = lab.layers.files(&lab.mounts[0]);
+    host.remove(&files);
+    host.file("/outside/huge", vec![1; 2_000_000]);
+    host.symlink(&files, "/outside");
+    host.remove(format!("{DOCKER}/volumes/own/_data"));
+    host.symlink(format!("{DOCKER}/volumes/own/_data"), "/outside");
+    let document = told(&host, &["web"]);
+    assert!(document["disk"][0]["bytes"].as_u64().unwrap() < 500_000, "{document:#}");
+}
+
+#[test]
+fn a_capture_has_nothing_to_be_counted() {
+    let host = host();
+    let _ = lab(&host);
+    host.file("/.whose/manifest.json", r#"{"schema":"whose-capture/1"}"#);
+    let run = ask(&host, &["ls", "--disk"]);
+    assert!(run.code != Some(0) || !run.stdout_str().contains("web"), "{}", run.story());
+}
