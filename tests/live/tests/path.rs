@@ -269,8 +269,8 @@ fn judge_stopped(before: &[(Vec<u8>, Value, Value)]) {
     compared("paths of a stopped container", before.len() * 2 + back);
 }
 
-/// Asks about the container's paths, and for each path of the host who has it.
-fn judge(one: &Container, dice: &mut Dice) {
+/// Asks about the container's paths, and for each path of the host who has it. `other` has the same image.
+fn judge(one: &Container, other: &Container, dice: &mut Dice) {
     let inside = some(one, dice);
     let targets: Vec<Vec<u8>> = inside.iter().map(|i| one.target(i)).collect();
     let told = answers(&targets);
@@ -328,14 +328,37 @@ fn judge(one: &Container, dice: &mut Dice) {
         back.push((host, one.target(&real)));
         facts += 3;
     }
+    let mut untold = 0;
     for (host, target) in &back {
-        let run = whose().args(["path", host.to_str().unwrap()]).run().expect_code(0);
+        let mut run = whose().args(["path", host.to_str().unwrap()]).run();
+        if run.code == Some(3) {
+            not_told(other, &target[one.name.len() + 2..], &run.stderr_str(), &run.story());
+            untold += 1;
+        } else {
+            run = run.expect_code(0);
+        }
         let lines = &run.stdout;
-        assert!(lines.split(|b| *b == b'\n').any(|l| l == target), "{}", run.story());
+        let has = |target: &[u8]| lines.split(|b| *b == b'\n').any(|line| line == target);
+        assert!(has(target), "{}", run.story());
+        if run.code == Some(3) {
+            let inside = &target[one.name.len()..];
+            assert!(!has(&[other.name.as_bytes(), inside].concat()), "{}", run.story());
+        }
         facts += 1;
     }
+    assert!(untold < back.len() / 4, "{untold} of {}", back.len());
     compared(&format!("paths of {}", one.name), facts);
     assert!(facts > 300, "{facts}");
+}
+
+/// That `whose` can't tell whether the other container has it is so where a program serves its files and shows
+/// one that is in none of its layers by the overlay's marks. It is not among those that have it.
+fn not_told(other: &Container, inside: &[u8], stderr: &str, story: &str) {
+    let inside = Path::new(OsStr::from_bytes(inside));
+    assert!(other.is_without_handles(), "{story}");
+    assert!(other.entries(inside).is_empty() && other.root().join(inside).is_file(), "{story}");
+    let said = format!("{}:/{}: whether that is it can't be told: ", other.name, inside.display());
+    assert!(stderr.contains(&said), "{story}");
 }
 
 fn suite(driver: &'static str, data: Option<&Path>) {
@@ -355,8 +378,8 @@ fn suite(driver: &'static str, data: Option<&Path>) {
     let script = changes(&changed.root(), &mut Dice(4711));
     docker.cli(&["exec", &changed.name, "/bin/sh", "-c", &script]);
     let mut cases = Cases::of(format!("path-{driver}"));
-    for one in [&changed, &clean] {
-        cases.case(&format!("random paths of {}", one.name), || judge(one, &mut Dice(42)));
+    for (one, other) in [(&changed, &clean), (&clean, &changed)] {
+        cases.case(&format!("random paths of {}", one.name), || judge(one, other, &mut Dice(42)));
     }
     cases.case("a file that lies under another", || shadowed(&changed, &clean));
     if changed.is_without_handles() {
@@ -409,8 +432,8 @@ fn podman_suite(what: &str, driver: &str, options: PodmanOptions) {
     let script = changes(&changed.root(), &mut Dice(4711));
     podman.cli(&["exec", &changed.name, "/bin/sh", "-c", &script]);
     let mut cases = Cases::of(format!("path-podman-{what}"));
-    for one in [&changed, &clean] {
-        cases.case(&format!("random paths of {}", one.name), || judge(one, &mut Dice(42)));
+    for (one, other) in [(&changed, &clean), (&clean, &changed)] {
+        cases.case(&format!("random paths of {}", one.name), || judge(one, other, &mut Dice(42)));
     }
     cases.case("a file that lies under another", || shadowed(&changed, &clean));
     if !changed.is_without_handles() {

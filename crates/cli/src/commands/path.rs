@@ -89,11 +89,15 @@ fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
     if !matches!(answer.status, Status::Found | Status::Partial) {
         return (answer, Vec::new());
     }
-    let (all, late) = inside(index, &answer);
-    if let Some(gap) = late {
+    let (all, untold) = inside(index, &answer);
+    if let Some(gap) = untold.first() {
+        let more = match untold.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
         answer.status = Status::Partial;
-        answer.message = Some(format!("{}: {gap}", sanitise(&target.text)));
-        answer.gaps.push(gap);
+        answer.message = Some(format!("{}: {gap}{more}", sanitise(&target.text)));
+        answer.gaps.extend(untold);
     }
     let lines: Vec<BString> = all.iter().filter_map(|i| i.target()).collect();
     if lines.is_empty() && answer.status == Status::Found {

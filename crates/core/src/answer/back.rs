@@ -8,7 +8,7 @@ use super::Answer;
 use crate::index::Index;
 use crate::index::binds::Bound;
 use crate::model::gap::{Class, what};
-use crate::model::{Gap, Owner};
+use crate::model::{Fact, Gap, Owner};
 use crate::storage::Part;
 
 /// A container that has the file, and its path there.
@@ -36,12 +36,13 @@ impl Inside {
 
 /// The containers that an answer about a path names, each with the path that leads there from its root:
 /// by the layer's files, or by what its first process has mounted. The container is asked what it shows
-/// there: something else may lie over the file; with the gap where there was no time for all.
+/// there: something else may lie over the file. With the gaps of those that could not be asked, which are
+/// not among them.
 #[must_use]
-pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Option<Gap>) {
+pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Vec<Gap>) {
     if !answer.bound.is_empty() {
         let of = |b: &Bound| Inside { owner: Rc::clone(&b.owner), path: Some(b.inside.clone()) };
-        return (answer.bound.iter().map(of).collect(), None);
+        return (answer.bound.iter().map(of).collect(), Vec::new());
     }
     let owners: Vec<Rc<Owner>> = match (answer.owner(), &answer.owners) {
         (Some(owner), _) => vec![Rc::clone(owner)],
@@ -55,16 +56,23 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Option<Ga
         matches!(part, Some(Part::Files | Part::Merged))
     });
     let host = file.and_then(|f| f.host.known().cloned());
-    let mut found = Vec::new();
+    let (mut found, mut gaps) = (Vec::new(), Vec::new());
     for owner in owners {
         if index.host().out_of_time() {
             let why = "not all containers were asked in time";
             let path = host.unwrap_or_default();
             let remedy = Some("try again with a longer --timeout");
-            return (found, Some(Gap::new(what::PATH, Class::TimedOut, path, why, remedy)));
+            gaps.push(Gap::new(what::PATH, Class::TimedOut, path, why, remedy));
+            break;
         }
         let path = match (&in_layer, &host) {
-            (Some(path), Some(host)) => shows(index, &owner, path, host).then(|| path.clone()),
+            (Some(path), Some(host)) => match shows(index, &owner, path, host) {
+                Ok(shows) => shows.then(|| path.clone()),
+                Err(gap) => {
+                    gaps.push(untold(&owner, path, &gap));
+                    continue;
+                }
+            },
             (None, Some(host)) if part.is_none() => {
                 let init = owner.init_pid.known().copied();
                 init.and_then(|init| index.mounted_at(init, host.as_ref()))
@@ -73,17 +81,31 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Option<Ga
         };
         found.push(Inside { owner, path });
     }
-    (found, None)
+    (found, gaps)
 }
 
-/// Whether a container shows this file of the host at a path of its own, as far as that can be told.
-fn shows(index: &mut Index<'_>, owner: &Owner, path: &BString, host: &BString) -> bool {
-    match super::inside::of_container(index, owner, path) {
-        None => true,
-        Some(None) => false,
-        Some(Some(file)) => {
-            let views = file.host.known().into_iter().chain(&file.merged).chain(&file.candidates);
-            file.host.gap().is_some() || views.into_iter().any(|own| own == host)
+/// That a container could not be asked whether it shows a file there.
+fn untold(owner: &Owner, path: &BString, gap: &Gap) -> Gap {
+    let at = [owner.label().as_slice(), b":", path].concat();
+    let cause = format!("whether that is it can't be told: {}", gap.cause);
+    Gap::new(what::PATH, gap.class, at, cause, None)
+}
+
+/// Whether a container shows this file of the host at a path of its own.
+fn shows(
+    index: &mut Index<'_>,
+    owner: &Owner,
+    path: &BString,
+    host: &BString,
+) -> Result<bool, Gap> {
+    let Some(file) = super::inside::of_container(index, owner, path)? else { return Ok(false) };
+    match &file.host {
+        // What it may be is not what it is.
+        Fact::Unread(gap) => Err(gap.clone()),
+        // Of a directory that is merged each part is shown.
+        own => {
+            let all = own.known().into_iter().chain(&file.merged).chain(&file.candidates);
+            Ok(all.into_iter().any(|path| path == host))
         }
     }
 }

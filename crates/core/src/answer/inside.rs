@@ -110,22 +110,34 @@ pub fn path_inside(index: &mut Index<'_>, typed: &Typed, layers: Layers) -> Answ
     answer
 }
 
-/// What a path leads to in a container, nothing perhaps; `None` where that can't be told.
+/// What a path leads to in a container, nothing perhaps.
+///
+/// # Errors
+/// When that can't be told.
 pub(super) fn of_container(
     index: &mut Index<'_>,
     owner: &Owner,
     path: &BString,
-) -> Option<Option<File>> {
+) -> Result<Option<File>, Gap> {
     let name = crate::target::container::short(owner.id.as_ref());
     let of = Typed { text: path.clone(), target: Target::Container(name) };
-    let found = Resolved::One(Box::new(index.container_of(owner, NEEDS)));
-    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: None };
-    let row = container::answer_of(index, &of, found, detail).row();
-    let inside = Inside { of: Box::new(of), path: path.clone() };
-    match row.process.pid {
-        0 => in_state(index, owner, path.as_ref()).ok(),
-        _ => Some(file(index, &row, &inside, Layers::None)),
+    let container = index.container_of(owner, NEEDS);
+    if container.pids.clone()?.is_empty() {
+        return in_state(index, owner, path.as_ref());
     }
+    let detail = Detail { needs: NEEDS, processes: true, served_by: false, binary: None };
+    let found = Resolved::One(Box::new(container));
+    let answer = container::answer_of(index, &of, found, detail);
+    if let Some(hidden) = &answer.hidden {
+        return Err(hidden.gap());
+    }
+    let row = answer.row();
+    if row.process.pid == 0 {
+        let why = "which process is its first is not known";
+        return Err(Gap::new(what::PATH, Class::Unsupported, path.clone(), why, None));
+    }
+    let inside = Inside { of: Box::new(of), path: path.clone() };
+    Ok(file(index, &row, &inside, Layers::None))
 }
 
 /// Says in one line why there is no path, what it may be, and how the bytes can be reached.
