@@ -3,10 +3,12 @@
 use bstr::ByteSlice;
 use whose_core::runtime::segment;
 use whose_core::state::containerd::{bundle, config, cri};
+use whose_core::state::spec as oci;
 
 use crate::docker::stable;
 
 pub(crate) fn spec(bytes: &[u8]) {
+    stable(bytes, oci::mounts);
     if let Some(spec) = stable(bytes, bundle::parse_spec) {
         path(spec.cgroups_path());
     }

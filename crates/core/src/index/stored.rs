@@ -68,6 +68,10 @@ impl Index<'_> {
             let Some(mut table) = table::open(&state.root, *driver).map_err(gap)? else { continue };
             let names = table.stack(&state.root, *driver, key).map_err(gap)?;
             let Some(names) = names else { continue };
+            if let Some(why) = driver.hides(&state.root) {
+                let store = state.root.join(driver.stores().first().unwrap_or(&"").as_bytes());
+                return Err(Gap::new(what::LAYERS, Class::Unsupported, store, why, None));
+            }
             let dir = |(store, name): (&'static str, BString)| -> BString {
                 let path = state.root.join(&driver.files(store, name.as_ref()));
                 self.host().unrooted(path.as_ref()).unwrap_or(path.as_ref()).into()

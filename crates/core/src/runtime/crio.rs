@@ -20,9 +20,9 @@ use super::docker::{of_admin, open_all};
 use super::place::{self, Plumbing};
 use super::{FoundRoots, Hints, Inside, Matches, PodQuery, Query, Runtime, StateRoot, segment};
 use crate::model::gap::what;
-use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind, Pod};
+use crate::model::{ContainerState, Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod};
 use crate::state::containers_storage::{self as storage, Store};
-use crate::state::{crio as files, docker::time, json, toml};
+use crate::state::{crio as files, docker::time, json, spec, toml};
 
 /// See the module.
 #[derive(Debug)]
@@ -172,6 +172,14 @@ impl Runtime for CriO {
         _: Needs,
     ) -> Option<Result<Description, ReadError>> {
         Some(describe(root, id))
+    }
+
+    fn mounts(&self, root: &StateRoot, id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
+        // As it was made for the runtime: in the directory of what lasts.
+        Some(spec_of(&root.root, id).and_then(|(driver, ..)| {
+            let rel = Store { root: &root.root, driver: &driver }.userdata(id, "config.json");
+            read(&root.root, &rel, spec::mounts)
+        }))
     }
 
     fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {

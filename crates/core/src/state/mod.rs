@@ -20,6 +20,7 @@ pub mod openvz;
 pub mod podman;
 pub mod redact;
 pub mod runsc;
+pub mod spec;
 pub mod sqlite;
 pub mod toml;
 pub mod yaml;

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
-use super::{bolt, json, sqlite, toml};
+use super::{bolt, json, spec, sqlite, toml};
 
 /// The databases, below the graph root.
 const SQLITE: &[u8] = b"db.sql";
@@ -82,20 +82,7 @@ pub struct NamedVolume {
 #[serde(default)]
 pub struct Spec {
     /// What is mounted.
-    pub mounts: Option<Vec<SpecMount>>,
-}
-
-/// One of its mounts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct SpecMount {
-    /// Where, from the container's root.
-    pub destination: String,
-    /// `bind`, `tmpfs` and so on.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The host's directory or file, of a bind.
-    pub source: String,
+    pub mounts: Option<Vec<spec::Mount>>,
 }
 
 impl Config {

@@ -13,6 +13,7 @@ mod drivers;
 pub mod table;
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::model::Engine;
 
@@ -94,6 +95,12 @@ pub trait Driver: Sync {
     /// directory all files of the layers below.
     fn stacks(&self) -> bool;
 
+    /// Why what a container of this data root shows can't be told from its layers' directories while it does
+    /// not run; `None` where it can.
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        None
+    }
+
     /// The directory of a layer's files, below the data root; `store` is one of [`Driver::layers`].
     fn files(&self, store: &str, name: &BStr) -> BString;
 
@@ -158,7 +165,8 @@ pub fn entry(store: &str, name: &BStr) -> BString {
 
 #[cfg(test)]
 mod tests {
-    use bstr::BStr;
+    use bstr::{BStr, BString};
+    use whose_kernel::root::{Links, Root};
 
     use super::{DRIVERS, Part, readings};
 
@@ -249,6 +257,39 @@ mod tests {
         ] {
             assert_eq!(read(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn what_keeps_files_elsewhere_or_marks_them_otherwise_says_so() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = BString::from(temp.path().to_str().unwrap());
+        let root = Root::open(dir.as_ref(), Links::Never).unwrap();
+        let hiding = |root: &Root| -> Vec<(&str, &str)> {
+            let all = DRIVERS.iter().filter(|d| d.hides(root).is_some());
+            all.map(|d| (d.engines()[0].0, d.name())).collect()
+        };
+        let (docker, containerd, podman) = ("docker", "containerd", "podman");
+        let mut all = vec![
+            (docker, "fuse-overlayfs"),
+            (docker, "zfs"),
+            (docker, "aufs"),
+            (docker, "devicemapper"),
+            (containerd, "fuse-overlayfs"),
+            (containerd, "erofs"),
+            (containerd, "blockfile"),
+            (containerd, "nydus"),
+            (containerd, "stargz"),
+            (containerd, "stargz"),
+            (podman, "zfs"),
+        ];
+        assert_eq!(hiding(&root), all);
+        let flag = temp.path().join("overlay/.has-mount-program");
+        std::fs::create_dir(flag.parent().unwrap()).unwrap();
+        std::fs::write(&flag, "false").unwrap();
+        assert_eq!(hiding(&root), all);
+        all.insert(10, (podman, "overlay"));
+        std::fs::write(&flag, "true").unwrap();
+        assert_eq!(hiding(&root), all);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::fs::Permissions;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -47,9 +47,16 @@ pub struct ContainerdOptions {
     gvisor: bool,
     systemd: bool,
     groups: Vec<String>,
+    place: Option<PathBuf>,
 }
 
 impl ContainerdOptions {
+    /// Where its directory is made; that of temporary files if this is not called.
+    pub fn place(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.place = Some(dir.into());
+        self
+    }
+
     /// What its `/sys/fs/cgroup` is to hold; the machine's own if this is not called.
     pub fn view(mut self, view: View) -> Self {
         self.view = Some(view);
@@ -90,7 +97,7 @@ impl ContainerdOptions {
     pub fn start(self) -> Result<Containerd, String> {
         let dir = tempfile::Builder::new()
             .prefix("whose-containerd-")
-            .tempdir()
+            .tempdir_in(self.place.clone().unwrap_or_else(std::env::temp_dir))
             .map_err(|e| format!("a directory for containerd: {e}"))?;
         let janitor = self
             .prepare(dir.path())

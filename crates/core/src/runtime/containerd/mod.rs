@@ -18,7 +18,7 @@ use whose_kernel::{Host, ReadError};
 
 use super::claim::{Claim, Level, Mine, Proof, Serves, Subject, each_segment};
 use super::{FoundRoots, Hints, Matches, PodQuery, Query, Runtime, StateRoot, segment};
-use crate::model::{Description, Engine, Owner, OwnerKind, Role};
+use crate::model::{Description, Engine, Mounting, Owner, OwnerKind, Role};
 use crate::state::containerd::bundle::is_identifier;
 
 /// See the module.
@@ -101,6 +101,10 @@ impl Runtime for Containerd {
 
     fn may_run(&self, root: &StateRoot, key: &BStr) -> Result<bool, ReadError> {
         describe::place_in_files(root, key).map(|places| !places.is_empty())
+    }
+
+    fn mounts(&self, root: &StateRoot, key: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
+        Some(record::mounts(root, key))
     }
 
     fn describe(

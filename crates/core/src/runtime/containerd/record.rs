@@ -12,11 +12,12 @@ use whose_kernel::{Class, ReadError};
 use super::describe::Place;
 use super::{BUILDKIT, CRI};
 use crate::model::gap::what;
-use crate::model::{Compose, ContainerState, Description, Gap, Pod};
+use crate::model::{Compose, ContainerState, Description, Gap, Mounting, Pod};
 use crate::runtime::{StateRoot, segment};
 use crate::state::containerd::bundle::{self, is_identifier};
 use crate::state::containerd::cri_metadata::{self, PodName};
 use crate::state::containerd::metadata::{self, Container, Cri, Metadata};
+use crate::state::spec;
 
 /// nerdctl's name for a container (nerdctl pkg/labels/labels.go).
 pub(super) const NERDCTL_NAME: &str = "nerdctl/name";
@@ -70,6 +71,16 @@ pub(super) fn of(
         Err(e) if e.class == Class::Gone => Ok(None),
         record => record,
     }
+}
+
+/// What a container mounts over its own files, by the configuration in its record.
+pub(super) fn mounts(root: &StateRoot, key: &BStr) -> Result<Vec<Mounting>, ReadError> {
+    let all = database(root)?;
+    let fail = |class, why| ReadError::new(all.shown(), class, why);
+    let (namespace, id) = key.rsplit_once_str("/").unwrap_or((b"", key));
+    let spec = all.spec(namespace, id)?;
+    let spec = spec.ok_or_else(|| fail(Class::Gone, format!("has no configuration of {key}")))?;
+    spec::mounts(&spec).map_err(|why| fail(Class::Malformed, why))
 }
 
 /// The keys of all records.

@@ -9,6 +9,7 @@ use crate::model::{Compose, ContainerState, Description, Mounting, Pod};
 use crate::state::containers_storage::{self as storage, Store};
 use crate::state::docker::time;
 use crate::state::podman::{self as files, Config};
+use crate::state::spec::Mount;
 
 /// Whether a graph root has a database of Podman's or a container of its in the store's table; what
 /// can't be looked at may have.
@@ -118,17 +119,16 @@ pub(super) fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadE
 /// Binds, volumes and what is in memory.
 pub(super) fn mounts(root: &StateRoot, id: &BStr) -> Result<Vec<Mounting>, ReadError> {
     let gone = || ReadError::new(root.root.shown(), Class::Gone, "no container of podman");
-    let config = files::container(&places(root), id)?.ok_or_else(gone)?.config;
+    let stored = files::container(&places(root), id)?.ok_or_else(gone)?;
+    let config = stored.config;
     let spec = config.spec.and_then(|spec| spec.mounts).unwrap_or_default();
-    let mounted = spec.into_iter().map(|mount| {
-        let from = (mount.kind == "bind").then(|| BString::from(mount.source));
-        Mounting { at: mount.destination.into(), from }
-    });
+    let mounted: Result<Vec<Mounting>, String> = spec.into_iter().map(Mount::mounting).collect();
+    let mounted = mounted.map_err(|why| ReadError::new(stored.path, Class::Unsupported, why))?;
     let volumes = config.named_volumes.unwrap_or_default().into_iter().map(|volume| {
         let below = format!("{VOLUMES}/{}/_data", volume.volume_name);
         Mounting { at: volume.dest.into(), from: Some(root.root.join(below.as_bytes())) }
     });
-    Ok(mounted.chain(volumes).collect())
+    Ok(mounted.into_iter().chain(volumes).collect())
 }
 
 /// What the store's table says of a container where there is no database: one that keeps nothing, or

@@ -166,6 +166,20 @@ impl Metadata {
         })
     }
 
+    /// The OCI configuration of a container, JSON; `None` where there is no such container, or it has none.
+    ///
+    /// # Errors
+    /// The read's, or `malformed`.
+    pub fn spec(&self, namespace: &[u8], id: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.database.view(|top| {
+            let record = top.at(&[b"v1", namespace, b"containers", id])?;
+            let Some(bytes) = record.map_or(Ok(None), |r| r.value(b"spec"))? else {
+                return Ok(None);
+            };
+            Ok(Some(any::parse(&bytes).map_err(Trouble::Wrong)?.value.to_vec()))
+        })
+    }
+
     /// The digest that an image's name stands for: of a manifest or an index.
     ///
     /// # Errors

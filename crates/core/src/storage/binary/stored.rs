@@ -48,9 +48,6 @@ enum Place {
 /// What could not be looked at; marks of a driver that are not known here.
 pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File>, Gap> {
     let fail = |class, why: &'static str| Gap::new(what::PATH, class, path, why, None);
-    if parts.driver.name().starts_with("fuse-") {
-        return Err(fail(Class::Unsupported, "the marks of fuse-overlayfs are not read"));
-    }
     let root = host.root_object().map_err(|e| Gap::from_read(what::PATH, &e))?;
     let file_systems = FileSystems::new(host, &root, None, &[]);
     let Some((upper, lowers)) = parts.dirs.split_first() else {
@@ -71,8 +68,12 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
             return Err(fail(Class::Forbidden, "its user's table leads out of his store"));
         }
     }
-    let work = Work { host, root: &root, parts, stack: &stack };
-    let Some((inside, place)) = work.resolve(path)? else { return Ok(None) };
+    let mut work = Work { host, root: &root, parts, stack: &stack, mounts: Vec::new() };
+    work.place_mounts()?;
+    let (inside, place) = match work.resolve(path, Missing::IsNothing)? {
+        (inside, Some(place)) => (inside, place),
+        (_, None) => return Ok(None),
+    };
     let mut file = File { inside: Some(inside), ..File::default() };
     match place {
         Place::Elsewhere => {
@@ -134,11 +135,35 @@ struct Work<'w> {
     root: &'w Object,
     parts: &'w Parts<'w>,
     stack: &'w Stack<'w>,
+    /// What lies over the layers, as far as it is placed.
+    mounts: Vec<Mounting>,
+}
+
+/// What a path is where a directory on its way is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// Nothing.
+    IsNothing,
+    /// What its text says: a runtime makes the directories that it mounts something at.
+    IsMade,
 }
 
 impl Work<'_> {
+    /// Finds out where the mounts come to lie: links in the layers lead elsewhere, as `/var/run` does, and a
+    /// runtime follows them from the container's root.
+    fn place_mounts(&mut self) -> Result<(), Gap> {
+        let mut all: Vec<&Mounting> = self.parts.mounts.iter().collect();
+        // The outer ones first, as engines mount them.
+        all.sort_by_key(|mount| names(mount.at.as_ref()).len());
+        for Mounting { at, from } in all {
+            let (at, _) = self.resolve(at.as_ref(), Missing::IsMade)?;
+            self.mounts.push(Mounting { at, from: from.clone() });
+        }
+        Ok(())
+    }
+
     /// What the path leads to, links followed from the container's root; with the path that it has then.
-    fn resolve(&self, path: &BStr) -> Result<Option<(BString, Place)>, Gap> {
+    fn resolve(&self, path: &BStr, missing: Missing) -> Result<(BString, Option<Place>), Gap> {
         let mut rest: VecDeque<BString> = names(path);
         let mut at = BString::from("/");
         let mut links = 0;
@@ -149,11 +174,26 @@ impl Work<'_> {
                 continue;
             }
             let next = joined(&at, &name);
-            let Some(place) = self.look(&next)? else { return Ok(None) };
+            let made = |m: &Mounting| strip(&next, &m.at).is_some();
+            let Some(place) = self.look(&next)? else {
+                if missing == Missing::IsMade || self.mounts.iter().any(made) {
+                    at = next;
+                    continue;
+                }
+                return Ok((next, None));
+            };
             let first = match &place {
                 Place::Layers(all) => all.first().map(|(_, object)| object),
                 Place::Mounted(_, object) => Some(object),
-                Place::Elsewhere => return Ok(Some((next, place))),
+                // Something of the host's may be mounted in it again.
+                Place::Elsewhere
+                    if missing == Missing::IsMade
+                        || self.mounts.iter().any(|m| is_below(&next, &m.at)) =>
+                {
+                    at = next;
+                    continue;
+                }
+                Place::Elsewhere => return Ok((next, Some(place))),
             };
             let look = first.and_then(|object| object.look().ok());
             let link = first.filter(|_| look.is_some_and(|l| l.is_link()));
@@ -172,17 +212,18 @@ impl Work<'_> {
                 continue;
             }
             if !rest.is_empty() && !look.is_some_and(|l| l.is_dir()) {
-                return Ok(None);
+                return Ok((next, None));
             }
             at = next;
         }
-        Ok(self.look(&at)?.map(|place| (at, place)))
+        let place = self.look(&at)?;
+        Ok((at, place))
     }
 
     /// What is at a path without links in it.
     fn look(&self, at: &BString) -> Result<Option<Place>, Gap> {
         let over = |m: &&Mounting| strip(&m.at, at).is_some();
-        if let Some(mount) = self.parts.mounts.iter().filter(over).max_by_key(|m| m.at.len()) {
+        if let Some(mount) = self.mounts.iter().filter(over).max_by_key(|m| m.at.len()) {
             return self.mounted(mount, at);
         }
         let named = |object: Object| {
@@ -237,11 +278,49 @@ mod tests {
     use whose_kernel::{Class, Host, Options};
 
     use super::{Parts, stored};
-    use crate::model::Mounting;
+    use crate::model::{Fact, Mounting};
     use crate::storage::DRIVERS;
 
     fn text(path: &Path) -> BString {
         path.to_str().unwrap().into()
+    }
+
+    #[test]
+    fn mounts_lie_where_links_lead() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().canonicalize().unwrap();
+        let (up, from, other) = (dir.join("up"), dir.join("secrets"), dir.join("other"));
+        for made in [&up.join("var"), &up.join("run"), &dir.join("low"), &from, &other] {
+            std::fs::create_dir_all(made).unwrap();
+            std::fs::write(made.join("file"), "x").unwrap();
+        }
+        symlink("/run", up.join("var/run")).unwrap();
+        symlink("loop", up.join("loop")).unwrap();
+        let host = Host::open(Options::default()).unwrap();
+        let driver = *DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).unwrap();
+        let dirs = [text(&up), text(&dir.join("low"))];
+        let mounting =
+            |at: &str, from: Option<&Path>| Mounting { at: at.into(), from: from.map(text) };
+        let ask = |mounts: &[Mounting], path: &str| {
+            stored(&host, &Parts { dirs: &dirs, driver, mounts, within: None }, BStr::new(path))
+        };
+        let mounts = [
+            mounting("/not/there/yet", Some(&other)),
+            mounting("/var/run/secrets", Some(&from)),
+            mounting("/run", None),
+        ];
+        let told = |path: &str| ask(&mounts, path).unwrap().unwrap();
+        let secret = text(&from.join("file"));
+        for path in ["/var/run/secrets/file", "/run/secrets/file"] {
+            assert_eq!(told(path).host.known(), Some(&secret), "{path}");
+            assert_eq!(told(path).inside, Some("/run/secrets/file".into()));
+        }
+        // The rest of it is in memory, whatever lies below.
+        assert_eq!(told("/var/run/file").host, Fact::Absent);
+        assert_eq!(told("/not/there/yet/file").host.known(), Some(&text(&other.join("file"))));
+        assert_eq!(ask(&mounts, "/not/there/file"), Ok(None));
+        let circle = ask(&[mounting("/loop/x", Some(&other))], "/var/file").unwrap_err();
+        assert_eq!(circle.class, Class::Malformed);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! aufs, which moby no longer has: `aufs/{diff,mnt,layers}/<name>`.
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::storage::{Driver, Part};
 
@@ -15,6 +16,10 @@ impl Driver for Aufs {
 
     fn stores(&self) -> &'static [&'static str] {
         &["aufs/diff", "aufs/mnt", "aufs/layers"]
+    }
+
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        Some("the marks of aufs are not read")
     }
 
     fn stacks(&self) -> bool {

@@ -2,6 +2,7 @@
 //! plugins/snapshots/blockfile/blockfile.go).
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::model::Engine;
 use crate::storage::table::Kind;
@@ -29,6 +30,10 @@ impl Driver for Blockfile {
 
     fn stores(&self) -> &'static [&'static str] {
         &[STORE]
+    }
+
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        Some("its file system is in a file, which is mounted only while it runs")
     }
 
     fn stacks(&self) -> bool {

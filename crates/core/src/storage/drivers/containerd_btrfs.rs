@@ -14,4 +14,5 @@ pub(in crate::storage) const BTRFS: Snapshotter = Snapshotter {
     ],
     files: None,
     stacks: false,
+    hides: None,
 };

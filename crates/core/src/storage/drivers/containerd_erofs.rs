@@ -10,4 +10,5 @@ pub(in crate::storage) const EROFS: Snapshotter = Snapshotter {
     stores: &["io.containerd.snapshotter.v1.erofs/snapshots"],
     files: Some("fs"),
     stacks: true,
+    hides: Some("its layers are images, which are mounted only while it runs"),
 };

@@ -10,4 +10,5 @@ pub(in crate::storage) const NATIVE: Snapshotter = Snapshotter {
     stores: &["io.containerd.snapshotter.v1.native/snapshots"],
     files: None,
     stacks: false,
+    hides: None,
 };

@@ -10,4 +10,5 @@ pub(in crate::storage) const NYDUS: Snapshotter = Snapshotter {
     stores: &["io.containerd.snapshotter.v1.nydus/snapshots"],
     files: Some("fs"),
     stacks: true,
+    hides: Some("a program serves the files of its layers"),
 };

@@ -10,4 +10,5 @@ pub(in crate::storage) const OVERLAYFS: Snapshotter = Snapshotter {
     stores: &["io.containerd.snapshotter.v1.overlayfs/snapshots"],
     files: Some("fs"),
     stacks: true,
+    hides: None,
 };

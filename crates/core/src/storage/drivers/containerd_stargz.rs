@@ -10,4 +10,5 @@ pub(in crate::storage) const STARGZ: Snapshotter = Snapshotter {
     stores: &["io.containerd.snapshotter.v1.stargz/snapshotter/snapshots"],
     files: Some("fs"),
     stacks: true,
+    hides: Some("a program serves the files of its layers"),
 };

@@ -10,4 +10,5 @@ pub(in crate::storage) const STARGZ_SERVICE: Snapshotter = Snapshotter {
     stores: &["snapshotter/snapshots"],
     files: Some("fs"),
     stacks: true,
+    hides: Some("a program serves the files of its layers"),
 };

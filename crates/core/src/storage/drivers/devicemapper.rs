@@ -1,6 +1,7 @@
 //! devicemapper, which moby no longer has: a thin volume a layer, mounted while it is in use.
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::storage::{Driver, Part};
 
@@ -15,6 +16,10 @@ impl Driver for DeviceMapper {
 
     fn stores(&self) -> &'static [&'static str] {
         &["devicemapper/mnt", "devicemapper/metadata"]
+    }
+
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        Some("its volume is mounted only while it runs")
     }
 
     fn stacks(&self) -> bool {

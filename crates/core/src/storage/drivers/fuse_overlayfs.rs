@@ -2,6 +2,7 @@
 //! daemon/graphdriver/fuse-overlayfs/fuseoverlayfs.go).
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::storage::{Driver, Part};
 
@@ -16,6 +17,10 @@ impl Driver for FuseOverlayfs {
 
     fn stores(&self) -> &'static [&'static str] {
         &["fuse-overlayfs"]
+    }
+
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        Some("the marks of fuse-overlayfs are not read")
     }
 
     fn stacks(&self) -> bool {

@@ -2,10 +2,14 @@
 //! for a name, and tables beside it.
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::model::Engine;
 use crate::storage::table::Kind;
 use crate::storage::{Driver, Part, entry};
+
+/// Whether a program does what the kernel's overlay would.
+const PROGRAM: &[u8] = b"overlay/.has-mount-program";
 
 /// A driver of containers/storage.
 #[derive(Debug)]
@@ -34,6 +38,17 @@ impl Driver for Graph {
 
     fn stores(&self) -> &'static [&'static str] {
         self.stores
+    }
+
+    fn hides(&self, root: &Root) -> Option<&'static str> {
+        match self.name {
+            "zfs" => Some("its dataset is mounted only while it runs"),
+            // storage/drivers/overlay/overlay.go; whose marks these are is the program's affair.
+            "overlay" if root.read(PROGRAM, 16).is_ok_and(|flag| flag.trim_ascii() == b"true") => {
+                Some("a program mounts its layers, whose marks are not read")
+            }
+            _ => None,
+        }
     }
 
     fn stacks(&self) -> bool {

@@ -2,6 +2,7 @@
 //! snapshot, which has a number for a name.
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::model::Engine;
 use crate::storage::table::Kind;
@@ -20,6 +21,8 @@ pub(in crate::storage) struct Snapshotter {
     pub(super) files: Option<&'static str>,
     /// See [`Driver::stacks`].
     pub(super) stacks: bool,
+    /// See [`Driver::hides`].
+    pub(super) hides: Option<&'static str>,
 }
 
 impl Driver for Snapshotter {
@@ -41,6 +44,10 @@ impl Driver for Snapshotter {
 
     fn layers(&self) -> &'static [&'static str] {
         self.stores
+    }
+
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        self.hides
     }
 
     fn stacks(&self) -> bool {

@@ -2,6 +2,7 @@
 //! daemon/graphdriver/zfs/zfs.go).
 
 use bstr::{BStr, BString};
+use whose_kernel::root::Root;
 
 use crate::storage::{Driver, Part};
 
@@ -16,6 +17,10 @@ impl Driver for Zfs {
 
     fn stores(&self) -> &'static [&'static str] {
         &["zfs/graph"]
+    }
+
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        Some("its dataset is mounted only while it runs")
     }
 
     fn stacks(&self) -> bool {
