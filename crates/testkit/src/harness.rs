@@ -131,13 +131,22 @@ impl Whose {
     }
 
     /// Runs as another user, without supplementary groups; root is needed. The binary is copied
-    /// to where that user can reach it.
+    /// to where that user can reach it, see [`Whose::copied`].
     ///
     /// # Panics
     /// When the copy can't be made.
     #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some((uid, gid));
+        self.copied()
+    }
+
+    /// Runs a copy of the binary that every user can reach.
+    ///
+    /// # Panics
+    /// When the copy can't be made.
+    #[must_use]
+    pub fn copied(mut self) -> Self {
         if self.copy.is_none() {
             let dir = tempfile::Builder::new()
                 .prefix("whose-bin-")

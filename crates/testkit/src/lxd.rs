@@ -22,6 +22,8 @@ const PRESEED: &str = "storage_pools:\n- {name: default, driver: dir}\nprofiles:
 const METADATA: &str = "architecture: x86_64\ncreation_date: 1700000000\nproperties: {os: lab, description: lab image}\n";
 /// Both processes of an instance; the second one is its init.
 const INIT: &str = "#!/bin/sh\n/bin/sleep 23000 &\nexec /bin/sleep 23001\n";
+/// The group that its socket is for, as Debian's unit has it.
+pub const GROUP: &str = "lxd";
 /// Ids of containers' users.
 const SUBIDS: &str = "root:200000:1000000\n";
 
@@ -29,7 +31,7 @@ const SUBIDS: &str = "root:200000:1000000\n";
 const START: &str = r#"
 mount --bind "$SUBIDS" /etc/subuid
 mount --bind "$SUBIDS" /etc/subgid
-exec lxd --logfile "$LXD_DIR/../log"
+exec lxd --group "$LXD_GROUP" --logfile "$LXD_DIR/../log"
 "#;
 
 /// The daemon. All of it goes when this is dropped, also after a panic.
@@ -54,23 +56,48 @@ impl Lxd {
         }
         std::fs::write(dir.path().join("subids"), SUBIDS).map_err(error)?;
         let old_cgroups = tops().into_iter().collect();
-        let output = || std::fs::File::create(dir.path().join("out")).map(Stdio::from);
-        let mut command = Command::new("unshare");
-        command.args(["-m", "--propagation", "slave", "sh", "-ec", START]);
-        command.env("SUBIDS", dir.path().join("subids"));
-        environment(&mut command, dir.path());
-        command.stdin(Stdio::null()).stdout(output().map_err(error)?);
-        let daemon = command.stderr(output().map_err(error)?).spawn().map_err(error)?;
+        let daemon = spawn(dir.path())?;
         let lxd = Lxd { dir, daemon, old_cgroups };
-        let mut ready = Command::new("lxd");
-        environment(ready.args(["waitready", "--timeout", "40"]), lxd.dir.path());
-        said(&mut ready, CALL)?;
+        lxd.wait_ready()?;
         let preseed = format!("printf %s '{PRESEED}' | lxd init --preseed");
         let mut init = Command::new("sh");
         environment(init.args(["-ec", &preseed]), lxd.dir.path());
         said(&mut init, CALL)?;
         lxd.image()?;
         Ok(lxd)
+    }
+
+    fn wait_ready(&self) -> Result<(), String> {
+        let mut ready = Command::new("lxd");
+        environment(ready.args(["waitready", "--timeout", "40"]), self.dir.path());
+        said(&mut ready, CALL).map(drop)
+    }
+
+    /// Kills the daemon. Its instances go on.
+    pub fn kill(&mut self) {
+        procfs::signal(self.daemon.id(), rustix::process::Signal::KILL);
+        drop(self.daemon.wait());
+    }
+
+    /// Starts the daemon again after it was killed.
+    ///
+    /// # Errors
+    /// What did not work.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.daemon = spawn(self.dir.path())?;
+        self.wait_ready()
+    }
+
+    /// The daemon's PID.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Its socket, which is root's and of the group [`GROUP`].
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("unix.socket")
     }
 
     fn image(&self) -> Result<(), String> {
@@ -128,6 +155,18 @@ impl Lxd {
     }
 }
 
+/// The daemon's process.
+fn spawn(dir: &Path) -> Result<Child, String> {
+    let error = |e: std::io::Error| e.to_string();
+    let output = || std::fs::File::create(dir.join("out")).map(Stdio::from);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "--propagation", "slave", "sh", "-ec", START]);
+    command.env("SUBIDS", dir.join("subids")).env("LXD_GROUP", GROUP);
+    environment(&mut command, dir);
+    command.stdin(Stdio::null()).stdout(output().map_err(error)?);
+    command.stderr(output().map_err(error)?).spawn().map_err(error)
+}
+
 fn environment(command: &mut Command, dir: &Path) {
     command.env("LXD_DIR", dir.join("var")).env("LXD_CONF", dir.join("conf"));
     command.env("HOME", dir).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -135,6 +174,10 @@ fn environment(command: &mut Command, dir: &Path) {
 
 impl Drop for Lxd {
     fn drop(&mut self) {
+        if matches!(self.daemon.try_wait(), Ok(Some(_))) {
+            // It was killed, and its instances were not.
+            drop(self.restart());
+        }
         let listed = self.cli(&["list", "--all-projects", "--format", "json"]).unwrap_or_default();
         let all: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();
         for instance in &all {

@@ -8,7 +8,7 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
 use whose_live_tests::compare::{self, millis};
@@ -18,8 +18,10 @@ use whose_testkit::cases::Cases;
 use whose_testkit::docker::busybox_rootfs;
 use whose_testkit::facts::Facts;
 use whose_testkit::fixture::fake_id;
+use whose_testkit::harness::Whose;
 use whose_testkit::lxc::Lxc;
-use whose_testkit::lxd::Lxd;
+use whose_testkit::lxd::{GROUP, Lxd};
+use whose_testkit::users::LabUser;
 use whose_testkit::{procfs, require};
 
 #[test]
@@ -180,74 +182,204 @@ fn stopped() {
 
 #[test]
 fn lxd() {
-    if !require(&["root", "lxd", "busybox"]) {
+    if !require(&["root", "lxd", "busybox", "mount-namespace", "setpriv"]) {
         return;
     }
     let _alone = alone();
-    let lxd = Lxd::start().unwrap_or_else(|e| panic!("{e}"));
+    let mut lab = LxdLab::start();
     let mut cases = Cases::of("lxd");
-    cases.case("instances, also of a project", || instances(&lxd));
-    drop(lxd);
+    cases.case("instances, also of a project", || {
+        compared("lxd, 4 instances", instances(&lab).finish(90));
+    });
+    cases.case("a member of its group asks the daemon", || of_the_group(&lab));
+    cases.case("the daemon killed, and started again", || killed(&mut lab));
+    drop(lab);
     cases.finish();
 }
 
-fn instances(lxd: &Lxd) {
-    let cli = |args: &[&str]| lxd.cli(args).unwrap_or_else(|e| panic!("{e}"));
-    let names = ["c1", "c2", "c3", "c4"].map(unique);
-    cli(&["launch", "lab", &names[0]]);
-    cli(&["launch", "lab", &names[1], "-c", "security.privileged=true"]);
-    let project = format!("p{}", std::process::id());
-    let plain = ["-c", "features.images=false", "-c", "features.profiles=false"];
-    cli(&[&["project", "create", &project][..], &plain].concat());
-    cli(&["launch", "lab", &names[2], "--project", &project]);
-    cli(&["init", "lab", &names[3]]);
-    let exec = Sleeper::start(|n| lxd.command(&["exec", &names[0], "--", "/bin/sleep", n]));
-    let mut facts = Facts::about("lxd");
-    for instance in lxd.instances() {
-        let text = |key: &str| instance[key].as_str().unwrap_or_default().to_owned();
-        let name = text("name");
-        let image = instance["config"]["volatile.base_image"].as_str();
-        let described = |facts: &mut Facts, owner: &Value| {
-            facts.same("image_id", owner["image_id"].as_str(), image);
-            facts.same("image", owner["image"].as_str(), Some("lab image"));
-            facts.same(
-                "created",
-                owner["created"].as_str(),
-                millis(&text("created_at")).as_deref(),
-            );
-            let instance = match text("project").as_str() {
-                "default" => name.clone(),
-                project => format!("{project}_{name}"),
-            };
-            let root = lxd.path().join("storage-pools/default/containers").join(instance);
-            let root = root.join("rootfs").display().to_string();
-            facts.same("rootfs", owner["rootfs"].as_str(), Some(root.as_str()));
-        };
-        if text("status") != "Running" {
-            let all = whose().args(["ls", "-a", "--json"]).run().expect_code(0).json();
-            let rows = all["containers"].as_array().unwrap();
-            let row = rows.iter().find(|r| r["name"] == name.as_str()).cloned().unwrap_or_default();
-            facts.same("runtime", row["runtime"].as_str(), Some("lxd"));
-            facts.same("state", row["state"].as_str(), Some("exited"));
-            described(&mut facts, &row);
-            continue;
-        }
-        let init = pid_of(&instance["state"]["pid"]).unwrap();
-        let told = answer(&init.to_string());
-        compare::kernel(&mut facts, &told, init);
-        owner(&mut facts, &told, ("lxd", &name, &name));
-        facts.same("state", told["owner"]["state"].as_str(), Some("running"));
-        facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(init));
-        described(&mut facts, &told["owner"]);
-        let monitor = answer(&procfs::ppid(init).unwrap().to_string());
-        facts.same("monitor", monitor["process"]["role"].as_str(), Some("plumbing"));
-        facts.same("serves", monitor["process"]["serves"].as_str(), Some(name.as_str()));
-        let by_name = answer(&name);
-        owner(&mut facts, &by_name, ("lxd", &name, &name));
-        let count = instance["state"]["processes"].as_u64();
-        facts.same("processes", by_name["processes"].as_array().map(|p| p.len() as u64), count);
+/// An LXD with four instances: two in the project `default`, one of them privileged, one in another, and
+/// one that was never started. Something was run in the first besides.
+struct LxdLab {
+    // Ends before the daemon does.
+    exec: Sleeper,
+    names: [String; 4],
+    project: String,
+    lxd: Lxd,
+}
+
+impl LxdLab {
+    fn start() -> LxdLab {
+        let lxd = Lxd::start().unwrap_or_else(|e| panic!("{e}"));
+        let cli = |args: &[&str]| lxd.cli(args).unwrap_or_else(|e| panic!("{e}"));
+        let names = ["c1", "c2", "c3", "c4"].map(unique);
+        cli(&["launch", "lab", &names[0], "-c", "user.tier=front"]);
+        cli(&["launch", "lab", &names[1], "-c", "security.privileged=true"]);
+        let project = format!("p{}", std::process::id());
+        let plain = ["-c", "features.images=false", "-c", "features.profiles=false"];
+        cli(&[&["project", "create", &project][..], &plain].concat());
+        cli(&["launch", "lab", &names[2], "--project", &project]);
+        cli(&["init", "lab", &names[3]]);
+        let exec = Sleeper::start(|n| lxd.command(&["exec", &names[0], "--", "/bin/sleep", n]));
+        LxdLab { exec, names, project, lxd }
     }
-    let told = answer(&exec.pid().to_string());
-    owner(&mut facts, &told, ("lxd", &names[0], &names[0]));
-    compared("lxd, 4 instances", facts.finish(80));
+
+    /// `lxc query` of one instance with its state.
+    fn query(&self, name: &str) -> Value {
+        let project = if name == self.names[2] { &self.project } else { "default" };
+        let path = format!("/1.0/instances/{name}?recursion=1&project={project}");
+        let text = self.lxd.cli(&["query", &path]).unwrap_or_else(|e| panic!("{e}"));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+}
+
+/// Whatever LXD says of its instances, against what root is told.
+fn instances(lab: &LxdLab) -> Facts {
+    let mut facts = Facts::about("lxd");
+    let all = lab.lxd.instances();
+    facts.same("instances", all.len(), 4);
+    for instance in &all {
+        one_instance(&mut facts, lab, instance);
+    }
+    facts
+}
+
+fn one_instance(facts: &mut Facts, lab: &LxdLab, instance: &Value) {
+    let text = |key: &str| instance[key].as_str().unwrap_or_default().to_owned();
+    let name = text("name");
+    let described = |facts: &mut Facts, owner: &Value| {
+        let image = instance["config"]["volatile.base_image"].as_str();
+        facts.same("image_id", owner["image_id"].as_str(), image);
+        facts.same("image", owner["image"].as_str(), Some("lab image"));
+        let created = millis(&text("created_at"));
+        facts.same("created", owner["created"].as_str(), created.as_deref());
+        let root = match text("project").as_str() {
+            "default" => name.clone(),
+            project => format!("{project}_{name}"),
+        };
+        let root = lab.lxd.path().join("storage-pools/default/containers").join(root);
+        let root = root.join("rootfs").display().to_string();
+        facts.same("rootfs", owner["rootfs"].as_str(), Some(root.as_str()));
+    };
+    if text("status") != "Running" {
+        let all = whose().args(["ls", "-a", "--json"]).run().expect_code(0).json();
+        let rows = all["containers"].as_array().unwrap();
+        let row = rows.iter().find(|r| r["name"] == name.as_str()).cloned().unwrap_or_default();
+        facts.same("runtime", row["runtime"].as_str(), Some("lxd"));
+        facts.same("state", row["state"].as_str(), Some("exited"));
+        described(facts, &row);
+        return;
+    }
+    let init = pid_of(&instance["state"]["pid"]).unwrap();
+    let told = answer(&init.to_string());
+    compare::kernel(facts, &told, init);
+    owner(facts, &told, ("lxd", &name, &name));
+    facts.same("state", told["owner"]["state"].as_str(), Some("running"));
+    facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(init));
+    described(facts, &told["owner"]);
+    let monitor = answer(&procfs::ppid(init).unwrap().to_string());
+    facts.same("monitor", monitor["process"]["role"].as_str(), Some("plumbing"));
+    facts.same("serves", monitor["process"]["serves"].as_str(), Some(name.as_str()));
+    let by_name = answer(&name);
+    owner(facts, &by_name, ("lxd", &name, &name));
+    let count = instance["state"]["processes"].as_u64();
+    facts.same("processes", by_name["processes"].as_array().map(|p| p.len() as u64), count);
+    let pids = whose().args(["pids", &name]).run().expect_code(0).pids();
+    facts.same("pids", pids.len() as u64, count.unwrap_or_default());
+    let exe = whose().args(["exe", &init.to_string()]).run().expect_code(0).stdout_str();
+    let root = told["owner"]["rootfs"].as_str().unwrap_or_default();
+    facts.same("exe", exe.trim_end(), format!("{root}/bin/busybox").as_str());
+    if name == lab.names[0] {
+        let told = answer(&lab.exec.pid().to_string());
+        owner(facts, &told, ("lxd", &name, &name));
+    }
+}
+
+/// As an ordinary user of one group, on a host where LXD's directory is in its usual place.
+fn of_group(lxd: &Lxd, user: &LabUser, group: &str) -> Whose {
+    const THERE: &str = "mount --bind \"$1\" /var/lib/lxd\nshift\nexec setpriv \"$@\"";
+    let var = lxd.path().display().to_string();
+    let id = user.uid().to_string();
+    let unshare = ["unshare", "-m", "--propagation", "private", "sh", "-ec", THERE, "sh", &var];
+    let who = ["--reuid", &id, "--regid", &id, "--groups", group, "--inh-caps=-all", "--"];
+    whose().copied().via(unshare).via(who).env("LXD_DIR", "/var/lib/lxd")
+}
+
+/// Nothing of LXD's directory is for him but its socket.
+fn of_the_group(lab: &LxdLab) {
+    let user = LabUser::new().unwrap_or_else(|e| panic!("{e}"));
+    let his = || of_group(&lab.lxd, &user, GROUP);
+    let told = |whose: Whose, target: &str| {
+        let document = whose.args(["--json", target]).run().expect_code(0).json();
+        document["answers"][0].clone()
+    };
+    let heard = |told: &Value| -> Vec<String> {
+        let all = told["evidence"].as_array().into_iter().flatten();
+        let daemons = all.filter(|e| e["source"] == "daemon");
+        daemons.filter_map(|e| Some(e["detail"].as_str()?.to_owned())).collect()
+    };
+    let mut facts = Facts::about("lxd, by its daemon");
+    for name in &lab.names[..3] {
+        let asked = lab.query(name);
+        let init = pid_of(&asked["state"]["pid"]).unwrap();
+        let told = told(his(), &init.to_string());
+        compare::kernel(&mut facts, &told, init);
+        owner(&mut facts, &told, ("lxd", name, name));
+        let owner = &told["owner"];
+        let word = |key: &str| asked["config"][key].as_str();
+        facts.same("image", owner["image"].as_str(), word("image.description"));
+        facts.same("image_id", owner["image_id"].as_str(), word("volatile.base_image"));
+        let created = asked["created_at"].as_str().and_then(millis);
+        facts.same("created", owner["created"].as_str(), created.as_deref());
+        let started = asked["last_used_at"].as_str().and_then(millis);
+        facts.same("started", owner["started"].as_str(), started.as_deref());
+        facts.same("state", owner["state"].as_str(), Some("running"));
+        facts.same("engine_state", owner["engine_state"].as_str(), Some("running"));
+        facts.same("tier", owner["labels"]["user.tier"].as_str(), word("user.tier"));
+        let pids = his().args(["pids", name]).run().expect_code(0).pids();
+        facts.same("pids", Some(pids.len() as u64), asked["state"]["processes"].as_u64());
+        let says = format!("lxd's daemon calls it {name}");
+        facts.same("evidence", heard(&told), vec![says]);
+    }
+    let init = pid_of(&lab.query(&lab.names[0])["state"]["pid"]).unwrap().to_string();
+    let stranger = told(of_group(&lab.lxd, &user, "nogroup"), &init);
+    facts.same("a stranger hears nothing", heard(&stranger), Vec::<String>::new());
+    facts.holds("nor a name of LXD's", stranger["owner"]["runtime"] != "lxd", &stranger["owner"]);
+    facts.same("nor an image", stranger["owner"]["image"].as_str(), None);
+    let doctor = his().args(["doctor", "--json"]).run().expect_code(0).json();
+    let all = doctor["daemons"].as_array().cloned().unwrap_or_default();
+    let daemon = all.iter().find(|d| d["runtime"] == "lxd").cloned().unwrap_or_default();
+    facts.same("doctor's pid", daemon["pids"].clone(), json!([lab.lxd.daemon_pid()]));
+    facts.same("its containers", daemon["containers"].as_u64(), Some(4));
+    compared("lxd, 3 instances by a member of its group", facts.finish(68));
+}
+
+/// What is on disk is told all the same.
+fn killed(lab: &mut LxdLab) {
+    let targets: Vec<String> = lab.names[..3]
+        .iter()
+        .map(|name| pid_of(&lab.query(name)["state"]["pid"]).unwrap().to_string())
+        .chain([lab.exec.pid().to_string(), lab.names[0].clone()])
+        .collect();
+    let all = || {
+        targets.iter().map(|target| {
+            let mut told = answer(target);
+            compare::without_volatile(&mut told);
+            told
+        })
+    };
+    let before: Vec<Value> = all().collect();
+    lab.lxd.kill();
+    let mut facts = Facts::about("lxd, killed");
+    for ((target, before), told) in targets.iter().zip(&before).zip(all()) {
+        facts.same(target, &told, before);
+        for key in ["kind", "runtime", "id", "name", "image", "image_id", "state", "created"] {
+            facts.holds(key, told["owner"][key].is_string(), &told["owner"]);
+        }
+    }
+    let stopped = whose().args(["pids", &lab.names[3]]).run().expect_code(1).stderr_str();
+    let wanted = format!("{} is exited", lab.names[3]);
+    facts.holds("what never ran", stopped.contains(&wanted), &stopped);
+    lab.lxd.restart().unwrap_or_else(|e| panic!("{e}"));
+    let again = instances(lab).finish(90);
+    compared("lxd, killed, and started again", facts.finish(46) + again);
 }

@@ -153,36 +153,49 @@ impl<'h> Index<'h> {
             Query::Address(_) | Query::Volume(_) => false,
         };
         let mut found = Vec::new();
-        // Machines are known by names that anything may have.
-        let asked = |r: &&&dyn Runtime| scope.is_of(r.engine()) && r.kind() != OwnerKind::Machine;
-        for runtime in REGISTRY.iter().filter(asked) {
+        for runtime in REGISTRY.iter().filter(|r| scope.is_of(r.engine())) {
+            // A machine's name says nothing yet: which cgroup is its is shown by its process.
+            let is_one =
+                |id: &BString| runtime.kind() == OwnerKind::Machine || is_hex64(id.as_ref());
             // Another runtime's daemon knows its own containers by the same ids.
             for service in runtime.services().iter().filter(|s| s.engine == runtime.engine()) {
                 self.hear(service);
                 let told = self.told_by(service).map(|(_, _, told)| told);
-                let ids = told.filter(|t| is_hex64(&t.id) && fits(t)).map(|t| t.id.clone());
+                let ids = told.filter(|t| is_one(&t.id) && fits(t)).map(|t| t.id.clone());
                 found.extend(ids.map(|id| (runtime.engine(), id)));
             }
         }
         found
     }
 
+    /// Whether a daemon has this very owner: of what anything may be called the cgroup alone tells no
+    /// engine.
+    pub(super) fn is_told(&mut self, owner: &Owner) -> bool {
+        let asks = self.asking.as_ref().is_some_and(|asking| asking.when != Ask::Never);
+        asks && by_engine(owner.runtime).is_some_and(|r| self.told_about(r, owner).is_some())
+    }
+
     /// What a daemon says of an owner that is its own.
     fn hearsay(&mut self, owner: &Owner, needs: Needs) -> Option<Description> {
         let runtime = by_engine(owner.runtime)?;
-        for service in runtime.services() {
+        let (service, at, told) = self.told_about(runtime, owner)?;
+        self.told_whole(runtime, service, at, told, needs)
+    }
+
+    /// What a runtime's daemons have in their lists of an owner, with the number of the socket.
+    fn told_about(
+        &mut self,
+        runtime: &dyn Runtime,
+        owner: &Owner,
+    ) -> Option<(&'static Service, usize, Told)> {
+        runtime.services().iter().find_map(|service| {
             self.hear(service);
-            let mut fitting: Vec<(usize, Told)> = Vec::new();
-            for (at, heard, told) in self.told_by(service) {
-                if owner.has_key(&told.id) && self.has_a_say(heard, told, owner) {
-                    fitting.push((at, told.clone()));
-                }
-            }
-            if let Some((at, told)) = fitting.into_iter().next() {
-                return self.told_whole(runtime, service, at, told, needs);
-            }
-        }
-        None
+            let fits = |heard: &Heard, told: &Told| {
+                owner.has_key(&told.id) && self.has_a_say(heard, told, owner)
+            };
+            let (at, _, told) = self.told_by(service).find(|(_, heard, told)| fits(heard, told))?;
+            Some((service, at, told.clone()))
+        })
     }
 
     /// Each container that the daemons of a service told of, with the number of the socket.
@@ -208,9 +221,11 @@ impl<'h> Index<'h> {
         let is_there = || {
             let lines = told.pid.and_then(|pid| self.host.process(pid).ok()?.cgroup().ok());
             let inside = |path: &BString| strip(&owner.cgroup, path).is_some();
-            !owner.cgroup.is_empty() && lines.iter().flatten().any(|line| inside(&line.path))
+            lines.iter().flatten().any(|line| inside(&line.path))
         };
-        in_reach && (owner.kind != OwnerKind::Machine || is_there())
+        // While its cgroup is not known it is looked for by that process.
+        let is_it = || owner.cgroup.is_empty() || is_there();
+        in_reach && (owner.kind != OwnerKind::Machine || is_it())
     }
 
     /// All that was asked for: what a list does not have is asked for by itself.

@@ -227,6 +227,11 @@ impl Index<'_> {
             let asked = found.is_some() || runtime.monitor_is_enough();
             let ask = || self.chosen(runtime, id, &cgroup, (Some(pid), Needs::NONE));
             let described = asked.then(ask).flatten();
+            // Of what its files say to root alone its daemon may tell.
+            let owner = || Owner { cgroup: cgroup.clone(), ..level.owner.clone() };
+            if !matches!(described, Some(Ok(_))) && self.is_told(&owner()) {
+                return Confirmed::Yes;
+            }
             return match described {
                 Some(Ok(_)) => Confirmed::Yes,
                 Some(Err(gap)) => Confirmed::Unread(gap),

@@ -15,6 +15,7 @@ use super::docker::{of_admin, open_all};
 use super::lxc::{monitor, monitored, payload};
 use super::place::{self, Plumbing};
 use super::{FoundRoots, Hints, Matches, Query, Runtime, Service, StateRoot, segment, service};
+use crate::model::daemon::Told;
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role};
 use crate::state::lxd as files;
@@ -92,6 +93,17 @@ impl Runtime for Lxd {
         self.services
     }
 
+    fn heard(&self, told: &Told) -> Description {
+        let instance = instance_of(told.id.as_ref());
+        Description {
+            // A fingerprint, as in its files, and no digest of a registry's.
+            image_id: told.image_id.clone(),
+            namespace: told.id.split_once_str("/").map(|(project, _)| project.into()),
+            cgroups: instance.iter().map(cgroup_of).collect(),
+            ..service::description(told)
+        }
+    }
+
     fn watched(&self, args: &[BString]) -> Option<BString> {
         let (_, instance) = monitor::titled(args).or_else(|| monitor::forked(args))?;
         let (project, name) = split(&instance)?;
@@ -166,6 +178,11 @@ fn instance_of(key: &BStr) -> Option<BString> {
     })
 }
 
+/// Where LXC puts an instance.
+fn cgroup_of(instance: &BString) -> BString {
+    [b"/lxc.payload.", instance.as_slice()].concat().into()
+}
+
 /// Keys of all instances: links in its directory of containers lead to their volumes.
 fn list(root: &StateRoot) -> Result<Vec<BString>, ReadError> {
     let entries = root.root.list(CONTAINERS.as_bytes(), MOST)?;
@@ -180,7 +197,7 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
     let mut description = Description {
         name: Some(name.into()),
         namespace: Some(project.into()),
-        cgroups: vec![[b"/lxc.payload.", instance.as_slice()].concat().into()],
+        cgroups: vec![cgroup_of(&instance)],
         path: root.root.join(&link),
         ..Description::default()
     };

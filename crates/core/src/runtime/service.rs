@@ -3,6 +3,7 @@
 
 use bstr::{BString, ByteSlice};
 
+use super::lxc::monitor;
 use super::{Subject, segment};
 use crate::model::daemon::Told;
 use crate::model::{Compose, ContainerState, Description, Engine, Pod};
@@ -111,9 +112,10 @@ fn podman(args: &[BString]) -> Option<Listens> {
 }
 
 /// The daemon has flags alone; its helpers and its client's commands begin with a word (lxd
-/// lxd/main.go, incus cmd/incusd/main.go).
+/// lxd/main.go, incus cmd/incusd/main.go). Its monitors have a title of LXC's.
 fn lxd(args: &[BString]) -> Option<Listens> {
-    let is_daemon = args.get(1).is_none_or(|first| first.starts_with(b"-"));
+    let is_flag = args.get(1).is_none_or(|first| first.starts_with(b"-"));
+    let is_daemon = is_flag && monitor::titled(args).is_none();
     is_daemon.then(|| Listens { at: Vec::new(), usual: true, is_handed: true })
 }
 
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(lxd(&args("lxd --group lxd")), usual);
         assert_eq!(lxd(&args("lxd")), usual);
         assert_eq!(lxd(&args("lxd forkstart web")), None);
+        assert_eq!(lxd(&["[lxc monitor] /var/lib/lxd/containers c1".into()]), None);
     }
 
     #[test]
