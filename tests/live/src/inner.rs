@@ -49,9 +49,8 @@ pub fn engine_in_a_container(
     data: Option<&Path>,
 ) -> String {
     let archive = busybox_archive_once(work);
-    let root = work.join("outer");
-    if !root.exists() {
-        outer_image(docker, &root);
+    if !work.join("outer").exists() {
+        outer_image(docker, work);
     }
     let bind = |from: &Path, to: &str, how: &str| format!("{}:{to}{how}", from.display());
     let usr = bind(Path::new("/usr"), "/usr", ":ro");
@@ -81,7 +80,13 @@ fn busybox_archive_once(work: &Path) -> PathBuf {
     if archive.exists() { archive } else { busybox_archive(work) }
 }
 
-fn outer_image(docker: &Docker, root: &Path) {
+/// Makes a root `work/outer` with the host's own programs to be, and `/start.sh`.
+///
+/// # Panics
+/// When it can't be written.
+#[must_use]
+pub fn outer_root(work: &Path, script: &str) -> PathBuf {
+    let root = work.join("outer");
     for dir in ["usr", "etc/alternatives", "proc", "sys", "dev", "tmp", "run", "var/lib", "root"] {
         std::fs::create_dir_all(root.join(dir)).expect("a directory of the image");
     }
@@ -95,14 +100,19 @@ fn outer_image(docker: &Docker, root: &Path) {
     for file in ["etc/passwd", "etc/group"] {
         std::fs::copy(Path::new("/").join(file), root.join(file)).expect("a file of the image");
     }
+    std::fs::write(root.join("start.sh"), script).expect("a script of the image");
+    said(Command::new("chmod").arg("+x").arg(root.join("start.sh"))).expect("chmod");
+    root
+}
+
+fn outer_image(docker: &Docker, work: &Path) {
     // What docker mounts read-only is its cgroups.
     let script = "#!/bin/bash\nawk '$3 ~ /^cgroup/ {print $2}' /proc/mounts | while read -r m; do \
                   mount -o remount,bind,rw \"$m\"; done\n\
                   exec dockerd --bridge=none --iptables=false --ip6tables=false\n";
-    std::fs::write(root.join("start.sh"), script).expect("a script of the image");
-    said(Command::new("chmod").arg("+x").arg(root.join("start.sh"))).expect("chmod");
+    let root = outer_root(work, script);
     let archive = root.with_extension("tar");
-    let tar = said(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&archive).arg("."));
+    let tar = said(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."));
     tar.unwrap_or_else(|e| panic!("{e}"));
     let env = ["import", "--change", "ENV PATH=/usr/sbin:/usr/bin"];
     let command =

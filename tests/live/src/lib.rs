@@ -19,6 +19,7 @@ pub mod disk;
 pub mod inner;
 pub mod judge;
 pub mod lab;
+pub mod node;
 pub mod paths;
 pub mod podman;
 pub mod replay;

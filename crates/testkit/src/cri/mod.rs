@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const SCRIPT: &str = include_str!("call.py");
+/// Makes one call, see its head.
+pub const SCRIPT: &str = include_str!("call.py");
 /// Debian's, whose modules are Debian's too.
-const PYTHON: &str = "/usr/bin/python3";
+pub const PYTHON: &str = "/usr/bin/python3";
 /// Where Debian has the plugins of the Container Network Interface.
 pub(crate) const PLUGINS: &str = "/usr/lib/cni";
 /// How long a call may take.
@@ -70,6 +71,8 @@ pub struct Pod {
     pub namespaces: Namespaces,
     /// The runtime handler, the default one when empty.
     pub handler: String,
+    /// The kubelet's cgroup root, e.g. `/kubelet` as kind has it; none when empty.
+    pub root: String,
 }
 
 impl Pod {
@@ -84,6 +87,7 @@ impl Pod {
             driver: Driver::Cgroupfs,
             namespaces: Namespaces::default(),
             handler: String::new(),
+            root: String::new(),
         }
     }
 
@@ -95,10 +99,10 @@ impl Pod {
             Qos::Burstable => "burstable",
             Qos::BestEffort => "besteffort",
         };
-        let (uid, slice) = (&self.uid, self.uid.replace('-', "_"));
+        let (root, uid, slice) = (&self.root, &self.uid, self.uid.replace('-', "_"));
         match self.driver {
-            Driver::Cgroupfs if class.is_empty() => format!("/kubepods/pod{uid}"),
-            Driver::Cgroupfs => format!("/kubepods/{class}/pod{uid}"),
+            Driver::Cgroupfs if class.is_empty() => format!("{root}/kubepods/pod{uid}"),
+            Driver::Cgroupfs => format!("{root}/kubepods/{class}/pod{uid}"),
             Driver::Systemd if class.is_empty() => {
                 format!("/kubepods.slice/kubepods-pod{slice}.slice")
             }
@@ -132,7 +136,9 @@ impl Pod {
         })
     }
 
-    fn config(&self, logs: &Path) -> Value {
+    /// What the engine is told of it; `logs` is where the log directories of pods are.
+    #[must_use]
+    pub fn config(&self, logs: &Path) -> Value {
         let hostname = if self.namespaces.host_network { "" } else { &self.name };
         json!({
             "metadata": {"name": self.name, "uid": self.uid, "namespace": self.namespace},
@@ -146,6 +152,39 @@ impl Pod {
             }
         })
     }
+
+    /// What the engine is told of one of its containers, which runs these words on [`IMAGE`].
+    #[must_use]
+    pub fn container(&self, name: &str, attempt: u32, words: &[&str]) -> Value {
+        let mut labels = self.labels();
+        labels["io.kubernetes.container.name"] = name.into();
+        json!({
+            "metadata": {"name": name, "attempt": attempt},
+            "image": {"image": IMAGE},
+            "command": words,
+            "labels": labels,
+            "annotations": {
+                "io.kubernetes.container.restartCount": attempt.to_string(),
+                "io.kubernetes.pod.terminationGracePeriod": "30"
+            },
+            "log_path": log_of(name, attempt),
+            "linux": {
+                "resources": {"cpu_shares": 102},
+                "security_context": {"namespace_options": self.namespaces.options()}
+            }
+        })
+    }
+
+    /// What the kubelet calls its link to a container's log.
+    #[must_use]
+    pub fn link_of(&self, name: &str, id: &str) -> String {
+        format!("{}_{}_{name}-{id}.log", self.name, self.namespace)
+    }
+}
+
+/// The log of a container in its pod's directory.
+fn log_of(name: &str, attempt: u32) -> String {
+    format!("{name}/{attempt}.log")
 }
 
 /// A CRI endpoint: that of a containerd.
@@ -240,36 +279,19 @@ impl<'a> Cri<'a> {
         attempt: u32,
         words: &[&str],
     ) -> String {
-        let mut labels = pod.labels();
-        labels["io.kubernetes.container.name"] = name.into();
-        let log = format!("{name}/{attempt}.log");
+        let log = log_of(name, attempt);
         let logs = self.logs().join(pod.log_name());
         std::fs::create_dir_all(logs.join(name)).expect("a log directory");
-        let config = json!({
-            "metadata": {"name": name, "attempt": attempt},
-            "image": {"image": IMAGE},
-            "command": words,
-            "labels": labels,
-            "annotations": {
-                "io.kubernetes.container.restartCount": attempt.to_string(),
-                "io.kubernetes.pod.terminationGracePeriod": "30"
-            },
-            "log_path": log,
-            "linux": {
-                "resources": {"cpu_shares": 102},
-                "security_context": {"namespace_options": pod.namespaces.options()}
-            }
-        });
         let request = json!({
             "pod_sandbox_id": sandbox,
-            "config": config,
+            "config": pod.container(name, attempt, words),
             "sandbox_config": pod.config(&self.logs())
         });
         let told = self.must("CreateContainer", &request);
         let id = told["container_id"].as_str().expect("an id").to_owned();
         self.must("StartContainer", &json!({"container_id": id}));
-        let link = format!("{}_{}_{name}-{id}.log", pod.name, pod.namespace);
-        self.containerd.link(&Path::new("/var/log/containers").join(link), &logs.join(log));
+        let link = Path::new("/var/log/containers").join(pod.link_of(name, &id));
+        self.containerd.link(&link, &logs.join(log));
         id
     }
 
