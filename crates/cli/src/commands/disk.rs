@@ -11,6 +11,7 @@ use whose_core::index::Index;
 use whose_core::index::disk::DiskUsage;
 use whose_core::index::plan::sort_records;
 use whose_core::model::Gap;
+use whose_core::model::gap::{Class, what};
 use whose_fields::{Field, FieldId, Needs, Record};
 use whose_render::{
     csv, gaps_line, summary, table, usage_document, usage_line, write_json, write_line,
@@ -112,6 +113,10 @@ fn conclude(usage: &DiskUsage, gaps: &[Gap], problems: &[Answer], printing: Prin
         say(&line);
         codes.extend(printing.strict.then_some(exit::PARTIAL));
     }
-    codes.extend(usage.is_stopped.then_some(exit::PARTIAL));
+    if usage.is_stopped {
+        let is_why = |gap: &&Gap| gap.what == what::DISK && gap.class == Class::TimedOut;
+        gaps.iter().rev().find(is_why).into_iter().for_each(|gap| say(&gap.cause));
+        codes.push(exit::PARTIAL);
+    }
     worst(codes)
 }

@@ -238,9 +238,22 @@ fn a_link_in_the_place_of_a_directory_is_not_followed() {
 
 #[test]
 fn a_capture_has_nothing_to_be_counted() {
+    let host = FixtureHost::captured("debian-12-docker-v2");
+    let run = ask(&host, &["ls", "--disk", "--json"]).expect_code(0).json();
+    assert_eq!(run["disk"], json!([]));
+    let gaps = run["gaps"].as_array().unwrap();
+    let gap = gaps.iter().find(|gap| gap["what"] == "disk usage").unwrap();
+    assert_eq!(gap["class"], "unsupported");
+    ask(&host, &["ls", "--disk", "--strict"]).expect_code(3);
+}
+
+#[test]
+fn what_was_counted_when_the_time_is_over() {
     let host = host();
     let _ = lab(&host);
-    host.file("/.whose/manifest.json", r#"{"schema":"whose-capture/1"}"#);
-    let run = ask(&host, &["ls", "--disk"]);
-    assert!(run.code != Some(0) || !run.stdout_str().contains("web"), "{}", run.story());
+    let run = ask(&host, &["ls", "--disk", "--json", "--timeout", "0.000001"]).expect_code(3);
+    let gaps = run.json()["gaps"].clone();
+    let is_late = |gap: &&Value| gap["class"] == "timed-out" && gap["what"] == "disk usage";
+    assert!(gaps.as_array().unwrap().iter().any(|gap| is_late(&gap)), "{gaps:#}");
+    assert!(run.stderr_str().contains("timed-out"), "{}", run.stderr_str());
 }

@@ -70,6 +70,10 @@ impl Table for Layers {
         Ok(found)
     }
 
+    fn keep(&mut self, root: &Root) {
+        self.db.keep(root);
+    }
+
     fn known(&mut self, root: &Root) -> Result<Vec<BString>, ReadError> {
         let mut names = Vec::new();
         for container in self.db.containers(root)? {

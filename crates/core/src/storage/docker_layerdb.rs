@@ -75,6 +75,17 @@ pub struct LayerDb {
     chains: HashMap<BString, Result<Chain, ReadError>>,
     parents: HashMap<BString, Result<Option<BString>, ReadError>>,
     names: Option<Result<BTreeMap<BString, Vec<BString>>, ReadError>>,
+    kept: Option<Kept>,
+}
+
+/// What is read once where all layers are asked about.
+#[derive(Debug)]
+struct Kept {
+    entries: HashMap<BString, Entry>,
+    /// The topmost chain below each container.
+    tops: Vec<(BString, Option<BString>)>,
+    /// The diff ids of each image.
+    images: Vec<(BString, Vec<BString>)>,
 }
 
 impl LayerDb {
@@ -90,7 +101,61 @@ impl LayerDb {
             Err(e) => return Err(e),
         };
         let (chains, parents) = (HashMap::new(), HashMap::new());
-        Ok(there.then_some(Self { image, chains, parents, names: None }))
+        Ok(there.then_some(Self { image, chains, parents, names: None, kept: None }))
+    }
+
+    /// Reads what is asked of each layer once for all. What can't be read is left to be told of the layers
+    /// one by one.
+    pub fn keep(&mut self, root: &Root) {
+        self.kept = self.read_all(root).ok();
+    }
+
+    fn read_all(&self, root: &Root) -> Result<Kept, ReadError> {
+        let mut kept = Kept { entries: HashMap::new(), tops: Vec::new(), images: Vec::new() };
+        for chain in self.chain_names(root)? {
+            let rel = self.chain_file(chain.as_ref(), "cache-id");
+            let is_removing = !files::is_hex64(&chain);
+            match files::value(root, &rel, files::parse_name) {
+                Ok(name) => {
+                    let entry = if is_removing { Entry::Removing } else { Entry::Chain(chain) };
+                    kept.entries.insert(name, entry);
+                }
+                Err(_) if is_removing => {}
+                Err(e) => {
+                    if let Some(e) = self.unless_gone(root, &chain, e) {
+                        return Err(e);
+                    }
+                }
+            }
+        }
+        for container in self.containers(root)? {
+            let of = container.as_ref();
+            let upper = match self.upper(root, of) {
+                Ok(upper) => upper,
+                Err(e) if e.class == Class::Gone && !root.has_dir(&self.mount_file(of, "")) => {
+                    continue; // removed meanwhile
+                }
+                Err(e) => return Err(e),
+            };
+            if let Some(init) = self.init(root, of)? {
+                kept.entries.insert(init, Entry::Init(container.clone()));
+            }
+            kept.entries.insert(upper, Entry::Upper(container.clone()));
+            kept.tops.push((container.clone(), self.top(root, of)?));
+        }
+        let dir = self.images_dir();
+        for id in list(root, &dir)?.into_iter().filter(|id| files::is_hex64(id)) {
+            match files::document(root, &[&dir[..], b"/", &id].concat(), files::parse_image) {
+                Ok(diffs) => kept.images.push((id, diffs)),
+                Err(e) if e.class == Class::Gone => {} // removed meanwhile
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(kept)
+    }
+
+    fn images_dir(&self) -> Vec<u8> {
+        [&self.image[..], b"/imagedb/content/sha256"].concat()
     }
 
     fn mount_file(&self, container: &BStr, file: &str) -> Vec<u8> {
@@ -215,6 +280,9 @@ impl LayerDb {
     /// What a layer's directory is by the table, and what could not be read: with that, and no entry
     /// found, nothing is known.
     pub fn entry(&mut self, root: &Root, name: &BStr) -> (Option<Entry>, Vec<ReadError>) {
+        if let Some(kept) = &self.kept {
+            return (Some(kept.entries.get(name).cloned().unwrap_or(Entry::Unknown)), Vec::new());
+        }
         let mut problems = Vec::new();
         match self.containers(root) {
             Ok(containers) => {
@@ -299,19 +367,12 @@ impl LayerDb {
     /// The containers whose image has this layer, by full id.
     pub fn users(&mut self, root: &Root, chain: &BStr) -> Read<BString> {
         let mut users = Read::new();
-        let containers = match self.containers(root) {
-            Ok(containers) => containers,
+        let tops = match self.tops(root, &mut users.problems) {
+            Ok(tops) => tops,
             Err(e) => return Read::failed(e),
         };
         let mut holds: HashMap<Option<BString>, bool> = HashMap::new();
-        for container in containers {
-            let top = match self.top(root, container.as_ref()) {
-                Ok(top) => top,
-                Err(e) => {
-                    users.problems.push(e);
-                    continue;
-                }
-            };
+        for (container, top) in tops {
             let known = match holds.get(&top) {
                 Some(known) => *known,
                 None => match self.holds(root, top.clone(), chain) {
@@ -331,6 +392,25 @@ impl LayerDb {
         }
         users.list.sort();
         users
+    }
+
+    /// The topmost chain below each container.
+    fn tops(
+        &self,
+        root: &Root,
+        problems: &mut Vec<ReadError>,
+    ) -> Result<Vec<(BString, Option<BString>)>, ReadError> {
+        if let Some(kept) = &self.kept {
+            return Ok(kept.tops.clone());
+        }
+        let mut tops = Vec::new();
+        for container in self.containers(root)? {
+            match self.top(root, container.as_ref()) {
+                Ok(top) => tops.push((container, top)),
+                Err(e) => problems.push(e),
+            }
+        }
+        Ok(tops)
     }
 
     /// The chain below, one small read a chain: what tells of many containers.
@@ -374,20 +454,26 @@ impl LayerDb {
             Err(e) => return Read::failed(e),
         };
         let diffs: Vec<BString> = stack.into_iter().rev().map(|(_, c)| c.diff).collect();
-        let dir = [&self.image[..], b"/imagedb/content/sha256"].concat();
-        let ids = match list(root, &dir) {
-            Ok(ids) => ids,
-            Err(e) => return Read::failed(e),
-        };
-        for id in ids.into_iter().filter(|id| files::is_hex64(id)) {
-            let rel = [&dir[..], b"/", &id].concat();
-            match files::document(root, &rel, files::parse_image) {
-                Ok(of_image) if of_image.starts_with(&diffs) => {
-                    images.list.push(Image { id, names: Vec::new() });
+        let has = |of_image: &[BString]| of_image.starts_with(&diffs);
+        if let Some(kept) = &self.kept {
+            let ids = kept.images.iter().filter(|(_, diffs)| has(diffs)).map(|(id, _)| id.clone());
+            images.list.extend(ids.map(|id| Image { id, names: Vec::new() }));
+        } else {
+            let dir = self.images_dir();
+            let ids = match list(root, &dir) {
+                Ok(ids) => ids,
+                Err(e) => return Read::failed(e),
+            };
+            for id in ids.into_iter().filter(|id| files::is_hex64(id)) {
+                let rel = [&dir[..], b"/", &id].concat();
+                match files::document(root, &rel, files::parse_image) {
+                    Ok(of_image) if has(&of_image) => {
+                        images.list.push(Image { id, names: Vec::new() });
+                    }
+                    Ok(_) => {}
+                    Err(e) if e.class == Class::Gone => {} // removed meanwhile
+                    Err(e) => images.problems.push(e),
                 }
-                Ok(_) => {}
-                Err(e) if e.class == Class::Gone => {} // removed meanwhile
-                Err(e) => images.problems.push(e),
             }
         }
         if images.list.is_empty() {

@@ -175,6 +175,9 @@ pub trait Table {
         id: &LayerId<'_>,
     ) -> Result<Vec<(&'static str, BString)>, ReadError>;
 
+    /// Makes ready for questions about all layers: what each of them would need is read once.
+    fn keep(&mut self, _root: &Root) {}
+
     /// Names of all layers that the table has, whether their directories are there or not.
     ///
     /// # Errors

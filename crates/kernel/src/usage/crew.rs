@@ -47,6 +47,7 @@ pub(super) struct Crew<'w> {
     jobs: Mutex<Jobs>,
     ready: Condvar,
     idle: AtomicUsize,
+    queued: AtomicUsize,
     stop: AtomicBool,
     inodes: AtomicU64,
     bytes: AtomicU64,
@@ -68,6 +69,7 @@ impl<'w> Crew<'w> {
             jobs: Mutex::new(Jobs { queue: VecDeque::new(), next: 0, idle: 0 }),
             ready: Condvar::new(),
             idle: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             inodes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -98,6 +100,7 @@ impl<'w> Crew<'w> {
                 return None;
             }
             if let Some(job) = jobs.queue.pop_front() {
+                self.queued.store(jobs.queue.len(), Ordering::Relaxed);
                 return Some(job);
             }
             if jobs.next < self.trees.len() {
@@ -119,9 +122,9 @@ impl<'w> Crew<'w> {
         }
     }
 
-    /// Whether a thread has nothing to do.
+    /// Whether a thread has nothing to do, and nothing was left to it yet.
     pub(super) fn is_hungry(&self) -> bool {
-        self.idle.load(Ordering::Relaxed) > 0
+        self.idle.load(Ordering::Relaxed) > self.queued.load(Ordering::Relaxed)
     }
 
     /// Leaves a directory to another thread; it comes back when there are enough.
@@ -132,6 +135,7 @@ impl<'w> Crew<'w> {
         }
         self.open[job.tree()].fetch_add(1, Ordering::AcqRel);
         jobs.queue.push_back(job);
+        self.queued.store(jobs.queue.len(), Ordering::Relaxed);
         self.ready.notify_one();
         None
     }

@@ -11,6 +11,7 @@ mod tests;
 mod walk;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bstr::{BStr, BString};
@@ -172,17 +173,20 @@ fn count_with(
     }
     let crew = crew::Crew::new(trees, threads.max(1));
     let waiting = std::thread::current();
+    // A thread that wakes us is not at its end yet by the word of its handle.
+    let done = AtomicUsize::new(0);
     let tally = std::thread::scope(|scope| {
-        let (crew, waiting) = (&crew, &waiting);
+        let (crew, waiting, done) = (&crew, &waiting, &done);
         let work = || {
             scope.spawn(move || {
                 let tally = crew.work();
+                done.fetch_add(1, Ordering::Release);
                 waiting.unpark();
                 tally
             })
         };
         let hands: Vec<_> = (0..threads.max(1)).map(|_| work()).collect();
-        while !hands.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+        while done.load(Ordering::Acquire) < hands.len() {
             if !go_on(crew.progress()) {
                 crew.stop();
                 break;

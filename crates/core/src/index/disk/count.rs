@@ -1,6 +1,7 @@
 //! Counting what was planned.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use whose_kernel::root::Root;
 use whose_kernel::usage::{self, Problem, Progress, Tree};
@@ -41,7 +42,7 @@ impl Index<'_> {
     ) -> DiskUsage {
         // What several trees have is the container's, and of those the first one's.
         plan.planned.sort_by_key(|p| (plan.rows[p.row].kind, p.row, p.part));
-        let DiskPlan { mut rows, mut gaps, planned, own, drivers } = plan;
+        let DiskPlan { mut rows, mut gaps, planned, own, drivers, .. } = plan;
         let mut trees: Vec<Tree<'_>> = Vec::new();
         let mut of: Vec<&Planned> = Vec::new();
         for one in &planned {
@@ -83,7 +84,10 @@ impl Index<'_> {
             }
         }
         let undone = counted.sums.iter().filter(|sum| !sum.is_whole).count();
-        if undone > 0 {
+        let mut seen = HashSet::new();
+        gaps.retain(|gap| seen.insert(gap.clone()));
+        let is_stopped = undone > 0 || host.out_of_time();
+        if is_stopped {
             gaps.push(self.stopped(undone, parts.len()));
         }
         for (one, part) in of.iter().zip(parts) {
@@ -96,7 +100,7 @@ impl Index<'_> {
         rows.iter_mut()
             .for_each(|row| row.parts.sort_by(|a, b| (a.part, &a.path).cmp(&(b.part, &b.path))));
         let notes = notes(&rows, &drivers);
-        DiskUsage { rows, gaps, notes, is_stopped: undone > 0 }
+        DiskUsage { rows, gaps, notes, is_stopped }
     }
 
     /// A tree, if what it lies on answers by itself.

@@ -64,6 +64,7 @@ impl Index<'_> {
         };
         if !layers.is_empty() {
             plan.drivers.push(store.driver.name());
+            plan.stores.extend(store.driver.stores().iter().map(|dir| (store.root, *dir)));
         }
         let mut shared: HashMap<UsageKind, usize> = HashMap::new();
         for layer in &mut layers {
@@ -93,6 +94,8 @@ impl Index<'_> {
         // First what is there: what is made meanwhile is in the table and no layer without a directory.
         let known = table.known(root)?;
         let there = table::all(root, driver)?;
+        // Read after the directories were listed, so that it has what was made by then.
+        table.keep(root);
         let names: HashSet<&BString> = there.iter().map(|(_, name)| name).collect();
         let first = driver.layers().first().copied().unwrap_or_default();
         let is_gone = |name: &&BString| {

@@ -17,6 +17,7 @@ use super::containers::Containers;
 use super::layers::User;
 use crate::model::gap::what;
 use crate::model::{Class, Engine, Gap, Listed, OwnerKind, Usage, UsageKind, UsagePart};
+use crate::storage::{DRIVERS, Driver};
 
 /// Entries that a directory of volumes or logs may have.
 const MOST: usize = 200_000;
@@ -33,6 +34,8 @@ pub struct DiskPlan {
     own: Vec<Root>,
     /// Names of the drivers that have layers.
     drivers: Vec<&'static str>,
+    /// The directories of those drivers, each with the number of the engine's root.
+    stores: Vec<(usize, &'static str)>,
 }
 
 /// Where a tree's name begins.
@@ -162,10 +165,10 @@ impl Index<'_> {
     fn plan_engines(&self, plan: &mut DiskPlan) {
         let mut seen = Vec::new();
         for (number, (engine, state)) in self.roots.told() {
-            let is_store = |d: &&dyn crate::storage::Driver| d.engines().contains(engine);
+            let is_store = |d: &&dyn Driver| d.engines().contains(engine);
             let Ok(look) = state.root.look(b"") else { continue };
             let id = (look.device, look.ino);
-            if !crate::storage::DRIVERS.iter().any(|d| is_store(d)) || seen.contains(&id) {
+            if !DRIVERS.iter().any(is_store) || seen.contains(&id) {
                 continue;
             }
             seen.push(id);
@@ -179,6 +182,13 @@ impl Index<'_> {
             let row = plan.row(row);
             let planned = self.planned(row, UsagePart::Directory, number, BString::default());
             plan.planned.push(planned);
+            // containers/storage mounts a driver's directory over itself, where a walk from above ends.
+            let name = plan.rows[row].name.clone();
+            let stores = plan.stores.clone().into_iter();
+            for (root, store) in stores.filter(|(root, _)| self.disk_path(*root, b"") == name) {
+                let planned = self.planned(row, UsagePart::Directory, root, store.into());
+                plan.planned.push(planned);
+            }
         }
     }
 
