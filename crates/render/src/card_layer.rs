@@ -53,6 +53,14 @@ impl Card<'_> {
             }
             (None, None) => {}
         }
+        let pids = answer.processes.iter().map(|row| row.process.pid.to_string());
+        let mut pids: Vec<String> = pids.collect();
+        let more = pids.len().saturating_sub(SOME);
+        pids.truncate(SOME);
+        if !pids.is_empty() {
+            let more = if more > 0 { format!("   and {more} more") } else { String::new() };
+            self.line("processes", &format!("{}{more}", pids.join("  ")))?;
+        }
         if let Some(place) = &answer.place {
             self.engine(place)?;
         }

@@ -606,3 +606,52 @@ fn what_was_not_looked_at_in_time_is_not_denied() {
         assert_eq!(run.stdout_str(), "", "{target}");
     }
 }
+
+#[test]
+fn the_kubelets_directories_lead_to_their_pod() {
+    let host = FixtureHost::with_layout(CgroupLayout::V2);
+    host.boot();
+    pod(&host, UID, systemd);
+    let app = fake_id("prod/web-7d9/app");
+    let own = format!("/var/lib/kubelet/pods/{UID}");
+    let link = format!("/var/log/containers/web-7d9_prod_app-{app}.log");
+    let of_app = [
+        format!("{own}/containers/app/0a1b2c3d"),
+        format!("{own}/volume-subpaths/data/app/0"),
+        format!("/var/log/pods/prod_web-7d9_{UID}/app/3.log"),
+    ];
+    let of_pod =
+        [format!("{own}/volumes/kubernetes.io~empty-dir/data/x"), format!("{own}/etc-hosts")];
+    for file in of_app.iter().take(2).chain(&of_pod) {
+        host.file(file, "x");
+    }
+    for path in of_app.iter().chain([&link]) {
+        let told = answer(&host, path);
+        assert_eq!(
+            (&told["kind"], &told["owner"]["id"]),
+            (&json!("path"), &json!(app)),
+            "{told:#}"
+        );
+        assert_eq!(named(&told), ["prod", "web-7d9", "app"], "{path}");
+        assert_eq!(told["evidence"][0]["detail"], format!("kept for the pod {UID}"), "{told:#}");
+    }
+    for path in &of_pod {
+        let told = answer(&host, path);
+        let owner = &told["owner"];
+        assert_eq!((&owner["kind"], &owner["id"]), (&json!("pod"), &json!(UID)), "{told:#}");
+        let pod = &owner["pod"];
+        assert_eq!((&pod["name"], pod.get("container")), (&json!("web-7d9"), None), "{told:#}");
+    }
+    // Of a pod that is gone its directory may be there still.
+    let other = UID.replace('3', "4");
+    let left = format!("/var/lib/kubelet/pods/{other}/etc-hosts");
+    host.file(&left, "x");
+    let told = answer(&host, &left);
+    assert_eq!((&told["status"], &told["owners"]), (&json!("found"), &json!([])), "{told:#}");
+    assert_eq!(told["evidence"][0]["detail"], format!("kept for the pod {other}"), "{told:#}");
+    // Anybody may call a directory so.
+    let his = format!("/home/alice/pods/{UID}/etc-hosts");
+    host.file(&his, "x");
+    let told = answer(&host, &his);
+    assert_eq!((&told["owners"], told.get("owner")), (&json!([]), None), "{told:#}");
+}

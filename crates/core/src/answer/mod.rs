@@ -7,6 +7,7 @@ mod container;
 mod containers;
 mod disk;
 pub mod doctor;
+mod held;
 mod inside;
 mod listing;
 mod maps;
@@ -272,5 +273,6 @@ pub fn answer(index: &mut Index<'_>, typed: &Typed, detail: Detail) -> Answer {
         Target::Inside(inside) => inside::inside(index, typed, inside, detail),
         Target::Layer(name) => path::layer(index, typed, name, detail),
         Target::Volume(name) => volume::volume(index, typed, name, detail),
+        Target::Inode(number) => held::inode(index, typed, *number, detail),
     }
 }

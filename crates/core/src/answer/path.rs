@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bstr::{BStr, BString};
 use whose_fields::Needs;
 
+use super::held::{held, of_kubelet};
 use super::volume::in_volume;
 use super::{Answer, Detail, Status, container};
 use crate::index::Index;
@@ -12,7 +13,7 @@ use crate::index::layers::{Found, LayerId, LayerInfo, User};
 use crate::model::gap::{Class, what};
 use crate::model::{
     Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
-    Source,
+    OwnerKind, Source,
 };
 use crate::storage::Part;
 use crate::storage::table::Image;
@@ -81,13 +82,33 @@ pub(super) fn path(
         }
         Ok(None) => match index.volume_at(host.as_ref()) {
             Ok(Some(volume)) => in_volume(index, &mut answer, &volume, detail),
-            Ok(None) if detail.binary.is_some() => bound(index, &mut answer, host.as_ref()),
-            Ok(None) => answer.owners = Some(Vec::new()),
+            Ok(None) => beside(index, typed, &mut answer, &host, detail),
             Err(gap) => answer = partial(answer, gap),
         },
         Err(gap) => answer = partial(answer, gap),
     }
     answer
+}
+
+/// Whose a path is that lies in nothing of an engine's.
+fn beside(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    answer: &mut Answer,
+    host: &BString,
+    detail: Detail,
+) {
+    if of_kubelet(index, typed, answer, host, detail) {
+        // Of a pod's volume the containers show it that have it mounted.
+        if answer.owner().is_none_or(|owner| owner.kind == OwnerKind::Pod) {
+            bound(index, answer, host.as_ref());
+        }
+    } else if detail.processes && held(index, answer, host, detail) {
+    } else if detail.binary.is_some() {
+        bound(index, answer, host.as_ref());
+    } else {
+        answer.owners = Some(Vec::new());
+    }
 }
 
 /// The containers that have it bound.

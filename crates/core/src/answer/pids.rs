@@ -55,7 +55,11 @@ pub fn pids(index: &mut Index<'_>, typed: &Typed, options: PidsOptions) -> Pids 
                 of_container(index, typed, &found, options)
             }
         },
-        Target::Path(_) | Target::Inside(_) | Target::Layer(_) | Target::Volume(_) => {
+        Target::Path(_)
+        | Target::Inside(_)
+        | Target::Layer(_)
+        | Target::Volume(_)
+        | Target::Inode(_) => {
             let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
             let detail = super::Detail { needs, processes: false, served_by: false, binary: None };
             let mut answer = super::answer(index, typed, detail);

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod engines;
 mod entry;
 mod facts;
+pub mod held;
 mod helpers;
 pub mod interfaces;
 mod jailed;

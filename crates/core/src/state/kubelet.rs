@@ -127,6 +127,32 @@ pub fn parse_mount(root: &[u8]) -> Option<Pod> {
     is_pods.then(|| Pod { uid: Some(uid.into()), container, ..Pod::default() })
 }
 
+/// The pod, and the container where that is told, whose directory a path of the host lies in: below the
+/// kubelet's directory of pods, or below that of their logs. Anybody may call a directory so, but in these
+/// places only root makes them; what `--root-dir` or `podLogsDir` moved is not known by its path.
+#[must_use]
+pub fn parse_place(path: &[u8]) -> Option<Pod> {
+    let below = |dir: &str| {
+        let rest = path.strip_prefix(b"/")?.strip_prefix(dir.as_bytes())?;
+        Some(rest.strip_prefix(b"/")?.split_str("/"))
+    };
+    let named = |name: Option<&[u8]>| name.filter(|c| is_name(c, LABEL)).map(BString::from);
+    if let Some(mut parts) = below(LOGS) {
+        let pod = parse_log_dir(parts.next()?)?;
+        let container = parse_log_path(path).and_then(|pod| pod.container);
+        return Some(Pod { container: container.or_else(|| named(parts.next())), ..pod });
+    }
+    let mut parts = ROOTS.iter().find_map(|root| below(&format!("{root}/pods")))?;
+    let uid = parts.next().filter(|uid| is_uid(uid))?;
+    // pkg/volume/util/subpath: the volume is between the two.
+    let container = match parts.next() {
+        Some(b"containers") => named(parts.next()),
+        Some(b"volume-subpaths") => named(parts.nth(1)),
+        _ => None,
+    };
+    Some(Pod { uid: Some(uid.into()), container, ..Pod::default() })
+}
+
 fn three(text: &[u8]) -> Option<[&[u8]; 3]> {
     let mut parts = text.split_str("_");
     let found = [parts.next()?, parts.next()?, parts.next()?];
@@ -214,7 +240,9 @@ pub fn linked(root: &Root, dir: &BStr, name: &[u8]) -> Option<Pod> {
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_config, parse_link, parse_log_dir, parse_log_path, parse_mount};
+    use super::{
+        parse_config, parse_link, parse_log_dir, parse_log_path, parse_mount, parse_place,
+    };
 
     const UID: &str = "3d4e5f60-4444-4555-8666-777788889999";
     const STATIC: &str = "097bb9198e3765f6e6f442dc4014e7dd";
@@ -287,6 +315,36 @@ mod tests {
         ] {
             assert_eq!(parse_log_path(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn places_in_a_pods_directories() {
+        let uid = "9f2f44d8-0a4d-4f64-9e4c-3d6d0ab5fb1f";
+        let of = |path: String| {
+            let pod = parse_place(path.as_bytes())?;
+            Some((pod.uid?.to_string(), pod.container.map(|c| c.to_string())))
+        };
+        let pods = |rest: &str| of(format!("/var/lib/kubelet/pods/{uid}{rest}"));
+        let is = |container: Option<&str>| Some((uid.to_owned(), container.map(str::to_owned)));
+        for rest in ["", "/etc-hosts", "/volumes/kubernetes.io~empty-dir/data/x", "/containers"] {
+            assert_eq!(pods(rest), is(None), "{rest}");
+        }
+        assert_eq!(pods("/containers/app/0a1b2c3d"), is(Some("app")));
+        assert_eq!(pods("/volume-subpaths/data/app/0"), is(Some("app")));
+        assert_eq!(pods("/containers/not_one/x"), is(None));
+        let logs = |rest: &str| of(format!("/var/log/pods/shop_web-7d9_{uid}{rest}"));
+        assert_eq!(logs(""), is(None));
+        assert_eq!(logs("/app/0.log"), is(Some("app")));
+        assert_eq!(logs("/app"), is(Some("app")));
+        assert_eq!(of(format!("/var/log/pods/{uid}/app_0.log")), is(Some("app")));
+        let k8s = format!("/var/snap/microk8s/common/var/lib/kubelet/pods/{uid}/x");
+        assert_eq!(of(k8s), is(None));
+        for none in ["/var/lib/kubelet/pods", "/var/lib/kubelet/pods/x/y", "/var/log/pods/a_b_c/x"]
+        {
+            assert_eq!(of(none.into()), None, "{none}");
+        }
+        // Anybody's directory of that name.
+        assert_eq!(of(format!("/home/a/var/lib/kubelet/pods/{uid}/etc-hosts")), None);
     }
 
     #[test]

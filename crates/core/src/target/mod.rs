@@ -1,6 +1,7 @@
 //! What a user names: one file a kind. Parsing only; nothing is read.
 
 pub mod container;
+pub mod inode;
 pub mod inside;
 pub mod layer;
 pub mod path;
@@ -49,6 +50,8 @@ pub enum Target {
     Layer(layer::Name),
     /// A volume of an engine's own.
     Volume(volume::Name),
+    /// A file by its number.
+    Inode(inode::Number),
 }
 
 /// A target as typed.
@@ -86,9 +89,14 @@ pub enum BadTarget {
     /// No name of a volume.
     #[error("{0}: no volume: give its name, of letters, digits and _ . -")]
     NotAVolume(BString),
+    /// No device and number.
+    #[error(
+        "{0}: no file's number: give MAJOR:MINOR:INODE, or inode:DEVICE:INODE as stat prints them"
+    )]
+    NotAnInode(BString),
     /// A kind that is well formed and that this version does not answer.
     #[error(
-        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths, files of containers, layers and volumes (a container may be forced with container:NAME)"
+        "{text}: names a {kind}; this version answers for PIDs, containers, pods, paths, files of containers, layers, volumes and inodes (a container may be forced with container:NAME)"
     )]
     Unanswered {
         /// The target.
@@ -147,6 +155,10 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
             let name = volume::long(value).ok_or_else(|| BadTarget::NotAVolume(text.into()))?;
             return Ok(typed(Target::Volume(name)));
         }
+        Some(("inode", value)) => {
+            let number = inode::long(value).ok_or_else(|| BadTarget::NotAnInode(text.into()))?;
+            return Ok(typed(Target::Inode(number)));
+        }
         // net:[4026531840] is a namespace and net no kind; if:eth0 is an interface.
         Some((kind, _)) => return Err(unanswered(kind)),
         None => {}
@@ -154,6 +166,9 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
     if text.starts_with(b"/") {
         let path = path::bare(text).ok_or_else(|| BadTarget::NotAPath(text.into()))?;
         return Ok(typed(Target::Path(path)));
+    }
+    if let Some(number) = inode::bare(text) {
+        return Ok(typed(Target::Inode(number)));
     }
     if let Some(kind) = shape(text) {
         return Err(unanswered(kind));
@@ -171,6 +186,7 @@ fn shape(text: &BStr) -> Option<&'static str> {
         return Some("namespace");
     }
     let parts: Vec<&[u8]> = text.split_str(":").collect();
+    // No number of a file, such as 0.
     (parts.len() == 3 && parts.into_iter().all(digits)).then_some("inode")
 }
 
@@ -206,7 +222,7 @@ mod tests {
 
     #[test]
     fn other_kinds_are_told_and_not_guessed() {
-        let texts = [":80", "net:[4026531840]", "8:1:77", "port:80"];
+        let texts = [":80", "net:[4026531840]", "8:1:0", "port:80"];
         for text in texts {
             assert!(matches!(parse(BStr::new(text)), Err(BadTarget::Unanswered { .. })), "{text}");
         }
@@ -230,6 +246,12 @@ mod tests {
             assert!(matches!(parse(BStr::new(text)), Err(BadTarget::NotInside(_))), "{text}");
         }
         assert!(matches!(parse(BStr::new("pod:prod/web")).unwrap().target, Target::Pod(_)));
+        for text in ["8:1:77", "inode:8:1:77", "inode:2049:77"] {
+            let target = parse(BStr::new(text)).unwrap().target;
+            let Target::Inode(number) = target else { panic!("{text}: {target:?}") };
+            assert_eq!((number.device, number.ino), ((8, 1), 77), "{text}");
+        }
+        assert!(matches!(parse(BStr::new("inode:7")), Err(BadTarget::NotAnInode(_))));
         assert!(matches!(parse(BStr::new("volume:db")).unwrap().target, Target::Volume(_)));
         assert!(matches!(parse(BStr::new("volume:a/b")), Err(BadTarget::NotAVolume(_))));
         assert!(matches!(parse(BStr::new("pod:a/b/c/d")), Err(BadTarget::NotAPod(_))));

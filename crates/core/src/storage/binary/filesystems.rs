@@ -3,17 +3,26 @@
 use std::cell::RefCell;
 
 use bstr::{BStr, BString};
-use whose_kernel::Host;
 use whose_kernel::object::Object;
 use whose_kernel::parse::handle::Handle;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::worker::exam::Way;
+use whose_kernel::{Class, Host, ReadError};
+
+use crate::model::Gap;
+use crate::model::gap::what;
+
+/// ESTALE: what a handle names is not there.
+const STALE: i32 = 116;
 
 /// Types that can hold an overlay's layer or a program, and that answer from this machine alone.
 const KINDS: [&str; 18] = [
     "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "ext3", "ext2", "erofs", "squashfs",
     "iso9660", "jfs", "nilfs2", "ubifs", "reiserfs", "vfat", "ramfs", "tmpfs",
 ];
+
+/// A device, and files on it.
+type Opened = ((u32, u32), Vec<Object>);
 
 /// One place to open handles on.
 struct Place {
@@ -123,6 +132,67 @@ impl<'h> FileSystems<'h> {
             }
         }
         found
+    }
+
+    /// Opens the files of a number on one device, as mountinfo has it, or as stat(2) has a btrfs subvolume's
+    /// that is mounted; with the device as mountinfo has it.
+    ///
+    /// # Errors
+    /// When it is not mounted here, or opens nothing by a number; when that is not allowed.
+    pub(super) fn on_device(&self, device: (u32, u32), number: u64) -> Result<Opened, Gap> {
+        let count = self.places.borrow().len();
+        let named = format!("{}:{}:{number}", device.0, device.1);
+        let fail =
+            |class, why: String, remedy| Gap::new(what::PATH, class, named.as_str(), why, remedy);
+        let is_it = |at: &usize| {
+            if self.places.borrow()[*at].mount.device == device {
+                return true;
+            }
+            let is_btrfs = self.places.borrow()[*at].mount.fs_type == "btrfs";
+            is_btrfs && {
+                self.reach(*at);
+                let places = self.places.borrow();
+                let look = places[*at].dir.as_ref().and_then(|dir| dir.as_ref()?.look().ok());
+                look.is_some_and(|look| look.device == device)
+            }
+        };
+        let Some(at) = (0..count).find(is_it) else {
+            let why = "no file system that is mounted here, and opens files by a number, has it";
+            return Err(fail(Class::Unsupported, why.into(), None));
+        };
+        self.reach(at);
+        let places = self.places.borrow();
+        let mount = &places[at].mount;
+        let Some(Some(dir)) = &places[at].dir else {
+            let why = format!("nothing leads to what is mounted at {}", mount.point);
+            return Err(fail(Class::Unsupported, why, None));
+        };
+        let handles = match mount.fs_type.as_slice() {
+            b"ext4" | b"ext3" | b"ext2" => {
+                let ino = u32::try_from(number).ok().into_iter();
+                // FILEID_INO32_GEN of include/linux/exportfs.h.
+                ino.map(|ino| Handle { kind: 1, bytes: [ino.to_ne_bytes(), [0; 4]].concat() })
+                    .collect()
+            }
+            b"btrfs" => subvolumes(std::iter::once(dir), number),
+            kind => {
+                let why = format!("{} opens no file by its number", BStr::new(kind));
+                return Err(fail(Class::Unsupported, why, Some("find MOUNT -xdev -inum NUMBER")));
+            }
+        };
+        let mut found = Vec::new();
+        for handle in handles {
+            match self.host.open_handle(dir, &handle) {
+                Ok(object) if object.look().is_ok_and(|look| look.ino == number) => {
+                    found.push(object);
+                }
+                Ok(_) => {}
+                // There is no such file.
+                Err(e) if matches!(Class::of(e), Class::Gone) || e.raw_os_error() == STALE => {}
+                Err(e) => return Err(Gap::from_read(what::PATH, &ReadError::from_errno(named, e))),
+            }
+        }
+        Ok((mount.device, found))
     }
 
     /// Opens the mount point, if it still leads to that mount.

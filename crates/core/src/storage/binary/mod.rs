@@ -13,6 +13,7 @@ pub mod hash;
 mod memory;
 mod mounted;
 mod named;
+pub mod numbered;
 mod program;
 mod stack;
 pub mod stored;

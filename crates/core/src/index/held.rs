@@ -1,0 +1,244 @@
+//! Who is in a namespace, has a file system mounted, or maps a file: by one look at every process.
+//!
+//! What no process shows is not seen: a namespace that nothing but a bind mount or a descriptor keeps.
+
+use std::collections::BTreeMap;
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::parse::maps;
+use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::{Class, ReadError};
+
+use super::Index;
+use crate::model::Gap;
+
+/// What mountinfo adds to the root of a mount whose directory was removed.
+const DELETED: &[u8] = b"//deleted";
+
+/// A process that stands for its mount namespace, and what it has mounted there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The process.
+    pub pid: u32,
+    /// Its mount namespace.
+    pub namespace: u64,
+    /// Where, from its root.
+    pub point: BString,
+    /// Whether what is mounted was removed.
+    pub is_deleted: bool,
+}
+
+/// What could not be told.
+#[derive(Debug, Default)]
+struct Asked {
+    /// How many may not be looked at, and why the first may not.
+    refused: usize,
+    first: Option<ReadError>,
+    is_late: bool,
+}
+
+impl Asked {
+    fn failed(&mut self, error: ReadError) {
+        match error.class {
+            Class::Gone => {}
+            Class::TimedOut => self.is_late = true,
+            Class::Forbidden | Class::Unsupported | Class::Malformed => {
+                self.refused += 1;
+                self.first.get_or_insert(error);
+            }
+        }
+    }
+
+    fn gap(self, what: &'static str, path: BString) -> Option<Gap> {
+        if self.is_late {
+            let why = "not all processes were asked in time";
+            return Some(Gap::from_read(what, &ReadError::new(path, Class::TimedOut, why)));
+        }
+        let first = Gap::from_read(what, &self.first?);
+        let more = self.refused - 1;
+        if more == 0 {
+            return Some(first);
+        }
+        let cause = format!("{}, and so {more} more", first.cause);
+        Some(Gap::new(what, first.class, first.path.clone(), cause, RUN_AS_ROOT))
+    }
+}
+
+/// What would fix that several can't be asked.
+const RUN_AS_ROOT: Option<&str> = Some("run as root: sudo whose ...");
+
+impl Index<'_> {
+    /// All processes but this one, until the time is out.
+    fn each_process(
+        &self,
+        asked: &mut Asked,
+        ask: &mut dyn FnMut(u32, &mut Asked),
+    ) -> Result<(), ReadError> {
+        let own = std::process::id();
+        for pid in self.host().pids()?.into_iter().filter(|pid| *pid != own) {
+            if self.host().out_of_time() {
+                asked.is_late = true;
+                break;
+            }
+            ask(pid, asked);
+        }
+        Ok(())
+    }
+
+    /// The processes in a namespace, `kind` as in `/proc/PID/ns`; with the gap where not all could be asked.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn in_namespace(
+        &self,
+        kind: &str,
+        number: u64,
+        what: &'static str,
+    ) -> Result<(Vec<u32>, Option<Gap>), ReadError> {
+        let (mut asked, mut found) = (Asked::default(), Vec::new());
+        self.each_process(&mut asked, &mut |pid, asked| match self
+            .host()
+            .process(pid)
+            .and_then(|process| process.namespace(kind))
+        {
+            Ok(its) if its == number => found.push(pid),
+            Ok(_) => {}
+            Err(e) => asked.failed(e),
+        })?;
+        Ok((found, asked.gap(what, self.host().shown(b"proc"))))
+    }
+
+    /// Who has a directory of a file system mounted, or something in it: of each mount namespace but the host's a
+    /// process, one whose root hides nothing if there is such a one.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn holding(
+        &self,
+        device: (u32, u32),
+        root: &BStr,
+        what: &'static str,
+    ) -> Result<(Vec<Held>, Option<Gap>), ReadError> {
+        let mut asked = Asked::default();
+        let mut namespaces: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
+        self.each_process(&mut asked, &mut |pid, asked| {
+            let Ok(process) = self.host().process(pid) else { return };
+            let namespace = match process.namespace("mnt") {
+                Ok(namespace) if Some(namespace) == self.hosts_mounts() => return,
+                Ok(namespace) => namespace,
+                Err(e) => {
+                    return self.unplaced(pid, &process, (device, root), asked, e);
+                }
+            };
+            let known = namespaces.get(&namespace);
+            if known.is_some_and(|(_, is_whole)| *is_whole) {
+                return;
+            }
+            let is_whole = process.link_text("root").is_ok_and(|root| root == "/");
+            if is_whole || known.is_none() {
+                namespaces.insert(namespace, (pid, is_whole));
+            }
+        })?;
+        let mut found = Vec::new();
+        for (namespace, (pid, _)) in namespaces {
+            let mounts = self.host().process(pid).and_then(|process| process.mountinfo());
+            match mounts {
+                Ok(mounts) => {
+                    let all = mounts.iter().filter_map(|m| held(m, device, root));
+                    found.extend(all.map(|(point, is_deleted)| Held {
+                        pid,
+                        namespace,
+                        point,
+                        is_deleted,
+                    }));
+                }
+                Err(e) => asked.failed(e),
+            }
+        }
+        Ok((found, asked.gap(what, self.host().shown(b"proc"))))
+    }
+
+    /// A process whose mount namespace may not be known: what it has mounted may be, and it may have nothing of it.
+    /// The first of all is in the host's.
+    fn unplaced(
+        &self,
+        pid: u32,
+        process: &ProcDir<'_>,
+        (device, root): ((u32, u32), &BStr),
+        asked: &mut Asked,
+        error: ReadError,
+    ) {
+        let holds = |mounts: Vec<Mount>| mounts.iter().any(|m| held(m, device, root).is_some());
+        if pid != 1 && process.mountinfo().map_or(true, holds) {
+            asked.failed(error);
+        }
+    }
+
+    /// The processes that map a file, by the device and number that their own tables have.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn mapping(
+        &self,
+        device: (u32, u32),
+        ino: u64,
+        what: &'static str,
+    ) -> Result<(Vec<u32>, Option<Gap>), ReadError> {
+        let (mut asked, mut found) = (Asked::default(), Vec::new());
+        self.each_process(&mut asked, &mut |pid, asked| {
+            let all = self.host().process(pid).and_then(|process| {
+                let (reader, ticks) = process.reader(process.stat()?.start_ticks);
+                let exam = self.host().exam(reader, ticks)?;
+                maps::parse(exam.maps()).map_err(|malformed| malformed.at(BString::default()))
+            });
+            match all {
+                Ok(all) if all.iter().any(|m| (m.device, m.inode) == (device, ino)) => {
+                    found.push(pid);
+                }
+                Ok(_) => {}
+                Err(e) => asked.failed(e),
+            }
+        })?;
+        Ok((found, asked.gap(what, self.host().shown(b"proc"))))
+    }
+}
+
+/// Where a mount has the directory of a file system, or something in it; `true` with it: that was removed.
+fn held(mount: &Mount, device: (u32, u32), root: &BStr) -> Option<(BString, bool)> {
+    if mount.device != device {
+        return None;
+    }
+    let (own, is_deleted) = match mount.root.strip_suffix(DELETED) {
+        Some(own) => (own.as_bstr(), true),
+        None => (mount.root.as_bstr(), false),
+    };
+    strip(root, own)?;
+    Some((mount.point.clone(), is_deleted))
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BStr;
+    use whose_kernel::parse::mountinfo::parse;
+
+    use super::held;
+
+    #[test]
+    fn what_is_in_a_directory_that_is_mounted() {
+        let mounts = parse(
+            b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /data rw - ext4 /dev/sda2 rw\n\
+              3 1 8:2 /web/a /srv rw - ext4 /dev/sda2 rw\n\
+              4 1 8:2 /web//deleted /old rw - ext4 /dev/sda2 rw\n",
+        )
+        .unwrap();
+        let of = |root: &str| -> Vec<(String, bool)> {
+            let all = mounts.iter().filter_map(|m| held(m, (8, 2), BStr::new(root)));
+            all.map(|(point, gone)| (point.to_string(), gone)).collect()
+        };
+        let is = |point: &str, gone| (point.to_owned(), gone);
+        assert_eq!(of("/"), [is("/data", false), is("/srv", false), is("/old", true)]);
+        assert_eq!(of("/web"), [is("/srv", false), is("/old", true)]);
+        assert_eq!(of("/we"), []);
+    }
+}

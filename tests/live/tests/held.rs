@@ -1,0 +1,226 @@
+//! Who holds what a path or a number stands for: namespaces that are kept in files, file systems that are mounted, and
+//! files by device and number.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use whose_live_tests::disk::Disk;
+use whose_live_tests::{alone, answer, pid_of, unique, whose};
+use whose_testkit::cases::Cases;
+use whose_testkit::docker::{Docker, IMAGE, View};
+use whose_testkit::{procfs, require};
+
+const NEEDS: &[&str] = &["root", "docker", "cgroup-v2", "mount-namespace", "loop", "mkfs.ext4"];
+
+/// A process that is ended when this is dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("a process"))
+    }
+
+    /// In namespaces of its own once it is called so.
+    fn wait(&self, comm: &str) -> u32 {
+        let pid = self.0.id();
+        procfs::wait_for(comm, Duration::from_secs(10), || {
+            procfs::comm(pid).filter(|is| is == comm)
+        });
+        pid
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A file that keeps a namespace; unmounted when dropped.
+struct Kept(PathBuf);
+
+impl Kept {
+    fn of(dir: &Path, pid: u32, kind: &str) -> Self {
+        let file = dir.join(format!("{kind}-{pid}"));
+        std::fs::write(&file, "").unwrap();
+        let from = format!("/proc/{pid}/ns/{kind}");
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["--bind", &from]).arg(&file).status().unwrap().success());
+        Self(file)
+    }
+
+    fn target(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).status());
+    }
+}
+
+fn pids(told: &Value) -> BTreeSet<u32> {
+    let rows = told["processes"].as_array().into_iter().flatten();
+    rows.map(|row| pid_of(&row["pid"]).unwrap()).collect()
+}
+
+fn names(told: &Value) -> BTreeSet<String> {
+    let owners = told["owners"].as_array().unwrap_or_else(|| panic!("no owners: {told:#}"));
+    owners.iter().filter_map(|o| Some(o["name"].as_str()?.to_owned())).collect()
+}
+
+/// The answer about a namespace: with a gap where some process of this machine may not be asked.
+fn about(target: &str) -> Value {
+    let refuses = |pid: &u32| {
+        let link = std::fs::read_link(format!("/proc/{pid}/ns/net"));
+        link.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+    };
+    let refused = procfs::pids().into_iter().find(refuses);
+    let run = whose().args(["--json", target]).run();
+    let run = run.expect_code(if refused.is_some() { 3 } else { 0 });
+    let told = run.json()["answers"][0].clone();
+    if let Some(pid) = refused {
+        let gap = &told["gaps"][0];
+        assert!(gap["path"].as_str().unwrap().starts_with(&format!("/proc/{pid}/ns/")), "{gap}");
+        assert_eq!((&gap["what"], &gap["class"]), (&json!("namespaces"), &json!("forbidden")));
+    }
+    told
+}
+
+/// Whose processes are in a namespace, by its links.
+fn in_namespace(pid: u32, kind: &str) -> BTreeSet<u32> {
+    let link = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+    let own = link(pid).unwrap();
+    procfs::pids().into_iter().filter(|pid| link(*pid).as_ref() == Some(&own)).collect()
+}
+
+#[test]
+fn what_is_held() {
+    if !require(NEEDS) {
+        return;
+    }
+    let _alone = alone();
+    let Some(disk) = Disk::ext4() else { return };
+    let docker = Docker::options(View::V2).storage_driver("vfs").start();
+    let docker = docker.unwrap_or_else(|e| panic!("{e}"));
+    docker.image();
+    let name = unique("holder");
+    let point = disk.point();
+    std::fs::create_dir(point.join("data")).unwrap();
+    std::fs::write(point.join("data/file"), "held").unwrap();
+    let bind = format!("{}:/srv", point.join("data").display());
+    docker.create(&["--name", &name, "--network", "none", "-v", &bind, IMAGE, "sleep", "10000"]);
+    docker.cli(&["start", &name]);
+    let init = docker.init_pid(&name);
+    let temp = tempfile::tempdir().unwrap();
+    let mut cases = Cases::of("held");
+    cases.case("a container's namespaces, kept in files", || {
+        for kind in ["net", "uts", "ipc", "pid", "mnt"] {
+            let kept = Kept::of(temp.path(), init, kind);
+            let told = about(kept.target());
+            assert_eq!(told["kind"], "namespace", "{told:#}");
+            assert_eq!(names(&told), [name.clone()].into(), "{told:#}");
+            assert_eq!(pids(&told), in_namespace(init, kind), "{told:#}");
+            let card = whose().arg(kept.target()).run().stdout_str();
+            assert!(card.contains(&format!("  used by    {name}   docker   running")), "{card}");
+            assert!(card.contains(&format!("  processes  {init}")), "{card}");
+        }
+    });
+    cases.case("a namespace of nobody's", || {
+        let alone = Running::start(Command::new("unshare").args(["-n", "sleep", "10000"]));
+        let pid = alone.wait("sleep");
+        let kept = Kept::of(temp.path(), pid, "net");
+        let told = about(kept.target());
+        assert_eq!(pids(&told), [pid].into(), "{told:#}");
+        assert!(!names(&told).contains(&name), "{told:#}");
+        drop(alone);
+        let told = about(kept.target());
+        assert_eq!((&told["owners"], &told["kind"]), (&json!([]), &json!("namespace")), "{told:#}");
+    });
+    cases.case("a mount point, its device and its image", || {
+        let private = ["-m", "--propagation", "private", "sleep", "10000"];
+        let other = Running::start(Command::new("unshare").args(private));
+        let pid = other.wait("sleep");
+        let device = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mount = device.lines().find(|l| l.split(' ').nth(4) == point.to_str()).unwrap();
+        let device = mount.split(" - ext4 ").nth(1).unwrap().split(' ').next().unwrap();
+        for target in [point.to_str().unwrap(), device, disk.image().to_str().unwrap()] {
+            let told = answer(target);
+            assert_eq!(told["kind"], "mount", "{told:#}");
+            let held = pids(&told);
+            assert!(held.contains(&pid) && held.contains(&init), "{told:#}");
+            assert!(names(&told).contains(&name), "{told:#}");
+            let said: Vec<&str> = told["evidence"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|e| e["detail"].as_str().unwrap())
+                .collect();
+            let at = |pid: u32, at: &str| format!("{pid} has it at {at}, in mnt:[");
+            assert!(said.iter().any(|s| s.starts_with(&at(init, "/srv"))), "{said:?}");
+            let own = at(pid, point.to_str().unwrap());
+            assert!(said.iter().any(|s| s.starts_with(&own)), "{said:?}");
+        }
+        // The directory alone is the container's, and an ordinary file nobody's.
+        let run = whose().args(["path", point.join("data/file").to_str().unwrap()]).run();
+        assert_eq!(run.expect_code(0).stdout_str(), format!("{name}:/srv/file\n"));
+    });
+    cases.case("a file by its number", || {
+        let program = point.join("data/busybox");
+        std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let here = Running::start(Command::new(&program).args(["sleep", "10000"]));
+        let here = (here.wait("busybox"), here);
+        docker.cli(&["exec", "-d", &name, "/srv/busybox", "sleep", "10000"]);
+        let meta = program.metadata().unwrap();
+        let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+        procfs::wait_for("busybox", Duration::from_secs(10), || {
+            let runs = |pid: &u32| {
+                std::fs::metadata(format!("/proc/{pid}/exe"))
+                    .is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()))
+            };
+            Some(()).filter(|()| procfs::pids().iter().filter(|pid| runs(pid)).count() == 2)
+        });
+        for target in [
+            format!("{major}:{minor}:{}", meta.ino()),
+            format!("inode:{}:{}", meta.dev(), meta.ino()),
+        ] {
+            let told = answer(&target);
+            assert_eq!(told["kind"], "inode", "{told:#}");
+            assert_eq!(told["file"]["host"], program.to_str().unwrap(), "{told:#}");
+            assert_eq!(names(&told), [name.clone()].into(), "{told:#}");
+            let mapped = pids(&told);
+            assert!(mapped.contains(&here.0) && mapped.len() == 2, "{told:#}");
+        }
+        let none = format!("{major}:{minor}:4000000");
+        let run = whose().arg(&none).run().expect_code(1);
+        assert!(run.stderr_str().contains(&format!("no file {none}")), "{}", run.story());
+        std::fs::remove_file(&program).unwrap();
+        let gone = format!("{major}:{minor}:{}", meta.ino());
+        let run = whose().args(["--json", &gone]).run().expect_code(1);
+        assert!(run.stderr_str().contains("has no name any more"), "{}", run.story());
+        assert!(pids(&run.json()["answers"][0]).contains(&here.0), "{}", run.story());
+        // Of a device that is mounted nowhere nothing is known.
+        let run = whose().arg("250:77:5").run().expect_code(3);
+        assert!(
+            run.stderr_str().contains("no file system that is mounted here"),
+            "{}",
+            run.story()
+        );
+    });
+    drop(docker);
+    cases.finish();
+}
