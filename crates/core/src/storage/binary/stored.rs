@@ -324,6 +324,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_broken_is_a_gap_and_nothing_leads_out() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().canonicalize().unwrap();
+        let (up, low) = (dir.join("up"), dir.join("low"));
+        for made in [&up, &low] {
+            std::fs::create_dir(made).unwrap();
+            std::fs::write(made.join("file"), "x").unwrap();
+        }
+        for (name, to) in [("a", "b"), ("b", "/a"), ("self", "self/x"), ("out", "../../../low")] {
+            symlink(to, up.join(name)).unwrap();
+        }
+        let host = Host::open(Options::default()).unwrap();
+        let driver = *DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).unwrap();
+        // All of the host, as some agents have it.
+        let mounts = [Mounting { at: "/host".into(), from: Some("/".into()) }];
+        let ask = |layers: &[&Path], path: &str| {
+            let dirs: Vec<BString> = layers.iter().copied().map(text).collect();
+            let parts = Parts { dirs: &dirs, driver, mounts: &mounts, within: None };
+            stored(&host, &parts, BStr::new(path))
+        };
+        for circle in ["/a", "/b/x", "/self"] {
+            assert_eq!(ask(&[&up, &low], circle).unwrap_err().class, Class::Malformed, "{circle}");
+        }
+        for none in ["/out/file", "/file/x", "/file/..x"] {
+            assert_eq!(ask(&[&up, &low], none), Ok(None), "{none}");
+        }
+        let file = text(&up.join("file"));
+        for path in ["/../../file".into(), format!("/host/{}/file", up.display())] {
+            let told = ask(&[&up, &low], &path).unwrap().unwrap();
+            assert_eq!(told.host.known(), Some(&file), "{path}");
+        }
+        // Metadata without a layer, and a layer that is no directory any more.
+        for lost in [dir.join("gone"), low.join("file")] {
+            let gap = ask(&[&up, &lost], "/file").unwrap_err();
+            assert_eq!(gap.class, Class::Gone, "{gap}");
+            assert_eq!(ask(&[&lost, &low], "/file").unwrap_err().class, Class::Gone);
+        }
+        assert_eq!(ask(&[], "/file").unwrap_err().class, Class::Unsupported);
+    }
+
+    #[test]
     fn a_users_word_leads_to_nothing_but_his_own() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().canonicalize().unwrap();
