@@ -46,6 +46,7 @@ impl Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target::new("annotate", annotate::annotate),
+    Target::new("apptainer", machines::apptainer),
     Target::new("auxv", memory::auxv),
     Target::new("bolt", databases::bolt),
     Target::new("boot_id", boot::boot_id),

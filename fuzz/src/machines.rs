@@ -1,8 +1,8 @@
-//! What LXC, LXD, systemd-machined, runc, crun, youki and Flatpak write down.
+//! What LXC, LXD, systemd-machined, runc, crun, youki, Flatpak and Apptainer write down.
 
 use std::fmt::Debug;
 
-use whose_core::state::{flatpak, lxc, lxd, machined, oci, yaml};
+use whose_core::state::{apptainer, flatpak, lxc, lxd, machined, oci, yaml};
 
 /// Whatever is refused is refused with a reason on one line.
 fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
@@ -26,6 +26,13 @@ pub(crate) fn flatpak(bytes: &[u8]) {
     assert!(instance.reference().is_none_or(|r| r.iter().filter(|b| **b == b'/').count() >= 2));
     assert!(instance.id.is_none_or(|id| !id.is_empty()));
     assert_ne!(told(flatpak::child(bytes)), Some(Some(0)));
+}
+
+pub(crate) fn apptainer(bytes: &[u8]) {
+    if let Some(instance) = told(apptainer::parse(bytes)) {
+        assert_ne!(instance.pid, Some(0));
+        assert!(instance.log.is_none_or(|path| path.starts_with(b"/")));
+    }
 }
 
 pub(crate) fn yaml(bytes: &[u8]) {

@@ -163,3 +163,134 @@ fn what_may_not_be_looked_at_is_a_gap() {
     assert!(other["gaps"].as_array().unwrap().iter().any(is_told), "{other:#}");
     assert_eq!(owner(&host, 7004)["kind"], "session");
 }
+
+/// What a user's own files say of sandboxes that no cgroup names: by the process in such a file, and of
+/// those below the same program of his.
+fn named(host: &FixtureHost) {
+    let users = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n\
+                 bob:x:1001:1001::/home/bob:/bin/sh\n";
+    host.file("etc/passwd", users).file("proc/sys/kernel/hostname", "lab\n");
+    let args: [&[u8]; 1] = [b"x"];
+    for (program, uid, first) in
+        [("bwrap", 1000_u32, 7000_u32), ("starter", 1000, 7100), ("starter-suid", 1001, 7200)]
+    {
+        let exe = format!("/usr/libexec/{program}");
+        let real = if program == "starter-suid" { 0 } else { uid };
+        let above = jailer(host, first, &exe, &args).uid(real).real_uid(uid);
+        above.write();
+        let inner = jailed(host, first + 1, first, OVERLAY).uid(uid);
+        inner.nspid(&[first + 1, 1]).write();
+        // Something in it with mounts of its own once more.
+        let deeper = jailed(host, first + 2, first + 1, OVERLAY).uid(uid);
+        deeper.nspid(&[first + 2, 2]).write();
+    }
+}
+
+fn flatpak(host: &FixtureHost, uid: u32, pid: u32) {
+    let dir = format!("run/user/{uid}/.flatpak/77");
+    let info = "[Application]\nname=org.lab.App\n[Instance]\ninstance-id=77\narch=x86_64\n\
+                branch=stable\napp-commit=0a1b\n";
+    host.file(format!("{dir}/info"), info);
+    host.file(format!("{dir}/bwrapinfo.json"), json!({"child-pid": pid}).to_string());
+}
+
+fn instance(host: &FixtureHost, (home, at, user): (&str, &str, &str), name: &str, pid: u32) {
+    let file = json!({"pid": pid, "ppid": 1, "name": name, "user": user, "image": "/srv/db.sif",
+                      "userns": true, "cgroup": false, "logOutPath": "/srv/db.out"});
+    let dir = format!("{home}/.apptainer/instances/app/{at}/{user}/{name}");
+    host.file(format!("{dir}/{name}.json"), file.to_string());
+}
+
+#[test]
+fn a_sandbox_that_its_users_files_name() {
+    let host = host();
+    named(&host);
+    flatpak(&host, 1000, 7001);
+    instance(&host, ("home/alice", "lab", "alice"), "db", 7101);
+    instance(&host, ("home/bob", "lab", "bob"), "web", 7201);
+    let cases = [
+        (7000, "flatpak", "77", "org.lab.App", "org.lab.App/x86_64/stable", "alice"),
+        (7100, "apptainer", "db", "db", "/srv/db.sif", "alice"),
+        (7200, "apptainer", "web", "web", "/srv/db.sif", "bob"),
+    ];
+    for (first, runtime, id, name, image, user) in cases {
+        for pid in [first + 1, first + 2] {
+            let told = answer(&host, &pid.to_string());
+            let owner = &told["owner"];
+            let keys = ["kind", "runtime", "id", "name", "image", "user", "state"];
+            let got = keys.map(|key| owner[key].as_str().unwrap_or_default());
+            assert_eq!(got, ["app", runtime, id, name, image, user, "running"], "{told:#}");
+            assert_eq!(owner["init_pid"], first + 1, "{told:#}");
+            assert_eq!(told["gaps"], json!([]), "{told:#}");
+            let file = |e: &Value| e["source"] == "state-file" && e["agrees"] == true;
+            assert!(told["evidence"].as_array().unwrap().iter().any(file), "{told:#}");
+            ask(&host, &["--in-container", &pid.to_string()]).expect_code(0);
+        }
+        assert_eq!(owner(&host, first)["kind"], "session");
+        let target = format!("container:{runtime}@{user}/{name}");
+        for target in [name, &target] {
+            let pids = ask(&host, &["pids", target]).expect_code(0).pids();
+            assert_eq!(pids, [first + 1, first + 2], "{target}");
+        }
+    }
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    let rows = list["containers"].as_array().unwrap().iter();
+    let mut rows: Vec<_> = rows.map(|r| (r["name"].as_str(), r["state"].as_str())).collect();
+    rows.sort();
+    let up = Some("running");
+    let wanted = [(Some("db"), up), (Some("org.lab.App"), up), (Some("web"), up)];
+    assert_eq!(rows, wanted, "{list:#}");
+}
+
+#[test]
+fn nobodys_files_name_another_users_sandbox() {
+    let host = host();
+    named(&host);
+    // Bob says of alice's processes that they are his, alice of one that runs no sandbox, and the files of
+    // another host that share her home name one that has the same number here.
+    flatpak(&host, 1001, 7001);
+    instance(&host, ("home/bob", "lab", "bob"), "theft", 7101);
+    instance(&host, ("home/alice", "lab", "alice"), "stale", 7000);
+    instance(&host, ("home/alice", "elsewhere", "alice"), "far", 7101);
+    let told = [7001_u32, 7101, 7201].map(|pid| kinds(&host, pid));
+    let by_mounts = |pid: u32| json!(format!("mnt:[{}]", 4_026_550_000_u64 + u64::from(pid)));
+    assert_eq!(told[0], [json!("app"), json!("bubblewrap"), by_mounts(7001)]);
+    assert_eq!(told[1], [json!("app"), json!("apptainer"), by_mounts(7101)]);
+    assert_eq!(told[2], [json!("app"), json!("apptainer"), by_mounts(7201)]);
+    for name in ["theft", "stale", "far"] {
+        let pids = ask(&host, &["pids", name]);
+        assert!(pids.stdout.is_empty() && pids.code != Some(0), "{}", pids.story());
+    }
+    let list = ask(&host, &["ls", "-a", "--json"]).expect_code(0).json();
+    let rows = list["containers"].as_array().unwrap();
+    let with_pids: Vec<&Value> = rows.iter().filter(|r| r["pids"] != json!([])).collect();
+    // One for each mount namespace.
+    assert_eq!(with_pids.len(), 6, "{list:#}");
+    let gaps = answer(&host, "7101")["gaps"].clone();
+    let described = |g: &Value| g["what"] == "container description";
+    assert!(!gaps.as_array().unwrap().iter().any(described), "only instances have files: {gaps:#}");
+    assert!(with_pids.iter().all(|r| r["name"].is_null()), "{list:#}");
+}
+
+/// What can't be read, or is none of its user's, is a gap: it may have a name for the sandbox.
+#[test]
+fn spoilt_files_of_instances_are_gaps_or_nothing() {
+    let spoils: [fn(&FixtureHost, &str); 4] = [
+        |host, file| _ = host.file(file, "{\"pid\": 71"),
+        |host, file| _ = host.file(file, json!({"pid": 7101, "name": "other"}).to_string()),
+        |host, file| _ = host.remove(file).symlink(file, "/etc/passwd"),
+        |host, file| _ = host.remove(file).symlink(file, "../../../../../../../../etc/passwd"),
+    ];
+    for spoil in spoils {
+        let host = host();
+        named(&host);
+        instance(&host, ("home/alice", "lab", "alice"), "db", 7101);
+        spoil(&host, "home/alice/.apptainer/instances/app/lab/alice/db/db.json");
+        let told = answer(&host, "7101");
+        assert_eq!(told["owner"]["runtime"], "apptainer", "{told:#}");
+        assert_eq!(told["owner"]["id"], "mnt:[4026557101]", "{told:#}");
+        let unread =
+            told["owner"]["name"].is_null() && !told["gaps"].as_array().unwrap().is_empty();
+        assert!(unread, "{told:#}");
+    }
+}

@@ -268,14 +268,18 @@ impl Index<'_> {
         let lines = self.host.process(pid).and_then(|p| p.cgroup());
         let is_member = lines.is_ok_and(|lines| lines.iter().any(is_own));
         // Without a cgroup of its own a container's processes are those below its monitor.
-        let is_member = is_member || (owner.cgroup.is_empty() && self.is_watched(pid, owner));
+        let is_below = |index: &mut Self| match owner.kind {
+            OwnerKind::App => index.is_in(pid, owner.key().as_ref()),
+            _ => index.is_watched(pid, owner),
+        };
+        let is_member = is_member || (owner.cgroup.is_empty() && is_below(self));
         is_member.then_some(pid).into()
     }
 }
 
-/// Whether nobody keeps word of such a machine but while it runs.
+/// Whether nobody keeps word of such a machine but while it runs, or of such a sandbox but if it was named.
 pub(super) fn is_registered(owner: &Owner) -> bool {
-    [nspawn::ENGINE.0, "libvirt-lxc"].contains(&owner.runtime.0)
+    [nspawn::ENGINE.0, "libvirt-lxc", "apptainer"].contains(&owner.runtime.0)
 }
 
 /// Whether a state has such an owner.

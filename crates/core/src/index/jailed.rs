@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::cgroup::Line;
 use whose_kernel::parse::idmap::Extent;
@@ -29,11 +29,11 @@ const REMOVED: &[u8] = b" (deleted)";
 /// A program above a process that makes sandboxes.
 #[derive(Clone, Debug)]
 pub(super) struct Jailer {
-    engine: Engine,
+    pub(super) engine: Engine,
     kind: OwnerKind,
-    pid: u32,
+    pub(super) pid: u32,
     /// Its real and its effective uid.
-    uids: [u32; 2],
+    pub(super) uids: [u32; 2],
     /// Its mount namespace.
     namespace: u64,
     jail: Jail,
@@ -80,9 +80,15 @@ impl Index<'_> {
             let unknown = Owner::new(OwnerKind::Unknown, Engine::UNKNOWN, by_mounts());
             return Ok(Some((unknown, seen)));
         }
+        let described = match self.instance_in(&jailer).filter(|_| !contained) {
+            Some(Ok(instance)) => return Ok(Some((instance, seen))),
+            Some(Err(gap)) => Described::Unread(gap),
+            None => Described::No,
+        };
         let id = jailer.jail.id.unwrap_or_else(by_mounts);
         let mut owner = Owner::new(jailer.kind, jailer.engine, id);
         owner.name = jailer.jail.name;
+        owner.described = described;
         if owner.kind == OwnerKind::Machine {
             place_payload(&mut owner, p);
         }
@@ -114,7 +120,11 @@ impl Index<'_> {
 
     /// The outermost of the next programs of one runtime that makes sandboxes, among a process's
     /// ancestors, itself counted. Each machine has one supervisor.
-    fn jailer_above(&mut self, pid: u32, contained: bool) -> Result<Option<Jailer>, ReadError> {
+    pub(super) fn jailer_above(
+        &mut self,
+        pid: u32,
+        contained: bool,
+    ) -> Result<Option<Jailer>, ReadError> {
         let (mut way, mut at, mut found) = (Vec::new(), pid, Ok(None));
         for _ in 0..MOST_ANCESTORS {
             if at <= 1 {
@@ -128,7 +138,7 @@ impl Index<'_> {
             }
             let Ok(process) = self.host().process(at) else { break };
             let Ok(stat) = process.stat() else { break };
-            let its = |r: &&&dyn Runtime| r.jailer().is_some_and(|jailer| stat.comm == jailer);
+            let its = |r: &&&dyn Runtime| r.jailers().iter().any(|jailer| stat.comm == *jailer);
             let named = REGISTRY.iter().find(its).copied();
             let first: Option<Engine> =
                 found.as_ref().ok().and_then(Option::as_ref).map(|j| j.engine);
@@ -168,7 +178,7 @@ impl Index<'_> {
         }
         let Some(exe) = there(process.link_text("exe"))? else { return Ok(None) };
         let file = exe.strip_suffix(REMOVED).unwrap_or(&exe).rsplit_str("/").next();
-        if file.map(BStr::new) != runtime.jailer().map(BStr::new) {
+        if !file.is_some_and(|file| runtime.jailers().iter().any(|name| name.as_bytes() == file)) {
             return Ok(None);
         }
         let Some(namespace) = there(process.namespace("mnt"))? else { return Ok(None) };

@@ -161,6 +161,13 @@ impl Index<'_> {
                     Err(e) => Err(Gap::from_read(what::PIDS, &e)),
                 }
             }
+            // What a program above has put in a sandbox has no cgroup.
+            Ok(None)
+                if running && by_engine(engine).is_some_and(|r| r.names_jails_of().is_some()) =>
+            {
+                let below = self.instance_pids(engine, key, his.as_ref());
+                below.map_err(|e| Gap::from_read(what::PIDS, &e))
+            }
             // A user's engine may have no cgroups to give: then its monitor shows what runs.
             Ok(None) if running && owner.within.is_empty() => {
                 let below = self.watched_pids(engine, key, his.as_ref(), believed_pid);

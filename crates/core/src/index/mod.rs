@@ -17,6 +17,7 @@ mod entry;
 mod facts;
 pub mod held;
 mod helpers;
+mod instances;
 pub mod interfaces;
 mod jailed;
 mod joined;
@@ -84,6 +85,7 @@ pub struct Index<'h> {
     jailers: jailed::Jailers,
     /// How the names of machines' monitors begin.
     monitors_of_machines: Vec<&'static [u8]>,
+    instances: instances::Instances,
     /// The root of the state that each monitor of the host's own engines belongs to.
     monitors: HashMap<u32, Option<usize>>,
     /// Addresses of engines that monitors named.
@@ -125,6 +127,7 @@ impl<'h> Index<'h> {
             users_monitored: HashMap::new(),
             watchers: HashMap::new(),
             jailers: jailed::Jailers::new(),
+            instances: instances::Instances::new(),
             monitors: HashMap::new(),
             addresses: HashSet::new(),
             texts: HashMap::new(),

@@ -61,7 +61,7 @@ pub(super) fn live_users(host: &Host) -> Vec<User> {
     for entry in host.root().list(b"run/user", MOST_USERS).unwrap_or_default() {
         let Some(uid) = parse::decimal32(&entry.name) else { continue };
         let dir = host.owned_dir(BStr::new("/run/user"), entry.name.as_ref(), uid);
-        let dirs = [&b"containerd"[..], b"libpod"];
+        let dirs = [&b"containerd"[..], b"libpod", b".flatpak"];
         if dir.is_ok_and(|d| d.look(b"docker.pid").is_ok() || dirs.iter().any(|n| d.has_dir(n))) {
             uids.push(uid);
         }
@@ -72,7 +72,7 @@ pub(super) fn live_users(host: &Host) -> Vec<User> {
     uids.into_iter().filter_map(|uid| user(host, uid, Vec::new())).collect()
 }
 
-fn user(host: &Host, uid: u32, args: Vec<BString>) -> Option<User> {
+pub(super) fn user(host: &Host, uid: u32, args: Vec<BString>) -> Option<User> {
     Some(User { uid, home: host.home_of(uid)?, args })
 }
 
@@ -246,7 +246,7 @@ impl Index<'_> {
     }
 
     /// Learns of a user's own engines, and keeps what stood in the way.
-    fn add_users_roots(&mut self, user: &User, runtime: &dyn Runtime) {
+    pub(super) fn add_users_roots(&mut self, user: &User, runtime: &dyn Runtime) {
         let found = runtime.roots(self.host, Hints::User(user));
         let of = |gap: &Gap| (user.uid, runtime.engine(), gap.clone());
         self.users_gaps.extend(found.gaps.iter().map(of));
@@ -268,15 +268,28 @@ impl Index<'_> {
             return false;
         }
         let mut monitors: Vec<(u32, u64, u32)> = Vec::new();
+        let mut makers: Vec<u32> = Vec::new();
         let of_users = |pid: u32, dir: Result<ProcDir<'_>, ReadError>| {
             let Ok(dir) = dir else { return };
-            let Some(stat) = dir.stat().ok().filter(|s| s.comm == CONMON) else { return };
+            let Ok(stat) = dir.stat() else { return };
+            if super::instances::makes_instances(&stat.comm) {
+                // Setuid ones are his who started them.
+                makers.extend(dir.status().map(|status| status.ruid));
+            }
+            if stat.comm != CONMON {
+                return;
+            }
             let uid = dir.status().map_or(0, |status| status.euid);
             monitors.extend((uid != 0).then_some((pid, stat.start_ticks, uid)));
         };
         let mut of_users = of_users;
         if scan::each_process(host, &mut of_users).is_err() {
             return false;
+        }
+        makers.sort_unstable();
+        makers.dedup();
+        for uid in makers {
+            self.learn_instances(uid);
         }
         for (pid, start_ticks, uid) in monitors {
             if host.out_of_time() {
@@ -561,7 +574,7 @@ impl Index<'_> {
     }
 
     /// Whether a process is in the container of this key, which no cgroup names.
-    fn is_in(&mut self, pid: u32, key: &BStr) -> bool {
+    pub(super) fn is_in(&mut self, pid: u32, key: &BStr) -> bool {
         let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
         let row = self.row(pid, needs).ok().flatten();
         let owner = row.as_ref().and_then(Row::owner);

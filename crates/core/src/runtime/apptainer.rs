@@ -1,21 +1,42 @@
 //! Apptainer containers that have resource limits: `apptainer-<pid>.scope`, in OCI mode
 //! `apptainer-oci-<name>.scope` or `apptainer-oci/<name>` (apptainer
-//! internal/pkg/cgroups/manager_linux.go). Without limits there is no cgroup of their own.
+//! internal/pkg/cgroups/manager_linux.go). Without limits there is no cgroup of their own: the program that made
+//! one stays above it.
+//!
+//! State: named instances alone, `.apptainer/instances/app/<host>/<user>/<name>/<name>.json` in the user's home
+//! (internal/pkg/instance/instance_linux.go). Several hosts may share a home.
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
+use super::docker::name_of;
 use super::place::{self, Place};
-use super::{Runtime, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
+use crate::model::gap::what;
+use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
+use crate::state::{apptainer as files, json};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Apptainer;
 
 const ENGINE: Engine = Engine("apptainer");
+/// The directory of instances in a home.
+const INSTANCES: &str = ".apptainer/instances/app";
+/// This host's name.
+const HOSTNAME: &str = "proc/sys/kernel/hostname";
+/// Instances that one directory may have.
+const MOST: usize = 100_000;
 
 impl Runtime for Apptainer {
     fn engine(&self) -> Engine {
         ENGINE
+    }
+
+    fn kind(&self) -> OwnerKind {
+        OwnerKind::App
     }
 
     fn claim(&self, subject: &Subject<'_>) -> Claim {
@@ -24,6 +45,99 @@ impl Runtime for Apptainer {
         });
         levels.into()
     }
+
+    fn jailers(&self) -> &'static [&'static str] {
+        &["starter", "starter-suid"]
+    }
+
+    fn names_jails_of(&self) -> Option<Engine> {
+        Some(ENGINE)
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        let mut found = FoundRoots::default();
+        let Hints::User(user) = hints else { return found };
+        let Ok(name) = host.root().read(HOSTNAME.as_bytes(), 4096) else { return found };
+        let user_name = name_of(host, user.uid);
+        let (name, plain) = (name.trim_ascii(), |word: &[u8]| segment::chosen(word).is_some());
+        if !plain(name) || !plain(&user_name) {
+            return found;
+        }
+        let place = [INSTANCES.as_bytes(), b"/", name, b"/", &user_name].concat();
+        match host.owned_dir(user.home.as_ref(), BStr::new(&place), user.uid) {
+            Ok(root) => {
+                let user = (user.uid != 0).then_some(user_name);
+                found.roots.push(StateRoot::new(root, None, user));
+            }
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+        }
+        found
+    }
+
+    fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let (Query::Id(name) | Query::Name(name)) = query else { return Ok(Matches::default()) };
+        match read(root, name) {
+            Ok(_) => Ok(Matches { ids: vec![name.into()], gaps: Vec::new() }),
+            Err(e) if e.class == Class::Gone => Ok(Matches::default()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        let entries = root.root.list(b"", MOST)?.into_iter();
+        Ok(entries
+            .filter(|e| e.is_dir && segment::chosen(&e.name).is_some())
+            .map(|e| e.name)
+            .collect())
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _needs: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        let instance = match read(root, id) {
+            Ok(instance) => instance,
+            // The number in a scope is no instance's name.
+            Err(e) if e.class == Class::Gone && id.iter().all(u8::is_ascii_digit) => return None,
+            Err(e) => return Some(Err(e)),
+        };
+        Some(Ok(Description {
+            name: Some(instance.name),
+            image: instance.image,
+            log: instance.log,
+            // Its directory goes when it ends in an orderly way.
+            believed: Some(ContainerState::Running),
+            pid: instance.pid,
+            user: root.user.clone(),
+            path: root.root.join(&file_of(id)),
+            ..Description::default()
+        }))
+    }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+}
+
+fn file_of(id: &BStr) -> Vec<u8> {
+    [id.as_bytes(), b"/", id, b".json"].concat()
+}
+
+/// An instance's file, which must be its own.
+fn read(root: &StateRoot, id: &BStr) -> Result<files::Instance, ReadError> {
+    if segment::chosen(id).is_none() {
+        return Err(ReadError::new(root.root.shown(), Class::Gone, "no instance of Apptainer's"));
+    }
+    let file = file_of(id);
+    let malformed = |why: String| ReadError::new(root.root.join(&file), Class::Malformed, why);
+    let instance = files::parse(&root.root.read(&file, json::CAP)?).map_err(malformed)?;
+    if instance.name != id {
+        return Err(malformed("it is of another instance".into()));
+    }
+    Ok(instance)
 }
 
 fn container(place: Place<'_>) -> Option<&[u8]> {

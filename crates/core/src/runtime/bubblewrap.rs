@@ -9,9 +9,12 @@ use crate::model::{Engine, OwnerKind};
 #[derive(Debug)]
 pub(super) struct Bubblewrap;
 
+/// Its name.
+pub(super) const ENGINE: Engine = Engine("bubblewrap");
+
 impl Runtime for Bubblewrap {
     fn engine(&self) -> Engine {
-        Engine("bubblewrap")
+        ENGINE
     }
 
     fn kind(&self) -> OwnerKind {
@@ -22,7 +25,7 @@ impl Runtime for Bubblewrap {
         Claim::NotMine
     }
 
-    fn jailer(&self) -> Option<&'static str> {
-        Some("bwrap")
+    fn jailers(&self) -> &'static [&'static str] {
+        &["bwrap"]
     }
 }

@@ -30,8 +30,8 @@ impl Runtime for Firejail {
         Claim::NotMine
     }
 
-    fn jailer(&self) -> Option<&'static str> {
-        Some("firejail")
+    fn jailers(&self) -> &'static [&'static str] {
+        &["firejail"]
     }
 
     fn jail(&self, host: &Host, pid: u32, _args: &[BString]) -> Jail {

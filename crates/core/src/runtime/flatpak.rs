@@ -1,6 +1,8 @@
 //! Flatpak applications: `app-flatpak-<application>-<instance>.scope`, where a user's systemd is
 //! reachable (flatpak common/flatpak-run.c).
 //!
+//! Elsewhere it has no cgroup, and a sandbox of bubblewrap's is told to be its by the process that the user's files name.
+//!
 //! State: `.flatpak/<instance>` in the user's runtime directory, as long as the instance runs
 //! (flatpak common/flatpak-instance.c).
 
@@ -10,7 +12,7 @@ use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::docker::name_of;
-use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, place, segment};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, bubblewrap, place, segment};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
 use crate::state::{flatpak as files, json};
@@ -95,6 +97,10 @@ impl Runtime for Flatpak {
 
     fn has_state(&self) -> bool {
         true
+    }
+
+    fn names_jails_of(&self) -> Option<Engine> {
+        Some(bubblewrap::ENGINE)
     }
 }
 

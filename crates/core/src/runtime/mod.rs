@@ -371,9 +371,15 @@ pub trait Runtime: Sync {
         false
     }
 
-    /// What the kernel calls the program that makes its sandboxes and stays above them, for a runtime
+    /// What the kernel calls the programs that make its sandboxes and stay above them, for a runtime
     /// whose sandboxes nothing else shows.
-    fn jailer(&self) -> Option<&'static str> {
+    fn jailers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The runtime some of whose sandboxes are instances in this one's state, each with the PID of a
+    /// process in it: its own, or another's that it uses.
+    fn names_jails_of(&self) -> Option<Engine> {
         None
     }
 

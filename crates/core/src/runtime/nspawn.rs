@@ -78,8 +78,8 @@ impl Runtime for Nspawn {
         (program == SUPERVISOR.as_bytes()).then(|| name_in(&args[1..])).flatten()
     }
 
-    fn jailer(&self) -> Option<&'static str> {
-        Some(SUPERVISOR)
+    fn jailers(&self) -> &'static [&'static str] {
+        &[SUPERVISOR]
     }
 
     fn jail(&self, _host: &Host, _pid: u32, args: &[BString]) -> Jail {

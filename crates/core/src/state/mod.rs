@@ -1,5 +1,6 @@
 //! Formats of state on disk, and stores that several runtimes share. Each reader takes a `Root`.
 
+pub mod apptainer;
 pub mod bolt;
 pub mod buildah;
 pub mod containerd;
