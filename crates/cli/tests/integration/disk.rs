@@ -257,3 +257,21 @@ fn what_was_counted_when_the_time_is_over() {
     assert!(gaps.as_array().unwrap().iter().any(|gap| is_late(&gap)), "{gaps:#}");
     assert!(run.stderr_str().contains("timed-out"), "{}", run.stderr_str());
 }
+
+#[test]
+fn what_could_not_be_read_is_not_nothing() {
+    let host = host();
+    lab(&host);
+    let config = format!("{DOCKER}/containers/{}/config.v2.json", fake_id("web"));
+    host.file(&config, b"{\"ID\":".to_vec());
+    let document = told(&host, &[]);
+    let id = fake_id("web");
+    let rows = document["disk"].as_array().unwrap();
+    let web = rows.iter().find(|row| row["owner"]["id"] == id.as_str());
+    let web = web.unwrap_or_else(|| panic!("{document:#}"));
+    // Its layer is in the engine's table still; its log and volumes are in its configuration alone.
+    assert!(web["layer"].as_u64().unwrap() > 300_000, "{web:#}");
+    assert_eq!((&web["log"], &web["volumes"]), (&Value::Null, &Value::Null), "{web:#}");
+    assert_eq!((&web["bytes"], &web["complete"]), (&Value::Null, &json!(false)), "{web:#}");
+    assert_ne!(row(&document, "container", "old")["bytes"], Value::Null);
+}

@@ -16,7 +16,9 @@ use super::Index;
 use super::containers::Containers;
 use super::layers::User;
 use crate::model::gap::what;
-use crate::model::{Class, Engine, Gap, Listed, OwnerKind, Usage, UsageKind, UsagePart};
+use crate::model::{
+    Class, Described, Engine, Gap, Listed, Occupied, OwnerKind, Usage, UsageKind, UsagePart,
+};
 use crate::storage::{DRIVERS, Driver};
 
 /// Entries that a directory of volumes or logs may have.
@@ -85,6 +87,34 @@ impl DiskPlan {
     fn has(&self, row: usize, part: UsagePart) -> bool {
         self.planned.iter().any(|p| p.row == row && p.part == part)
     }
+
+    /// Says of containers whose state or store could not be read that what they have is not known: nothing
+    /// planned must not look like nothing there.
+    fn mark_unread(&mut self) {
+        let class_of = |what: &str| self.gaps.iter().find(|g| g.what == what).map(|g| g.class);
+        let (layers, volumes) = (class_of(what::LAYERS), class_of(what::VOLUMES));
+        for number in 0..self.rows.len() {
+            let container = self.rows[number].container.as_ref();
+            let Some(owner) = container.and_then(Listed::owner) else { continue };
+            let undescribed = match &owner.described {
+                Described::Unread(gap) => Some(gap.class),
+                Described::No | Described::Yes(_) => None,
+            };
+            let has_store = DRIVERS.iter().any(|d| d.engines().contains(&owner.runtime));
+            let layer = undescribed.or(layers.filter(|_| has_store));
+            let layer = layer.filter(|_| !self.has(number, UsagePart::Layer));
+            let unknown = [
+                (UsagePart::Layer, layer),
+                (UsagePart::Log, undescribed),
+                (UsagePart::Volume, undescribed.or(volumes.filter(|_| layer.is_some()))),
+            ];
+            for (part, class) in unknown {
+                if let Some(class) = class.filter(|_| !self.has(number, part)) {
+                    self.rows[number].parts.push(Occupied::unread(part, "", class));
+                }
+            }
+        }
+    }
 }
 
 impl Index<'_> {
@@ -123,6 +153,7 @@ impl Index<'_> {
             self.plan_engines(&mut plan);
         }
         self.add_deleted(&mut plan);
+        plan.mark_unread();
         plan
     }
 
