@@ -15,11 +15,13 @@ use super::world::{World, skip};
 use crate::rig::Ending;
 
 /// The jobs that can be picked.
-pub(super) const JOBS: [&str; 6] = [LISTS, "card", "pids", "exe", FILTER, GROWTH];
+pub(super) const JOBS: [&str; 7] = [LISTS, "card", "pids", "exe", FILTER, DISK, GROWTH];
 /// The one that needs no dockerd.
 pub(super) const LISTS: &str = "ps";
 /// The filter over other tools' output.
 const FILTER: &str = "annotate";
+/// What takes room on disks.
+const DISK: &str = "disk";
 /// The one that compares hosts.
 pub(super) const GROWTH: &str = "growth";
 
@@ -58,6 +60,7 @@ impl Bench<'_> {
             (LISTS, _) => self.lists(),
             (GROWTH, _) => self.growth(),
             (FILTER, _) => super::filter::run(self),
+            (DISK, _) => super::disk::run(self),
             ("card", _) => self.cards(docker),
             ("pids", Some(docker)) => self.pids(docker),
             ("exe", Some(docker)) => self.exe(docker),

@@ -3,6 +3,7 @@
 //! Whole processes are measured, ours and theirs in turn, and ratios are those of neighbours: both
 //! then had the same machine. Only what was answered is asserted, never how fast.
 
+mod disk;
 mod docker;
 mod filter;
 mod jobs;
@@ -207,8 +208,8 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let lists = |n, c| [(n, c, V2, 1), (n, c, All, 1)];
-        assert_eq!(hosts("--processes 100"), [&lists(100, 5)[..], &[(100, 5, V2, 5)]].concat());
-        let others = [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 5)];
+        assert_eq!(hosts("--processes 100"), [&lists(100, 5)[..], &[(100, 5, V2, 6)]].concat());
+        let others = [(100, 5, V2, 1), (1000, 5, V2, 1), (1000, 50, V2, 6)];
         assert_eq!(hosts("--processes 1000"), [&lists(1000, 50)[..], &others].concat());
         assert_eq!(hosts("--processes 1000 --only ps"), [(1000, 50, V2, 1), (1000, 50, All, 1)]);
         assert_eq!(hosts("--processes 10 --only exe --only pids"), [(10, 1, V2, 2)]);
@@ -218,7 +219,7 @@ mod tests {
     fn mistakes_are_told() {
         for (text, why) in [
             ("--fast", "bench has no option --fast"),
-            ("--only everything", "jobs are ps, card, pids, exe, annotate, growth"),
+            ("--only everything", "jobs are ps, card, pids, exe, annotate, disk, growth"),
             ("--processes", "--processes needs a value"),
             ("--processes 1,,2", "--processes"),
         ] {
