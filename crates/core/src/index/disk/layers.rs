@@ -10,7 +10,7 @@ use super::super::Index;
 use super::super::layers::{Found, LayerInfo, of_docker};
 use super::{DiskPlan, Planned};
 use crate::model::gap::what;
-use crate::model::{Engine, Gap, LayerKind, Usage, UsageKind, UsagePart};
+use crate::model::{Engine, Gap, LayerKind, Occupied, Usage, UsageKind, UsagePart};
 use crate::storage::table::{self, Asked};
 use crate::storage::{self, DRIVERS, Driver, Part};
 
@@ -192,6 +192,21 @@ impl Index<'_> {
         }
         if kind == UsageKind::Missing {
             plan.rows[row].owners.clone_from(&layer.info.layer.owners);
+            let path = self.disk_path(of.root, &entry);
+            let user = layer
+                .info
+                .users
+                .first()
+                .filter(|_| layer.info.layer.kind == Some(LayerKind::Upper));
+            if let Some(of) = user.and_then(|user| self.row_for(plan, of.root, user, whole)) {
+                // It has none, which is known.
+                let missing = Occupied {
+                    unread: None,
+                    is_complete: true,
+                    ..Occupied::unread(UsagePart::Layer, path, Class::Gone)
+                };
+                plan.rows[of].parts.push(missing);
+            }
             return;
         }
         let is_mount = MOUNTED.contains(&of.driver.name());

@@ -84,8 +84,10 @@ impl DiskPlan {
         })
     }
 
+    /// Whether a part of a row is planned, or known without that.
     fn has(&self, row: usize, part: UsagePart) -> bool {
-        self.planned.iter().any(|p| p.row == row && p.part == part)
+        let is_told = self.rows[row].parts.iter().any(|told| told.part == part);
+        is_told || self.planned.iter().any(|p| p.row == row && p.part == part)
     }
 
     /// Says of containers whose state or store could not be read that what they have is not known: nothing
@@ -149,11 +151,12 @@ impl Index<'_> {
         self.plan_volumes(&mut plan, whole);
         self.plan_logs(&mut plan);
         self.plan_root_directories(&mut plan);
+        plan.mark_unread();
+        say_unknown(&mut plan);
         if whole {
             self.plan_engines(&mut plan);
         }
         self.add_deleted(&mut plan);
-        plan.mark_unread();
         plan
     }
 
@@ -237,5 +240,20 @@ impl Index<'_> {
             let base = self.disk_path(number, b"");
             Some((number, path.strip_prefix(base.as_slice())?.strip_prefix(b"/")?))
         })
+    }
+}
+
+/// A container of which no files were found has some all the same.
+fn say_unknown(plan: &mut DiskPlan) {
+    for number in 0..plan.rows.len() {
+        let row = &plan.rows[number];
+        let is_container = row.kind == UsageKind::Container;
+        if is_container && !plan.has(number, UsagePart::Layer) {
+            let why = "where the files of a container lie is not known";
+            let name = row.name.clone();
+            plan.gaps.push(Gap::new(what::DISK, Class::Unsupported, name, why, None));
+            let unread = Occupied::unread(UsagePart::Layer, "", Class::Unsupported);
+            plan.rows[number].parts.push(unread);
+        }
     }
 }
