@@ -1,0 +1,390 @@
+//! `whose ls --disk` on real engines: what containers of known sizes come to, judged by du and by the
+//! engines' own figures.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: a panic is their report, stderr their log"
+)]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use whose_live_tests::{alone, trace, unique, whose};
+use whose_testkit::cases::Cases;
+use whose_testkit::containerd::Containerd;
+use whose_testkit::docker::{Docker, View};
+use whose_testkit::podman::Podman;
+use whose_testkit::require;
+
+const DEEP: &str = "localhost/whose-disk:1";
+const OTHER: &str = "localhost/whose-disk-other:1";
+/// Bytes that a container writes: into its layer, into a volume, and into a file that it removes.
+const LAYER: u64 = 3_145_728;
+const VOLUME: u64 = 1_048_576;
+const REMOVED: u64 = 2_097_152;
+
+/// What a container does that has all of it.
+fn script() -> String {
+    format!(
+        "busybox head -c {LAYER} /dev/urandom > /big; busybox ln /big /linked; busybox ln -s / /out; \
+         busybox head -c {VOLUME} /dev/urandom > /data/file; busybox seq 1 20000; \
+         busybox head -c {REMOVED} /dev/urandom > /gone; exec 3< /gone; busybox rm /gone; \
+         busybox sync; busybox touch /data/ready; exec busybox sleep 97301"
+    )
+}
+
+/// What du says of paths, each inode once.
+fn du(paths: &[&Path]) -> u64 {
+    let ran = Command::new("du").args(["-scx", "--block-size=1"]).args(paths).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let text = String::from_utf8(ran.stdout).unwrap();
+    text.lines().last().unwrap().split('\t').next().unwrap().parse().unwrap()
+}
+
+fn usage() -> Value {
+    whose().args(["ls", "--disk", "--json"]).run().expect_code(0).json()
+}
+
+fn rows(document: &Value) -> &Vec<Value> {
+    document["disk"].as_array().unwrap()
+}
+
+fn of_container<'v>(document: &'v Value, id: &str) -> &'v Value {
+    let found = rows(document).iter().find(|row| row["owner"]["id"] == id);
+    found.unwrap_or_else(|| panic!("no {id}: {document:#}"))
+}
+
+fn parts<'v>(row: &'v Value, kind: &str) -> Vec<&'v Value> {
+    row["parts"].as_array().unwrap().iter().filter(|p| p["part"] == kind).collect()
+}
+
+fn path_of(part: &Value) -> PathBuf {
+    part["path"].as_str().unwrap().into()
+}
+
+/// All parts below a directory, together.
+fn below(document: &Value, dir: &Path) -> u64 {
+    let all = rows(document).iter().flat_map(|row| row["parts"].as_array().unwrap());
+    let inside = all.filter(|p| p["part"] != "deleted" && path_of(p).starts_with(dir));
+    inside.map(|p| p["bytes"].as_u64().unwrap_or_else(|| panic!("{p}"))).sum()
+}
+
+fn wait_for(path: &Path) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !path.exists() {
+        assert!(Instant::now() < end, "no {}", path.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Every part of a container is what du says of its path, and the columns are their sums.
+fn as_du_says(row: &Value) {
+    let mut all = 0;
+    for part in row["parts"].as_array().unwrap() {
+        let bytes = part["bytes"].as_u64().unwrap();
+        all += bytes;
+        // What a driver keeps beside a layer is what is left of its directory.
+        if !["driver", "deleted"].contains(&part["part"].as_str().unwrap()) {
+            assert_eq!(bytes, du(&[&path_of(part)]), "{part:#}");
+        }
+    }
+    assert_eq!(row["bytes"], all, "{row:#}");
+    let sum = |kinds: &[&str]| -> u64 {
+        let of = kinds.iter().flat_map(|kind| parts(row, kind));
+        of.map(|p| p["bytes"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(row["layer"], sum(&["layer", "init", "driver"]));
+    assert_eq!((&row["log"], &row["volumes"]), (&json!(sum(&["log"])), &json!(sum(&["volume"]))));
+    assert_eq!(row["deleted"], sum(&["deleted"]));
+    assert_eq!(row["complete"], true, "{row:#}");
+}
+
+/// The container that holds a removed file open.
+fn as_it_wrote(row: &Value) {
+    let [removed] = parts(row, "deleted")[..] else { panic!("{row:#}") };
+    assert_eq!((&removed["path"], &removed["apparent"]), (&json!("/gone"), &json!(REMOVED)));
+    assert!(removed["bytes"].as_u64().unwrap() >= REMOVED);
+    let [volume] = parts(row, "volume")[..] else { panic!("{row:#}") };
+    assert_eq!(volume["apparent"], VOLUME);
+    assert!(row["log"].as_u64().unwrap() >= 100_000, "{row:#}");
+}
+
+/// A layer's directory that no table has.
+fn orphan(dir: &Path) {
+    std::fs::create_dir_all(dir.join("diff/x")).unwrap();
+    std::fs::write(dir.join("diff/x/y"), vec![1; 70_000]).unwrap();
+    rustix::fs::sync();
+    let (document, bytes) = (usage(), du(&[dir]));
+    std::fs::remove_dir_all(dir).unwrap();
+    let found =
+        rows(&document).iter().find(|r| r["kind"] == "orphan" && path_of(&r["parts"][0]) == dir);
+    let found = found.unwrap_or_else(|| panic!("{document:#}"));
+    assert_eq!(found["bytes"], bytes);
+    let after = usage();
+    assert!(rows(&after).iter().all(|r| r["name"] != found["name"]), "{after:#}");
+}
+
+struct Stock {
+    docker: Docker,
+    one: String,
+    two: String,
+    shared: String,
+    unused: String,
+}
+
+impl Stock {
+    fn start(driver: &str) -> Self {
+        let docker = Docker::options(View::V2).storage_driver(driver).start();
+        let docker = docker.unwrap_or_else(|e| panic!("{e}"));
+        docker.layered_image(DEEP, 4);
+        docker.layered_image_with(OTHER, 2, |n, dir| {
+            std::fs::write(dir.join(format!("own{n}")), vec![1; 50_000]).unwrap();
+        });
+        let [own, shared, unused] = ["own", "shared", "unused"].map(unique);
+        for volume in [&own, &shared, &unused] {
+            docker.cli(&["volume", "create", volume]);
+            let file = docker.data_root().join("volumes").join(volume).join("_data/some");
+            std::fs::write(file, vec![2; 30_000]).unwrap();
+        }
+        let file = docker.data_root().join("volumes").join(&own).join("_data/some");
+        std::fs::remove_file(file).unwrap();
+        let mounts = [format!("{own}:/data"), format!("{shared}:/shared")];
+        let name = unique("one");
+        let words = ["--name", &name, "-v", &mounts[0], "-v", &mounts[1], DEEP, "sh", "-c"];
+        let one = docker.run(&[&words[..], &[&script()]].concat());
+        let name = unique("two");
+        let words = ["--name", &name, "-v", &mounts[1], DEEP, "sh", "-c"];
+        let two = docker.run(&[&words[..], &["head -c 500000 /dev/urandom > /x; sync"]].concat());
+        docker.cli(&["wait", &two]);
+        wait_for(&docker.data_root().join("volumes").join(&own).join("_data/ready"));
+        Self { docker, one, two, shared, unused }
+    }
+
+    /// What the daemon says of disk usage.
+    fn says(&self) -> Value {
+        let mut stream = UnixStream::connect(self.docker.socket()).unwrap();
+        stream.write_all(b"GET /system/df HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let start = text.find('{').unwrap_or_else(|| panic!("{text}"));
+        let end = text.rfind('}').unwrap();
+        serde_json::from_str(&text[start..=end]).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+}
+
+fn with_docker(driver: &'static str) {
+    if !require(&["root", "docker", "cgroup-v2", "mount-namespace", "strace"]) {
+        return;
+    }
+    let _alone = alone();
+    let mut stock = Stock::start(driver);
+    let mut cases = Cases::of(format!("disk-docker-{driver}"));
+    cases.case("as du says", || {
+        let document = usage();
+        let (one, two) = (of_container(&document, &stock.one), of_container(&document, &stock.two));
+        as_du_says(one);
+        as_du_says(two);
+        as_it_wrote(one);
+        assert_eq!((&two["owner"]["state"], &two["volumes"]), (&json!("exited"), &json!(0)));
+        let volume = |name: &String| rows(&document).iter().find(|r| r["name"] == *name).unwrap();
+        let (shared, unused) = (volume(&stock.shared), volume(&stock.unused));
+        assert_eq!((&shared["kind"], &unused["kind"]), (&json!("volume"), &json!("unused-volume")));
+        assert_eq!(shared["owners"].as_array().unwrap().len(), 2);
+        for row in [shared, unused] {
+            assert_eq!(row["bytes"], du(&[&path_of(&row["parts"][0])]));
+        }
+    });
+    cases.case("as the daemon says", || as_docker_says(&stock, driver));
+    cases.case("images, each layer once", || {
+        let document = usage();
+        let data = stock.docker.data_root();
+        for (kind, images) in [("images", json!([DEEP])), ("unused-images", json!([OTHER]))] {
+            let mine = |r: &&Value| {
+                r["kind"] == kind && Path::new(r["name"].as_str().unwrap()).starts_with(&data)
+            };
+            let row = rows(&document).iter().find(mine).unwrap();
+            let mut names: Vec<Value> = row["images"].as_array().unwrap().clone();
+            names.sort_by_key(ToString::to_string);
+            assert_eq!((json!(names), true), (images, row["complete"] == true), "{row:#}");
+            let dirs: Vec<PathBuf> = row["parts"].as_array().unwrap().iter().map(path_of).collect();
+            let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
+            assert_eq!(row["bytes"], du(&dirs));
+        }
+    });
+    cases.case("an orphan", || {
+        let store = if driver == "vfs" { "vfs/dir" } else { driver };
+        orphan(&stock.docker.data_root().join(store).join("0123456789abcdef0123456789abcdef"));
+    });
+    cases.case("only what is asked for", || {
+        let run = whose().args(["ls", "--disk", "--json", &stock.two]).run().expect_code(0).json();
+        let [only] = rows(&run).as_slice() else { panic!("{run:#}") };
+        assert_eq!(only["owner"]["id"], stock.two);
+        as_du_says(only);
+    });
+    cases.case("only reads", || trace::only_reads(&["ls", "--disk"], 0));
+    let before = usage();
+    stock.docker.kill9();
+    cases.case("without the daemon", || {
+        let after = usage();
+        for id in [&stock.one, &stock.two] {
+            let figures = |document| {
+                let row: &Value = of_container(document, id);
+                ["bytes", "apparent", "inodes", "layer", "log", "volumes", "deleted"]
+                    .map(|key| row[key].clone())
+            };
+            assert_eq!(figures(&before), figures(&after));
+        }
+        let data = stock.docker.data_root();
+        assert_eq!(below(&after, &data), du(&[&data]));
+    });
+    drop(stock);
+    cases.finish();
+}
+
+/// The daemon adds up the sizes of files, as `apparent` does.
+fn as_docker_says(stock: &Stock, driver: &str) {
+    let (document, says) = (usage(), stock.says());
+    let size_of = |list: &str, key: &str, name: &str| {
+        let all = says[list].as_array().unwrap().iter();
+        all.cloned().find(|one| one[key] == name).unwrap_or_else(|| panic!("{name}: {says:#}"))
+    };
+    for id in [&stock.one, &stock.two] {
+        let row = of_container(&document, id);
+        let [layer] = parts(row, "layer")[..] else { panic!("{row:#}") };
+        let said = size_of("Containers", "Id", id)["SizeRw"].clone();
+        if driver == "vfs" {
+            // It tells what differs from the layer below, and vfs keeps all of it.
+            assert!(layer["apparent"].as_u64() > said.as_u64(), "{layer:#} {said}");
+            assert!(document["notes"].to_string().contains("vfs"), "{document:#}");
+        } else {
+            assert_eq!(layer["apparent"], said, "{layer:#}");
+        }
+    }
+    for name in [&stock.shared, &stock.unused] {
+        let row = rows(&document).iter().find(|r| r["name"] == *name).unwrap();
+        assert_eq!(row["apparent"], size_of("Volumes", "Name", name)["UsageData"]["Size"]);
+    }
+    assert!(document["notes"].to_string().contains("engines add up"), "{document:#}");
+}
+
+#[test]
+fn docker_overlay2() {
+    with_docker("overlay2");
+}
+
+#[test]
+fn docker_vfs() {
+    with_docker("vfs");
+}
+
+fn with_podman(driver: &'static str) {
+    if !require(&["root", "podman", "buildah", "conmon", "runc", "busybox", "mount-namespace"]) {
+        return;
+    }
+    let _alone = alone();
+    let podman = Podman::options().driver(driver).start().unwrap_or_else(|e| panic!("{e}"));
+    podman.layered_image_with(DEEP, 3, |_, _| ());
+    let [one, idle, own, unused, working] = ["one", "idle", "own", "unused", "working"].map(unique);
+    podman.cli(&["volume", "create", &own]);
+    podman.cli(&["volume", "create", &unused]);
+    let mount = format!("{own}:/data");
+    let words = ["--name", &one, "-v", &mount, DEEP, "/bin/busybox", "sh", "-c"];
+    let id = podman.run(&[&words[..], &[&script()]].concat());
+    let idle = podman.cli(&["create", "--name", &idle, DEEP, "/bin/busybox", "true"]);
+    podman.buildah_cli(&["from", "--name", &working, DEEP]);
+    let graph = podman.graph_root().to_owned();
+    wait_for(&graph.join("volumes").join(&own).join("_data/ready"));
+    let mut cases = Cases::of(format!("disk-podman-{driver}"));
+    cases.case("as du says", || {
+        let document = usage();
+        let row = of_container(&document, &id);
+        as_du_says(row);
+        as_it_wrote(row);
+        as_du_says(of_container(&document, idle.trim()));
+        let built = rows(&document).iter().find(|r| r["owner"]["name"] == working.as_str());
+        as_du_says(built.unwrap_or_else(|| panic!("{document:#}")));
+        let unused = rows(&document).iter().find(|r| r["name"] == unused.as_str()).unwrap();
+        assert_eq!(unused["kind"], "unused-volume");
+    });
+    cases.case("as podman says", || {
+        let document = usage();
+        let row = of_container(&document, &id);
+        let [layer] = parts(row, "layer")[..] else { panic!("{row:#}") };
+        let text = podman.cli(&["ps", "-a", "-s", "--format", "json"]);
+        let all: Value = serde_json::from_str(&text).unwrap();
+        let said = all.as_array().unwrap().iter().find(|c| c["Id"] == id.as_str()).unwrap();
+        let said = said["Size"]["rwSize"].as_u64().unwrap();
+        let apparent = layer["apparent"].as_u64().unwrap();
+        if driver == "vfs" {
+            assert!(apparent > said, "{layer:#} {said}");
+        } else {
+            // Podman leaves out what it mounts over, and that is empty.
+            assert_eq!(apparent, said, "{layer:#}");
+        }
+    });
+    cases.case("an orphan", || {
+        let store = if driver == "vfs" { "vfs/dir" } else { driver };
+        orphan(&graph.join(store).join("0123456789abcdef0123456789abcdef"));
+    });
+    cases.case("all of it", || {
+        let document = usage();
+        assert_eq!(below(&document, &graph), du(&[&graph]));
+    });
+    drop(podman);
+    cases.finish();
+}
+
+#[test]
+fn podman_overlay() {
+    with_podman("overlay");
+}
+
+#[test]
+fn podman_vfs() {
+    with_podman("vfs");
+}
+
+#[test]
+fn containerd() {
+    if !require(&["root", "containerd", "ctr", "mount-namespace"]) {
+        return;
+    }
+    let _alone = alone();
+    let engine = Containerd::options().start().unwrap_or_else(|e| panic!("{e}"));
+    engine.layered_image_with(("lab", "overlayfs"), DEEP, 3, |_, _| ());
+    let id = unique("one");
+    let script = format!("head -c {LAYER} /dev/urandom > /big; sync; exec sleep 97302");
+    engine.run(
+        "lab",
+        &["--snapshotter", "overlayfs"],
+        &[DEEP, &id, "busybox", "sh", "-c", &script],
+    );
+    let root = engine.root();
+    let snapshots = root.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let mut cases = Cases::of("disk-containerd");
+    cases.case("as du says", || {
+        let end = Instant::now() + Duration::from_secs(60);
+        let row = loop {
+            let row = of_container(&usage(), &id).clone();
+            if row["apparent"].as_u64() >= Some(LAYER) || Instant::now() > end {
+                break row;
+            }
+        };
+        as_du_says(&row);
+        let [layer] = parts(&row, "layer")[..] else { panic!("{row:#}") };
+        assert!(path_of(layer).starts_with(&snapshots), "{row:#}");
+        assert_eq!(layer["apparent"], LAYER);
+    });
+    cases.case("all of it", || {
+        let document = usage();
+        assert_eq!(below(&document, &root), du(&[&root]));
+    });
+    drop(engine);
+    cases.finish();
+}
