@@ -344,7 +344,7 @@ mod tests {
             assert_eq!(of(none.into()), None, "{none}");
         }
         // Anybody's directory of that name.
-        assert_eq!(of(format!("/home/a/var/lib/kubelet/pods/{uid}/etc-hosts")), None);
+        assert_eq!(of(format!("/srv/var/lib/kubelet/pods/{uid}/etc-hosts")), None);
     }
 
     #[test]
