@@ -251,8 +251,8 @@ fn with_docker(driver: &'static str) {
 fn as_docker_says(stock: &Stock, driver: &str) {
     let (document, says) = (usage(), stock.says());
     let size_of = |list: &str, key: &str, name: &str| {
-        let all = says[list].as_array().unwrap().iter();
-        all.cloned().find(|one| one[key] == name).unwrap_or_else(|| panic!("{name}: {says:#}"))
+        let mut all = says[list].as_array().unwrap().iter();
+        all.find(|one| one[key] == name).cloned().unwrap_or_else(|| panic!("{name}: {says:#}"))
     };
     for id in [&stock.one, &stock.two] {
         let row = of_container(&document, id);

@@ -275,7 +275,7 @@ fn what_could_not_be_read_is_not_nothing() {
     let host = host();
     lab(&host);
     let config = format!("{DOCKER}/containers/{}/config.v2.json", fake_id("web"));
-    host.file(&config, b"{\"ID\":".to_vec());
+    host.file(&config, b"{\"ID\":");
     let document = told(&host, &[]);
     let id = fake_id("web");
     let rows = document["disk"].as_array().unwrap();
