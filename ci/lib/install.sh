@@ -55,6 +55,7 @@ live perf linux-perf
 live bpftrace bpftrace
 live systemd-cgtop systemd
 live /lib/systemd/systemd-journal-remote systemd-journal-remote
+live coredumpctl systemd-coredump
 live ss iproute2
 live netstat net-tools
 live script bsdutils
@@ -96,12 +97,34 @@ install_missing() {
     export DEBIAN_FRONTEND=noninteractive
     local apt=(apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
     local status=0
+    keep_dumps
     "${apt[@]}" update || echo "ci/test: apt-get update failed; trying what is known" >&2
     "${apt[@]}" install --no-install-recommends "${packages[@]}" || status=$?
     release_daemons
+    restore_dumps
     if [[ $status -ne 0 ]]; then
         echo "ci/test: apt-get could not install ${packages[*]}" >&2
     fi
+}
+
+# systemd-coredump takes over the core dumps of the running kernel when it is
+# installed. Only its reader is needed.
+dump_settings=(kernel/core_pattern kernel/core_pipe_limit fs/suid_dumpable)
+keep_dumps() {
+    local name
+    declare -gA dumps=()
+    for name in "${dump_settings[@]}"; do
+        dumps[$name]=$(<"/proc/sys/$name")
+    done
+}
+
+restore_dumps() {
+    local name
+    for name in "${dump_settings[@]}"; do
+        if [[ $(<"/proc/sys/$name") != "${dumps[$name]}" ]]; then
+            echo "${dumps[$name]}" >"/proc/sys/$name"
+        fi
+    done
 }
 
 # Debian starts a daemon when its package is installed, unless told not to. The
