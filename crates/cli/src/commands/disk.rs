@@ -13,6 +13,7 @@ use whose_core::index::plan::sort_records;
 use whose_core::model::Gap;
 use whose_core::model::gap::{Class, what};
 use whose_fields::{Field, FieldId, Needs, Record};
+use whose_kernel::own::ignored_signals;
 use whose_render::{
     csv, gaps_line, summary, table, usage_document, usage_line, write_json, write_line,
 };
@@ -72,9 +73,13 @@ pub(super) fn run(common: &Common, args: &Ls) -> Result<u8> {
     Ok(conclude(&usage, &gaps, &problems, printing))
 }
 
-/// Whether Ctrl-C was typed: once for what was counted by then, twice to end it.
+/// Whether Ctrl-C was typed: once for what was counted by then, twice to end it. Who was told to ignore it,
+/// as by nohup, ignores it still.
 fn interruption() -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
+    if ignored_signals() & (1 << (SIGINT - 1)) != 0 {
+        return Ok(interrupted);
+    }
     flag::register_conditional_default(SIGINT, Arc::clone(&interrupted))?;
     flag::register(SIGINT, Arc::clone(&interrupted))?;
     Ok(interrupted)
