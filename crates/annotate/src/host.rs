@@ -264,6 +264,10 @@ fn json(owner: &Owner) -> String {
 }
 
 impl Names for HostNames<'_> {
+    fn own(&self) -> Option<u32> {
+        self.index.host().own_pid()
+    }
+
     fn turn(&mut self) -> Turn {
         let now = Instant::now();
         if let (Ok(ticks), hz) =

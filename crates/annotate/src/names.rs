@@ -108,6 +108,11 @@ pub trait Names {
     /// A process or thread; `None` when there is none.
     fn process(&mut self, pid: u32) -> Option<Known>;
 
+    /// The PID of this very program, where that is known: nobody else gets it while it runs.
+    fn own(&self) -> Option<u32> {
+        None
+    }
+
     /// All processes, where that is cheaper than to look many up; false when it is not.
     fn all(&mut self, take: &mut dyn FnMut(u32, Known)) -> bool;
 

@@ -48,6 +48,17 @@ impl Host {
         Ok(bytes)
     }
 
+    /// The PID of this program as the host's /proc has it; `None` in a saved tree, and where that /proc is
+    /// another PID namespace's, which does not show this program.
+    #[must_use]
+    pub fn own_pid(&self) -> Option<u32> {
+        if self.mode() == Mode::Saved {
+            return None;
+        }
+        let text = rustix::fs::readlinkat(self.proc_dir(), "self", Vec::with_capacity(64)).ok()?;
+        parse::decimal32(text.to_bytes())
+    }
+
     /// The capabilities that this program has; see [`parse::capabilities`].
     ///
     /// # Errors
@@ -85,5 +96,22 @@ impl Host {
         let inode =
             text.ok().and_then(|text| parse::nslink::parse(text.to_bytes(), b"cgroup").ok());
         self.mode() == Mode::Live && inode == Some(0xEFFF_FFFB)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host::{Host, Options};
+
+    #[test]
+    fn its_own_number_is_the_one_of_that_proc() {
+        let host = Host::open(Options::default()).unwrap();
+        assert_eq!(host.own_pid(), Some(std::process::id()));
+        // Where another's number may be the same.
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join(format!("proc/{}", std::process::id()))).unwrap();
+        let root = Some(dir.path().to_str().unwrap().into());
+        let host = Host::open(Options { root, ..Options::default() }).unwrap();
+        assert_eq!(host.own_pid(), None);
     }
 }

@@ -52,12 +52,12 @@ pub(super) struct Cache<N> {
     hasher: RandomState,
     gone: TagId,
     /// This very process.
-    pub(super) own: u32,
+    pub(super) own: Option<u32>,
 }
 
 impl<N: Names> Cache<N> {
     pub(super) fn new(names: N) -> Self {
-        let gone = names.gone();
+        let (gone, own) = (names.gone(), names.own());
         let numbers = HashMap::from([(Rc::as_ptr(&gone), 0)]);
         Self {
             names,
@@ -73,7 +73,7 @@ impl<N: Names> Cache<N> {
             called: HashMap::default(),
             hasher: RandomState::new(),
             gone: 0,
-            own: std::process::id(),
+            own,
         }
     }
 
@@ -126,7 +126,7 @@ impl<N: Names> Cache<N> {
         // Nobody else gets this process's own PID. Where a tool tells what files are opened, each look
         // at it would be some lines more to look it up for.
         if let Some(process) = self.processes.get(&pid)
-            && (process.generation == self.generation || pid == self.own)
+            && (process.generation == self.generation || Some(pid) == self.own)
         {
             return (process.tag != self.gone).then_some(*process);
         }

@@ -75,8 +75,8 @@ impl Index<'_> {
         asked: &mut Asked,
         ask: &mut dyn FnMut(u32, &mut Asked),
     ) -> Result<(), ReadError> {
-        let own = std::process::id();
-        for pid in self.host().pids()?.into_iter().filter(|pid| *pid != own) {
+        let own = self.host().own_pid();
+        for pid in self.host().pids()?.into_iter().filter(|pid| Some(*pid) != own) {
             if self.host().out_of_time() {
                 asked.is_late = true;
                 break;

@@ -155,7 +155,7 @@ fn what_only_looks_like_a_tools_line_stays_as_it_is() {
 #[test]
 fn this_process_is_looked_up_once() {
     let mut engine = engine(Style::Column);
-    engine.cache.own = 4;
+    engine.cache.own = Some(4);
     engine.cache.names.turn = Turn::Any;
     let mut out = Vec::new();
     let head = "    PID TTY          TIME CMD\n";
