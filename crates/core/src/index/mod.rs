@@ -94,8 +94,8 @@ pub struct Index<'h> {
     texts: HashMap<Vec<u8>, Rc<Vec<Line>>>,
     decisions: HashMap<Shared, Rc<Decision>>,
     parts: HashMap<(Shared, BString), Part>,
-    /// The containers around what a line names, by hierarchy and path: many have the same.
-    outers: HashMap<(u32, bool, BString), Option<Owner>>,
+    /// The containers around what a line names, by controllers and path: many have the same.
+    outers: HashMap<(BString, bool, BString), Option<Owner>>,
     host_owner: Rc<Owner>,
     owners: HashMap<OwnerKey, Rc<Owner>>,
     sandboxes: HashMap<(Engine, BString), Option<sandboxes::Hidden>>,

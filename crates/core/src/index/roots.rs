@@ -181,7 +181,8 @@ impl Index<'_> {
     /// The container around the level of a line that `depth` segments name, by the text alone. Many
     /// levels are in the same one: each is looked at once.
     fn outer_once(&mut self, line: &Line, depth: usize) -> Option<Owner> {
-        let key = (line.hierarchy, line.deleted, path_to(line, depth.saturating_sub(1)));
+        let path = path_to(line, depth.saturating_sub(1));
+        let key = (line.controllers.clone(), line.deleted, path);
         if let Some(known) = self.outers.get(&key) {
             return known.clone();
         }
