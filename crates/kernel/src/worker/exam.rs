@@ -8,9 +8,10 @@ use bstr::{BStr, BString, ByteSlice};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::begun::Ticket;
 use super::pages::Found;
 use super::wire::{self, Op, PAYLOAD, Request};
-use super::{Reply, Verdict, Worker, reply};
+use super::{Reply, Verdict, Worker};
 use crate::error::{Class, ReadError};
 use crate::host::Host;
 use crate::object::Object;
@@ -55,17 +56,9 @@ impl Worker {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<Reply, Errno> {
         let slot = if request.op.is_readers() { &mut self.reader } else { &mut self.aside };
-        if slot.is_given_up() || until <= Instant::now() {
-            return Err(Errno::TIMEDOUT);
-        }
-        let link = slot.link()?;
-        let mut bytes = Vec::with_capacity(wire::ASK + request.payload.len());
-        request.put(&mut bytes);
-        let answer = link.send(&bytes, fd).and_then(|()| reply(link, request.pid, until, take));
-        answer.unwrap_or_else(|lost| {
-            slot.lose(); // stuck or dead
-            Err(if lost == Errno::TIMEDOUT { lost } else { Errno::IO })
-        })
+        slot.settle(until);
+        slot.send(request, fd, until)?;
+        slot.answer(request.pid, until, take)
     }
 }
 
@@ -83,6 +76,10 @@ impl Host {
     ) -> Result<Reply, Errno> {
         let fd = object.map(std::os::fd::AsFd::as_fd);
         self.worker().borrow_mut().call(request, fd, self.until(), take)
+    }
+
+    fn fetch(&self, ticket: Ticket, take: &mut dyn FnMut(&[u8])) -> Result<Reply, Errno> {
+        self.worker().borrow_mut().fetch(ticket, self.until(), take)
     }
 
     /// Says that after the next look at a process nothing is left to do for the worker: it then ends
@@ -202,14 +199,48 @@ impl Host {
     /// # Errors
     /// `gone`, `forbidden` without ptrace read access, `timed-out`.
     pub fn exam(&self, pid: u32, start_ticks: u64) -> Result<Exam<'_>, ReadError> {
+        self.begin_exam(pid, start_ticks).wait()
+    }
+
+    /// As [`Host::exam`], without waiting for it: the memory is read while other things are.
+    pub fn begin_exam(&self, pid: u32, start_ticks: u64) -> Beginning<'_> {
         self.before_read(pid, "maps");
-        let relied = RefCell::default();
-        let mut exam = Exam { host: self, pid, bytes: Vec::new(), maps: 0, relied };
+        let request = Request { op: Op::Hold, pid, a: start_ticks, b: 0, payload: b"" };
+        let ticket = self.worker().borrow_mut().begin(&request, self.until());
+        Beginning { host: self, pid, start_ticks, ticket: Some(ticket) }
+    }
+}
+
+/// A look at a process's memory that has begun.
+#[derive(Debug)]
+#[must_use]
+pub struct Beginning<'h> {
+    host: &'h Host,
+    pid: u32,
+    start_ticks: u64,
+    /// What is waited for; `None` once it was.
+    ticket: Option<Ticket>,
+}
+
+impl<'h> Beginning<'h> {
+    /// Waits for what is mapped.
+    ///
+    /// # Errors
+    /// As of [`Host::exam`].
+    pub fn wait(mut self) -> Result<Exam<'h>, ReadError> {
+        let (host, pid) = (self.host, self.pid);
+        let mut exam = Exam {
+            host,
+            pid,
+            bytes: Vec::new(),
+            maps: 0,
+            asked: RefCell::default(),
+            relied: RefCell::default(),
+        };
         let mut bytes = Vec::new();
-        let held =
-            exam.request(Op::Hold, start_ticks, 0, None, &mut |part| bytes.extend_from_slice(part));
-        match held {
-            Ok(reply) if reply.value == start_ticks => {}
+        let ticket = self.ticket.take().unwrap_or_default();
+        match host.fetch(ticket, &mut |part| bytes.extend_from_slice(part)) {
+            Ok(reply) if reply.value == self.start_ticks => {}
             Ok(_) => return Err(exam.error("maps", Errno::SRCH)),
             Err(errno) => return Err(exam.error("maps", errno)),
         }
@@ -221,6 +252,22 @@ impl Host {
         exam.bytes = bytes;
         Ok(exam)
     }
+}
+
+impl Drop for Beginning<'_> {
+    /// Nobody may hear its answer in place of another.
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let _ = self.host.fetch(ticket, &mut |_| {});
+        }
+    }
+}
+
+/// Ranges of addresses in one request.
+const RANGES: usize = PAYLOAD / 16;
+
+fn payload_of(ranges: &[(u64, u64)]) -> Vec<u8> {
+    ranges.iter().flat_map(|(from, to)| [*from, *to]).flat_map(u64::to_ne_bytes).collect()
 }
 
 /// Cuts a path where the kernel would find it too long.
@@ -241,8 +288,18 @@ pub struct Exam<'h> {
     /// A length, `auxv`, and from `maps` on the other file.
     bytes: Vec<u8>,
     maps: usize,
+    asked: RefCell<Asked>,
     /// Pages that something was compared with: they have to be where they were at the end.
     relied: RefCell<Vec<PageAt>>,
+}
+
+/// Where pages are being looked for.
+#[derive(Debug, Default)]
+struct Asked {
+    ranges: Vec<(u64, u64)>,
+    most: usize,
+    /// For the first of them.
+    ticket: Ticket,
 }
 
 /// A page of a process's memory.
@@ -300,27 +357,40 @@ impl Exam<'_> {
         fd.map(Object::new).map_err(|errno| self.error(&name(), errno))
     }
 
-    /// The first page of each range of addresses that is in memory and a file's, until there are
-    /// `most` of them, with the number of its range. An error comes with those before it.
+    /// Has the first page of each range of addresses looked for that is in memory and a file's, until
+    /// there are `most` of them. [`Exam::pages`] tells of them.
+    pub fn look_for_pages(&self, ranges: Vec<(u64, u64)>, most: usize) {
+        let Some(first) = ranges.chunks(RANGES).next() else { return };
+        let payload = payload_of(first);
+        let request = self.find_pages(most, &payload);
+        let ticket = self.host.worker().borrow_mut().begin(&request, self.host.until());
+        *self.asked.borrow_mut() = Asked { ranges, most, ticket };
+    }
+
+    fn find_pages<'p>(&self, most: usize, payload: &'p [u8]) -> Request<'p> {
+        Request { op: Op::FindPages, pid: self.pid, a: most as u64, b: 0, payload }
+    }
+
+    /// The pages that were looked for, each with the number of its range; nothing when they were told.
+    /// An error comes with those before it.
     ///
     /// # Errors
     /// `forbidden` where the kernel shows no frame numbers: without `CAP_SYS_ADMIN`.
-    pub fn pages_in(
-        &self,
-        ranges: &[(u64, u64)],
-        most: usize,
-    ) -> (Vec<(usize, PageAt)>, Result<(), ReadError>) {
+    pub fn pages(&self) -> (Vec<(usize, PageAt)>, Result<(), ReadError>) {
+        let Asked { ranges, most, ticket } = self.asked.take();
         let mut found = Vec::new();
-        for (batch, ranges) in ranges.chunks(PAYLOAD / 16).enumerate() {
-            let words = ranges.iter().flat_map(|(from, to)| [*from, *to]);
-            let payload: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
-            let (pid, a, payload) = (self.pid, (most - found.len()) as u64, payload.as_slice());
-            let request = Request { op: Op::FindPages, pid, a, b: 0, payload };
+        for (batch, ranges) in ranges.chunks(RANGES).enumerate() {
             let mut bytes = Vec::new();
-            let reply = self.host.ask(&request, None, &mut |part| bytes.extend_from_slice(part));
+            let mut take = |part: &[u8]| bytes.extend_from_slice(part);
+            let reply = if batch == 0 {
+                self.host.fetch(ticket, &mut take)
+            } else {
+                let payload = payload_of(ranges);
+                self.host.ask(&self.find_pages(most - found.len(), &payload), None, &mut take)
+            };
             let page = |b: &[u8]| PageAt { address: wire::word64(b, 0), frame: wire::word64(b, 8) };
             let pages = bytes.chunks_exact(16).map(page).enumerate();
-            let first = batch * (PAYLOAD / 16);
+            let first = batch * RANGES;
             let pages = pages.filter(|(_, page)| page.address != 0);
             found.extend(pages.map(|(at, page)| (first + at, page)));
             if let Err(errno) = reply {

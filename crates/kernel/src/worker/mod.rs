@@ -11,6 +11,7 @@
 //! not answer, and maps them: what holds up a mapping holds up all who share the memory, so that
 //! one has a copy.
 
+mod begun;
 mod child;
 pub mod exam;
 mod pages;
@@ -138,6 +139,8 @@ impl Worker {
         if self.reader.is_given_up() {
             return Err((Class::TimedOut, "reads of this kind did not answer before", true));
         }
+        let until = Instant::now() + self.patience;
+        self.reader.settle(deadline.map_or(until, |d| d.min(until)));
         if deadline.is_some_and(|d| Instant::now() >= d) {
             return Err((Class::TimedOut, "no time left", true));
         }
@@ -183,6 +186,7 @@ fn error(proc_path: &BString, ask: Ask, class: Class, why: &'static str) -> Read
 }
 
 /// What an answer has besides its content.
+#[derive(Debug)]
 struct Reply {
     value: u64,
     fd: Option<OwnedFd>,

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use super::begun::Begun;
 use super::child::{self, Job};
 use super::wire::{self, FRAME, HEAD, Link, MESSAGE};
 use crate::seam::fork::{Child, Memory};
@@ -16,7 +17,9 @@ pub(super) struct Slot {
     /// Where the procfs is; ends with a NUL.
     proc_path: Vec<u8>,
     /// Our end of the worker's socket, and the worker.
-    running: Option<(Link, Child)>,
+    pub(super) running: Option<(Link, Child)>,
+    /// What it was asked and has not been heard on.
+    pub(super) begun: Begun,
     lost: u32,
     /// Workers that were told to end.
     ending: Vec<Child>,
@@ -25,7 +28,14 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(memory: Memory, proc_path: &[u8]) -> Self {
         let proc_path = [proc_path, b"\0"].concat();
-        Self { memory, proc_path, running: None, lost: 0, ending: Vec::new() }
+        Self {
+            memory,
+            proc_path,
+            running: None,
+            begun: Begun::default(),
+            lost: 0,
+            ending: Vec::new(),
+        }
     }
 
     /// Whether too many were lost to start another.
@@ -65,9 +75,10 @@ impl Slot {
         self.lost += 1;
     }
 
-    /// Has an idle one end: it does when its socket closes.
+    /// Has an idle one end: it does when its socket closes. One that is busy still may be stuck.
     pub(super) fn end(&mut self) {
-        self.ending.extend(self.running.take().map(|(_, child)| child));
+        let child = self.running.take().map(|(_, child)| child);
+        self.ending.extend(child.filter(|_| !self.begun.is_under_way()));
     }
 }
 

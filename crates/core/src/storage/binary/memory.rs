@@ -1,10 +1,12 @@
 //! What a process has mapped of the program it runs.
 
+use std::cell::OnceCell;
+
 use whose_kernel::object::Object;
 use whose_kernel::parse::maps::Mapping;
 use whose_kernel::parse::{auxv, maps};
 use whose_kernel::worker::Verdict;
-use whose_kernel::worker::exam::{Exam, PageAt};
+use whose_kernel::worker::exam::{Beginning, Exam, PageAt};
 use whose_kernel::{Class, Host, ReadError};
 
 use super::{Problem, Subject, Which};
@@ -46,10 +48,57 @@ pub(super) struct Memory<'h> {
     pub(super) all: Vec<Mapping>,
     /// The program's own, not writable ones; the one with its headers first.
     program: Vec<Mapping>,
-    /// Pages of it that are in memory, and their offsets in the file.
-    samples: Vec<(PageAt, u64)>,
-    /// Why pages can't be compared.
+    /// Pages of it, once they are needed: they are looked for from the beginning on.
+    samples: OnceCell<Samples>,
+    /// Why pages can't be compared, where none are looked for.
     why: Option<&'static str>,
+}
+
+/// Pages that are in memory.
+#[derive(Debug)]
+struct Samples {
+    /// Each with its offset in the file.
+    pages: Vec<(PageAt, u64)>,
+    /// Why there are none, or not all.
+    why: Option<&'static str>,
+}
+
+/// A look at a process's memory that may be under way: it is read while the file and its mount are
+/// looked at.
+#[derive(Debug)]
+pub(super) enum Begun<'h> {
+    /// It needs none.
+    Nothing,
+    /// It was waited for in vain before.
+    Stuck,
+    /// It is being read.
+    Reading(Beginning<'h>),
+    /// It was read.
+    Read(Memory<'h>),
+}
+
+impl<'h> Begun<'h> {
+    /// Begins one.
+    pub(super) fn at(host: &'h Host, subject: &Subject<'_>) -> Self {
+        if subject.stuck {
+            return Self::Stuck;
+        }
+        let (pid, start_ticks) = subject.dir.reader(subject.start_ticks);
+        Self::Reading(host.begin_exam(pid, start_ticks))
+    }
+
+    /// The memory.
+    ///
+    /// # Errors
+    /// As of [`Memory::read`].
+    pub(super) fn read(self, host: &Host, subject: &Subject<'_>) -> Result<Memory<'h>, Problem> {
+        match self {
+            Self::Nothing => Ok(Memory::none()),
+            Self::Stuck => Memory::read(host, subject, None),
+            Self::Reading(beginning) => Memory::read(host, subject, Some(beginning)),
+            Self::Read(memory) => Ok(memory),
+        }
+    }
 }
 
 /// Pages compared at most, should one be taken away meanwhile.
@@ -62,35 +111,32 @@ fn has_its_pages(mapping: &Mapping) -> bool {
 
 impl<'h> Memory<'h> {
     /// Of a file that nobody needs to have mapped: nothing can be told.
-    pub(super) fn none() -> Self {
-        let (all, program, samples) = (Vec::new(), Vec::new(), Vec::new());
-        Self { exam: None, all, program, samples, why: None }
+    fn none() -> Self {
+        let (all, program) = (Vec::new(), Vec::new());
+        Self { exam: None, all, program, samples: OnceCell::new(), why: None }
     }
 
     /// Reads the mappings. What may not be read leaves a memory about which nothing can be told.
     ///
     /// # Errors
     /// [`Problem::Changed`] when the process ended or runs another program by now.
-    pub(super) fn read(host: &'h Host, subject: &Subject<'_>) -> Result<Self, Problem> {
-        let mut memory = Self {
-            exam: None,
-            all: Vec::new(),
-            program: Vec::new(),
-            samples: Vec::new(),
-            why: None,
-        };
+    fn read(
+        host: &Host,
+        subject: &Subject<'_>,
+        beginning: Option<Beginning<'h>>,
+    ) -> Result<Self, Problem> {
+        let mut memory = Self::none();
         let is_program = matches!(subject.which, Which::Program);
         // Of a file that is mapped nothing but the memory tells; then there is no other way to it.
         let unread = |class, why: &'static str| {
             Err(Problem::Unread(ReadError::new(subject.link(host), class, why)))
         };
-        if subject.stuck {
+        let Some(beginning) = beginning else {
             let why = "its memory did not answer in time";
             memory.why = Some(why);
             return if is_program { Ok(memory) } else { unread(Class::TimedOut, why) };
-        }
-        let (pid, start_ticks) = subject.dir.reader(subject.start_ticks);
-        let exam = match host.exam(pid, start_ticks) {
+        };
+        let exam = match beginning.wait() {
             Ok(exam) => exam,
             Err(e) if !is_program => return Err(Problem::Unread(e)),
             Err(e) => return memory.without(&e),
@@ -122,7 +168,7 @@ impl<'h> Memory<'h> {
             program.push(own.clone());
         }
         memory.program = program;
-        memory.sample(&exam);
+        exam.look_for_pages(memory.with_pages().map(|m| (m.start, m.end)).collect(), SAMPLES);
         memory.exam = Some(exam);
         Ok(memory)
     }
@@ -137,27 +183,36 @@ impl<'h> Memory<'h> {
         Ok(self)
     }
 
-    /// Finds pages that are in memory.
-    fn sample(&mut self, exam: &Exam<'_>) {
-        self.why = Some("none of its pages is in memory");
-        let program: Vec<&Mapping> = self.program.iter().filter(|m| has_its_pages(m)).collect();
-        let ranges: Vec<(u64, u64)> = program.iter().map(|m| (m.start, m.end)).collect();
-        let (pages, read) = exam.pages_in(&ranges, SAMPLES);
+    /// The program's mappings that have its pages.
+    fn with_pages(&self) -> impl Iterator<Item = &Mapping> {
+        self.program.iter().filter(|m| has_its_pages(m))
+    }
+
+    /// The pages that are in memory.
+    fn samples(&self) -> &Samples {
+        self.samples.get_or_init(|| match &self.exam {
+            Some(exam) => self.samples_of(exam),
+            None => Samples { pages: Vec::new(), why: self.why },
+        })
+    }
+
+    fn samples_of(&self, exam: &Exam<'_>) -> Samples {
+        let program: Vec<&Mapping> = self.with_pages().collect();
+        let (pages, read) = exam.pages();
         let sample = |(range, page): (usize, PageAt)| {
             let mapping = program.get(range)?;
             Some((page, mapping.offset + page.address.checked_sub(mapping.start)?))
         };
-        self.samples = pages.into_iter().filter_map(sample).collect();
-        if !self.samples.is_empty() {
-            self.why = None;
-        }
-        if let Err(e) = read {
-            self.why = Some(match e.class {
-                Class::Forbidden => "page frame numbers are hidden: CAP_SYS_ADMIN is missing",
-                Class::TimedOut => "its memory did not answer in time",
-                _ => "its pages could not be looked at",
-            });
-        }
+        let pages: Vec<_> = pages.into_iter().filter_map(sample).collect();
+        let why = match read.map_err(|e| e.class) {
+            Err(Class::Forbidden) => {
+                Some("page frame numbers are hidden: CAP_SYS_ADMIN is missing")
+            }
+            Err(Class::TimedOut) => Some("its memory did not answer in time"),
+            Err(_) => Some("its pages could not be looked at"),
+            Ok(()) => pages.is_empty().then_some("none of its pages is in memory"),
+        };
+        Samples { pages, why }
     }
 
     /// The file of a mapping.
@@ -170,7 +225,7 @@ impl<'h> Memory<'h> {
 
     /// Whether pages can be compared at all.
     pub(super) fn has_pages(&self) -> bool {
-        self.exam.is_some() && !self.samples.is_empty()
+        !self.samples().pages.is_empty()
     }
 
     /// The mapping with the program headers.
@@ -181,9 +236,10 @@ impl<'h> Memory<'h> {
     /// Compares a candidate. `merged`: its inode number is an overlay's and no layer's, or it lies
     /// on a file system that numbers inodes anew in each subvolume.
     pub(super) fn compare(&self, file: &Object, merged: bool) -> Compared {
-        let mut why = self.why.unwrap_or("its pages changed all the time");
+        let samples = self.samples();
+        let mut why = samples.why.unwrap_or("its pages changed all the time");
         if let Some(exam) = &self.exam {
-            for (page, offset) in &self.samples {
+            for (page, offset) in &samples.pages {
                 match exam.same_page(file, *page, *offset) {
                     Ok(Verdict::Same) => return Compared::Mapped(By::Page),
                     Ok(Verdict::Differs) => return Compared::Other,
@@ -218,7 +274,7 @@ impl<'h> Memory<'h> {
             }
             .ok()
         };
-        self.samples.iter().find_map(|at| match same(exe, *at)? {
+        self.samples().pages.iter().find_map(|at| match same(exe, *at)? {
             Verdict::Same => Some(true),
             Verdict::Differs => Some(false),
             // The mapped page is in the cache, and not in that of what was opened: another file.

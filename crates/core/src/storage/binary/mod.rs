@@ -37,7 +37,7 @@ use candidates::{Candidate, Candidates};
 use copies::Handles;
 use filesystems::FileSystems;
 pub use memory::mappings;
-use memory::{By, Compared, Memory};
+use memory::{Begun, By, Compared, Memory};
 use mounted::{DELETED, Mounted};
 use told::inode;
 
@@ -190,27 +190,38 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
     let unread = Problem::Unread;
     let dir = subject.dir;
     let errno = |e| Problem::Unread(ReadError::from_errno(subject.link(host), e));
-    let (exe, memory) = match subject.which {
-        Which::Program => (dir.object("exe").map_err(unread)?, None),
-        Which::Mapped(mapping) => {
-            let memory = Memory::read(host, subject)?;
-            (memory.mapped(mapping).map_err(unread)?, Some(memory))
+    let name = |memory: &Memory<'_>| memory.main().map(|m| m.name.clone());
+    let mut begun = Begun::Nothing;
+    let (exe, text) = match subject.which {
+        Which::Program => {
+            let exe = dir.object("exe").map_err(unread)?;
+            begun = Begun::at(host, subject);
+            match dir.link_text("exe") {
+                Ok(text) => (exe, text),
+                // Too long for the link: maps has names of any length.
+                Err(e) if e.class == Class::Malformed => {
+                    let memory = begun.read(host, subject)?;
+                    let text = name(&memory).ok_or(Problem::Unread(e))?;
+                    begun = Begun::Read(memory);
+                    (exe, text)
+                }
+                Err(e) => return Err(unread(e)),
+            }
         }
-        Which::Named(_) => (named::open(host, subject).map_err(unread)?, Some(Memory::none())),
+        Which::Mapped(mapping) => {
+            let memory = Begun::at(host, subject).read(host, subject)?;
+            let exe = memory.mapped(mapping).map_err(unread)?;
+            let text = exe.path().map_err(errno)?.or_else(|| name(&memory)).unwrap_or_default();
+            begun = Begun::Read(memory);
+            (exe, text)
+        }
+        Which::Named(path) => {
+            let exe = named::open(host, subject).map_err(unread)?;
+            let text = exe.path().map_err(errno)?.unwrap_or_else(|| path.into());
+            (exe, text)
+        }
     };
     let exe_look = exe.look().map_err(errno)?;
-    let memory = memory.map_or_else(|| Memory::read(host, subject), Ok)?;
-    let named = || memory.main().map(|m| m.name.clone());
-    let text = match subject.which {
-        Which::Program => match dir.link_text("exe") {
-            Ok(text) => text,
-            // Too long for the link: maps has names of any length.
-            Err(e) if e.class == Class::Malformed => named().ok_or(Problem::Unread(e))?,
-            Err(e) => return Err(unread(e)),
-        },
-        Which::Mapped(_) => exe.path().map_err(errno)?.or_else(named).unwrap_or_default(),
-        Which::Named(path) => exe.path().map_err(errno)?.unwrap_or_else(|| path.into()),
-    };
     if !exe_look.is_file() && !matches!(subject.which, Which::Named(_)) {
         // A device, which is not opened.
         let why = Some("it is no regular file".into());
@@ -218,8 +229,9 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
         return Ok(of(file));
     }
     let root = host.root_object().map_err(unread)?;
-    let shown = memory.main().map(|m| m.device);
-    let mounted = Mounted::of(host, subject, &exe, &exe_look, (&text, shown));
+    let mut mounted = Mounted::of(host, subject, &exe, &exe_look, &text);
+    let memory = begun.read(host, subject)?;
+    mounted.find_sibling(host, &exe_look, memory.main().map(|m| m.device));
     let called_so = Cell::new(mounted.is_literal());
     let look =
         Look1 { host, subject, root: &root, exe, exe_look, text, mounted, memory, called_so };

@@ -42,13 +42,13 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    /// `shown` is the device that maps has for the program.
+    /// `text` is what the kernel calls the program.
     pub(super) fn of(
         host: &Host,
         subject: &Subject<'_>,
         exe: &Object,
         look: &Look,
-        (text, shown): (&BString, Option<(u32, u32)>),
+        text: &BString,
     ) -> Self {
         let dir = subject.dir;
         let ns = dir.namespace("mnt").ok();
@@ -80,12 +80,6 @@ impl Mounted {
             mounted.target_mounts.extend(more.into_iter().filter(|m| !seen.contains(&m.id)));
         }
         mounted.mount = mounted.mount_at(host, exe);
-        if mounted.mount.is_none() {
-            let devices = [shown, Some(look.device)];
-            let is_it = |m: &&Mount| m.fs_type == "overlay" && devices.contains(&Some(m.device));
-            let hosts = host.mounts().unwrap_or_default();
-            mounted.sibling = hosts.iter().chain(&mounted.target_mounts).find(is_it).cloned();
-        }
         mounted.literal = text.ends_with(DELETED)
             && !mounted.asks_elsewhere(text.as_ref())
             && mounted.ns_root.as_ref().is_some_and(|root| {
@@ -93,6 +87,18 @@ impl Mounted {
                 there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(look))
             });
         mounted
+    }
+
+    /// Where the program's own mount is none that is known, looks for another one of its overlay: of
+    /// the device that `exe` has, or that maps shows for the program.
+    pub(super) fn find_sibling(&mut self, host: &Host, look: &Look, shown: Option<(u32, u32)>) {
+        if self.mount.is_some() {
+            return;
+        }
+        let devices = [shown, Some(look.device)];
+        let is_it = |m: &&Mount| m.fs_type == "overlay" && devices.contains(&Some(m.device));
+        let hosts = host.mounts().unwrap_or_default();
+        self.sibling = hosts.iter().chain(&self.target_mounts).find(is_it).cloned();
     }
 
     /// mountinfo has its points from the process's own root.
