@@ -197,6 +197,16 @@ impl super::Index<'_> {
         }
     }
 
+    /// Has the arguments read that [`Index::read_slow`] will want of one row, where more is read before.
+    pub(super) fn prefetch_slow(&self, row: &Row, needs: Needs) {
+        let process = &row.process;
+        if needs.has(Needs::CMDLINE.and(Needs::OWNER)) && !process.is_kernel() && !process.is_dead()
+        {
+            let (pid, start_ticks) = process.reader();
+            self.host().prefetch_slow_read(Ask { file: Slow::Cmdline, pid, start_ticks });
+        }
+    }
+
     fn each_slow(
         &self,
         rows: &mut [Row],

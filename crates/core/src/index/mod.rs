@@ -234,6 +234,7 @@ impl<'h> Index<'h> {
         let Some(mut row) = self.begin(&entry, needs)? else {
             return Ok(None);
         };
+        self.prefetch_slow(&row, needs);
         if !self.finish(&entry, &mut row, needs)? {
             return Ok(None);
         }

@@ -126,6 +126,15 @@ impl Host {
         stat.is_some_and(|s| s.start_ticks == start_ticks && (was_dead || !s.is_dead()))
     }
 
+    /// Begins a read that can block and will be asked for alone, soon: it is done while other things
+    /// are.
+    pub fn prefetch_slow_read(&self, ask: Ask) {
+        if self.mode() != HostMode::Saved && self.recorder().is_none() {
+            self.before_read(ask.pid, ask.file.name());
+            self.worker().borrow_mut().prefetch(ask, self.deadline());
+        }
+    }
+
     /// Does reads that can block, through the worker. A saved tree's are plain files.
     #[must_use]
     pub fn slow_reads(&self, asks: &[Ask]) -> Vec<Result<Vec<u8>, ReadError>> {

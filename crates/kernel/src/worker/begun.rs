@@ -7,7 +7,8 @@ use rustix::io::Errno;
 
 use super::slot::Slot;
 use super::wire::{self, Request};
-use super::{Reply, Worker};
+use super::{Ask, LATE, Reply, Worker, read_of, request_of};
+use crate::error::{Class, ReadError};
 
 /// What was asked and not fetched yet; there is one at most.
 #[derive(Debug, Default)]
@@ -31,13 +32,6 @@ enum State {
     /// Something else had to be asked, and answers come in the order of the requests: this one, as
     /// it came.
     Come(Vec<u8>, Result<Reply, Errno>),
-}
-
-impl Begun {
-    /// Whether its answer is yet to come.
-    pub(super) fn is_under_way(&self) -> bool {
-        matches!(self.state, State::Sent(_))
-    }
 }
 
 impl Worker {
@@ -73,6 +67,36 @@ impl Worker {
             }
             State::None => Err(Errno::PROTO),
         }
+    }
+}
+
+impl Worker {
+    /// Begins a read that will be asked for alone, soon; then it is waited for.
+    pub fn prefetch(&mut self, ask: Ask, deadline: Option<Instant>) {
+        let until = self.until(deadline);
+        if !self.reader.is_given_up() && until > Instant::now() {
+            let ticket = self.begin(&request_of(&ask), until);
+            self.prefetched = Some((ask, ticket));
+        }
+    }
+
+    /// The answer to it; `None` when it was not begun, or something else was begun since.
+    pub(super) fn prefetched(
+        &mut self,
+        ask: Ask,
+        deadline: Option<Instant>,
+    ) -> Option<Result<Vec<u8>, ReadError>> {
+        let (_, ticket) = self.prefetched.take_if(|(expected, _)| *expected == ask)?;
+        if self.reader.begun.ticket != ticket {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        let until = self.until(deadline);
+        let reply = self.fetch(ticket, until, &mut |part| bytes.extend_from_slice(part));
+        Some(match reply {
+            Err(Errno::TIMEDOUT) => Err(self.error(ask, Class::TimedOut, LATE)),
+            reply => read_of(&self.proc_path, ask, reply, bytes),
+        })
     }
 }
 
@@ -187,6 +211,33 @@ mod tests {
         let exam = second.wait().unwrap();
         assert_eq!(exam.auxv(), std::fs::read("/proc/self/auxv").unwrap());
         assert!(exam.finish());
+    }
+
+    #[test]
+    fn a_read_that_is_begun_early_is_done_once() {
+        let mut worker = Worker::new("/proc".into(), Duration::from_secs(20));
+        let own = std::process::id();
+        let ask = Ask { file: Slow::Cmdline, pid: own, start_ticks: ticks(own) };
+        let other = Ask { file: Slow::Environ, ..ask };
+        let cmdline = std::fs::read("/proc/self/cmdline").unwrap();
+        let environ = std::fs::read("/proc/self/environ").unwrap();
+        let mut read = |asks: &[Ask], expected: Option<Ask>| {
+            expected.into_iter().for_each(|ask| worker.prefetch(ask, None));
+            let read: Result<Vec<_>, _> = worker.read(asks, None).into_iter().collect();
+            read.unwrap()
+        };
+        assert_eq!(read(&[ask], Some(ask)), [&cmdline[..]]);
+        assert_eq!(read(&[ask], None), [&cmdline[..]]);
+        // Others come in between, or it is never asked for.
+        assert_eq!(read(&[other], Some(ask)), [&environ[..]]);
+        assert_eq!(read(&[ask], None), [&cmdline[..]]);
+        assert_eq!(read(&[other, ask], Some(ask)), [&environ[..], &cmdline[..]]);
+        assert_eq!(read(&[ask], Some(other)), [&cmdline[..]]);
+        // A successor of the process is none.
+        let successor = Ask { start_ticks: ask.start_ticks + 1, ..ask };
+        worker.prefetch(successor, None);
+        assert_eq!(worker.read(&[successor], None).remove(0).unwrap_err().class, Class::Gone);
+        worker.prefetch(ask, None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 
 use crate::error::{Class, ReadError};
 use crate::seam::fork::Memory;
+use begun::Ticket;
 use slot::Slot;
 use wire::{Link, Op, Request};
 
@@ -88,6 +89,8 @@ pub struct Worker {
     aside: Slot,
     /// Whether the look at a process that comes next is the last use.
     parting: bool,
+    /// A read that was begun before it was asked for.
+    prefetched: Option<(Ask, Ticket)>,
     /// How long one read may take.
     patience: Duration,
 }
@@ -98,7 +101,7 @@ impl Worker {
     pub fn new(proc_path: BString, patience: Duration) -> Self {
         let reader = Slot::new(Memory::Shared, &proc_path);
         let aside = Slot::new(Memory::Copied, &proc_path);
-        Self { proc_path, reader, aside, parting: false, patience }
+        Self { proc_path, reader, aside, parting: false, prefetched: None, patience }
     }
 
     /// Does the reads, in order; one result each. `deadline` bounds them together.
@@ -107,6 +110,11 @@ impl Worker {
         asks: &[Ask],
         deadline: Option<Instant>,
     ) -> Vec<Result<Vec<u8>, ReadError>> {
+        if let [ask] = asks
+            && let Some(result) = self.prefetched(*ask, deadline)
+        {
+            return vec![result];
+        }
         let mut results = Vec::with_capacity(asks.len());
         while results.len() < asks.len() {
             let rest = &asks[results.len()..];
@@ -125,6 +133,11 @@ impl Worker {
         results
     }
 
+    /// Until when one read may take.
+    fn until(&self, deadline: Option<Instant>) -> Instant {
+        until_of(self.patience, deadline)
+    }
+
     fn error(&self, ask: Ask, class: Class, why: &'static str) -> ReadError {
         error(&self.proc_path, ask, class, why)
     }
@@ -136,19 +149,17 @@ impl Worker {
         deadline: Option<Instant>,
         results: &mut Vec<Result<Vec<u8>, ReadError>>,
     ) -> Result<(), (Class, &'static str, bool)> {
+        let until = self.until(deadline);
+        self.reader.settle(until);
         if self.reader.is_given_up() {
             return Err((Class::TimedOut, "reads of this kind did not answer before", true));
         }
-        let until = Instant::now() + self.patience;
-        self.reader.settle(deadline.map_or(until, |d| d.min(until)));
         if deadline.is_some_and(|d| Instant::now() >= d) {
             return Err((Class::TimedOut, "no time left", true));
         }
         let mut wire = Vec::with_capacity(asks.len() * wire::ASK);
         for ask in asks {
-            let (op, a) = (ask.file.op(), ask.start_ticks);
-            let request = Request { op, pid: ask.pid, a, b: 0, payload: b"" };
-            request.put(&mut wire);
+            request_of(ask).put(&mut wire);
         }
         let died = (Class::TimedOut, "the reader ended early", false);
         let link = self.reader.link();
@@ -156,25 +167,49 @@ impl Worker {
             link.map_err(|_| (Class::Unsupported, "no process could be started for it", true))?;
         link.send(&wire, None).map_err(|_| died)?;
         for ask in asks {
-            let until = Instant::now() + self.patience;
-            let until = deadline.map_or(until, |d| d.min(until));
+            let until = until_of(self.patience, deadline);
             let mut bytes = Vec::new();
             let reply = reply(link, ask.pid, until, &mut |part| bytes.extend_from_slice(part));
             let answer = reply.map_err(|e| match e {
-                Errno::TIMEDOUT => (Class::TimedOut, "did not answer in time", false),
+                Errno::TIMEDOUT => (Class::TimedOut, LATE, false),
                 _ => died,
             })?;
-            // Another process may have the PID now.
-            let answer = answer.and_then(|reply| {
-                if reply.value == ask.start_ticks { Ok(bytes) } else { Err(Errno::SRCH) }
-            });
-            results.push(answer.map_err(|errno| match errno {
-                Errno::FBIG => error(&self.proc_path, *ask, Class::Malformed, "more than 2 MiB"),
-                errno => ReadError::from_errno(path_of(&self.proc_path, *ask), errno),
-            }));
+            results.push(read_of(&self.proc_path, *ask, answer, bytes));
         }
         Ok(())
     }
+}
+
+/// What a read that waits for too long is said to have done.
+const LATE: &str = "did not answer in time";
+
+fn until_of(patience: Duration, deadline: Option<Instant>) -> Instant {
+    let until = Instant::now() + patience;
+    deadline.map_or(until, |d| d.min(until))
+}
+
+fn request_of(ask: &Ask) -> Request<'static> {
+    Request { op: ask.file.op(), pid: ask.pid, a: ask.start_ticks, b: 0, payload: b"" }
+}
+
+/// What an answer says of a read.
+fn read_of(
+    proc_path: &BString,
+    ask: Ask,
+    answer: Result<Reply, Errno>,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, ReadError> {
+    // Another process may have the PID now.
+    let answer =
+        answer.and_then(
+            |reply| {
+                if reply.value == ask.start_ticks { Ok(bytes) } else { Err(Errno::SRCH) }
+            },
+        );
+    answer.map_err(|errno| match errno {
+        Errno::FBIG => error(proc_path, ask, Class::Malformed, "more than 2 MiB"),
+        errno => ReadError::from_errno(path_of(proc_path, ask), errno),
+    })
 }
 
 fn path_of(proc_path: &BString, ask: Ask) -> BString {

@@ -1,5 +1,7 @@
 //! One worker at a time, and what became of those before it.
 
+use std::time::{Duration, Instant};
+
 use rustix::io::Errno;
 
 use super::begun::Begun;
@@ -7,6 +9,8 @@ use super::child::{self, Job};
 use super::wire::{self, FRAME, HEAD, Link, MESSAGE};
 use crate::seam::fork::{Child, Memory};
 
+/// Time for an answer that nobody waits for any more.
+const AT_THE_END: Duration = Duration::from_millis(20);
 /// Workers that a run may lose in a slot before it is given up: the first and its one replacement.
 const LIVES: u32 = 2;
 
@@ -75,10 +79,11 @@ impl Slot {
         self.lost += 1;
     }
 
-    /// Has an idle one end: it does when its socket closes. One that is busy still may be stuck.
+    /// Has an idle one end: it does when its socket closes. One that is busy still with what nobody
+    /// waits for any more may be stuck.
     pub(super) fn end(&mut self) {
-        let child = self.running.take().map(|(_, child)| child);
-        self.ending.extend(child.filter(|_| !self.begun.is_under_way()));
+        self.settle(Instant::now() + AT_THE_END);
+        self.ending.extend(self.running.take().map(|(_, child)| child));
     }
 }
 
