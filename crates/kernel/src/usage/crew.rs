@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bstr::BString;
 
+use super::linked::Linked;
 use super::walk::{Tally, Walker};
 use super::{Counted, Id, Problem, Progress, Tree, Why};
 
@@ -43,7 +44,8 @@ pub(super) struct Crew<'w> {
     pub(super) roots: HashMap<Id, usize>,
     /// Whether some of them are files.
     pub(super) has_files: bool,
-    threads: usize,
+    pub(super) linked: Linked,
+    pub(super) threads: usize,
     jobs: Mutex<Jobs>,
     ready: Condvar,
     idle: AtomicUsize,
@@ -56,7 +58,8 @@ pub(super) struct Crew<'w> {
 }
 
 impl<'w> Crew<'w> {
-    pub(super) fn new(trees: &'w [Tree<'w>], threads: usize) -> Self {
+    /// `most` inodes with several names are kept in mind.
+    pub(super) fn new(trees: &'w [Tree<'w>], threads: usize, most: usize) -> Self {
         let mut roots = HashMap::new();
         for (number, tree) in trees.iter().enumerate() {
             roots.entry(tree.id).or_insert(number);
@@ -65,7 +68,8 @@ impl<'w> Crew<'w> {
             trees,
             roots,
             has_files: trees.iter().any(|t| !t.is_dir),
-            threads,
+            linked: Linked::new(trees, most),
+            threads: threads.max(1),
             jobs: Mutex::new(Jobs { queue: VecDeque::new(), next: 0, idle: 0 }),
             ready: Condvar::new(),
             idle: AtomicUsize::new(0),
@@ -162,11 +166,11 @@ impl<'w> Crew<'w> {
         }
     }
 
-    /// The answer: sums with the inodes of several names in the first tree that has them.
+    /// The answer.
     pub(super) fn conclude(&self, tally: Tally) -> Counted {
-        let Tally { mut sums, linked, problems } = tally;
-        for (tree, bytes, apparent) in linked.into_values() {
-            sums[tree].add(bytes, apparent);
+        let Tally { mut sums, moved, problems } = tally;
+        for (tree, moved) in moved {
+            sums[tree].take(&moved);
         }
         for (sum, open) in sums.iter_mut().zip(&self.open) {
             sum.is_whole = open.load(Ordering::Acquire) == 0;

@@ -6,6 +6,7 @@
 //! followed, no mount entered, and no other device: what is there is told as a [`Problem`].
 
 mod crew;
+mod linked;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -45,6 +46,12 @@ impl Tree<'_> {
     #[must_use]
     pub fn shown(&self) -> &BStr {
         self.shown.as_ref()
+    }
+
+    /// Whether both are one directory or file.
+    #[must_use]
+    pub fn is(&self, other: &Tree<'_>) -> bool {
+        self.id == other.id
     }
 
     /// Whether both lie on one device.
@@ -96,6 +103,13 @@ impl Sum {
         self.inodes += 1;
     }
 
+    /// Takes away what counts for another tree after all. It may have grown since.
+    fn take(&mut self, other: &Self) {
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.apparent = self.apparent.saturating_sub(other.apparent);
+        self.inodes = self.inodes.saturating_sub(other.inodes);
+    }
+
     fn merge(&mut self, other: &Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.apparent = self.apparent.saturating_add(other.apparent);
@@ -109,6 +123,7 @@ enum Why {
     Errno(i32),
     Elsewhere,
     Changed,
+    Linked,
 }
 
 /// What was not counted of a tree, alike ones together.
@@ -133,6 +148,10 @@ impl Problem {
                 ReadError::new(path, Class::Unsupported, cause)
             }
             Why::Changed => ReadError::new(path, Class::TimedOut, "moved while it was counted"),
+            Why::Linked => {
+                let cause = "counted for each of its names: too many inodes have several";
+                ReadError::new(path, Class::Unsupported, cause)
+            }
         };
         Self { tree, count, is_elsewhere: why == Why::Elsewhere, error }
     }
@@ -160,23 +179,20 @@ pub struct Progress {
 /// was counted by then is the answer.
 pub fn count(trees: &[Tree<'_>], go_on: &mut dyn FnMut(Progress) -> bool) -> Counted {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    count_with(trees, cores.min(MOST_THREADS), go_on)
+    let crew = crew::Crew::new(trees, cores.min(MOST_THREADS), linked::MOST);
+    count_with(&crew, go_on)
 }
 
-fn count_with(
-    trees: &[Tree<'_>],
-    threads: usize,
-    go_on: &mut dyn FnMut(Progress) -> bool,
-) -> Counted {
+fn count_with(crew: &crew::Crew<'_>, go_on: &mut dyn FnMut(Progress) -> bool) -> Counted {
+    let trees = crew.trees;
     if trees.is_empty() {
         return Counted::default();
     }
-    let crew = crew::Crew::new(trees, threads.max(1));
     let waiting = std::thread::current();
     // A thread that wakes us is not at its end yet by the word of its handle.
     let done = AtomicUsize::new(0);
     let tally = std::thread::scope(|scope| {
-        let (crew, waiting, done) = (&crew, &waiting, &done);
+        let (waiting, done) = (&waiting, &done);
         let work = || {
             scope.spawn(move || {
                 let tally = crew.work();
@@ -185,7 +201,7 @@ fn count_with(
                 tally
             })
         };
-        let hands: Vec<_> = (0..threads.max(1)).map(|_| work()).collect();
+        let hands: Vec<_> = (0..crew.threads).map(|_| work()).collect();
         while done.load(Ordering::Acquire) < hands.len() {
             if !go_on(crew.progress()) {
                 crew.stop();

@@ -13,6 +13,8 @@ use bstr::{BStr, ByteSlice};
 use proptest::prelude::{ProptestConfig, prop, proptest};
 use proptest::prop_assert_eq;
 
+use super::crew::Crew;
+use super::linked::{Linked, MOST, Name};
 use super::{Counted, Sum, count, count_with};
 use crate::error::Class;
 use crate::root::{Links, Root};
@@ -24,7 +26,7 @@ fn root(dir: &Path) -> Root {
 fn of(dir: &Path, rels: &[&str], threads: usize) -> Counted {
     let root = root(dir);
     let trees: Vec<_> = rels.iter().map(|rel| root.tree(rel.as_bytes()).unwrap()).collect();
-    count_with(&trees, threads, &mut |_| true)
+    count_with(&Crew::new(&trees, threads, MOST), &mut |_| true)
 }
 
 /// What a plain count says: each inode once, directories without a size.
@@ -86,6 +88,50 @@ fn an_inode_counts_once_and_for_the_first_tree() {
     }
     let b = of(dir.path(), &["b"], 2).sums[0];
     assert!(b.apparent > 1 << 30 && b.bytes < 1 << 20, "{b:?}");
+}
+
+#[test]
+fn inodes_with_several_names_are_forgotten_and_there_is_an_end_to_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for tree in ["a", "b"] {
+        fs::create_dir(dir.path().join(tree)).unwrap();
+    }
+    for number in 0..3000 {
+        let name = |tree: &str| dir.path().join(tree).join(number.to_string());
+        fs::write(name("b"), "x").unwrap();
+        fs::hard_link(name("b"), name("a")).unwrap();
+    }
+    let root = root(dir.path());
+    let trees = [root.tree(b"a").unwrap(), root.tree(b"b").unwrap()];
+    for threads in [1, 2, 4] {
+        let crew = Crew::new(&trees, threads, MOST);
+        let counted = count_with(&crew, &mut |_| true);
+        assert_eq!((counted.sums[0].inodes, counted.sums[1].inodes), (3001, 1));
+        assert_eq!((crew.linked.kept(), counted.problems), (0, vec![]));
+        // Past the end each name counts, and that is told.
+        let crew = Crew::new(&trees, threads, 100);
+        let counted = count_with(&crew, &mut |_| true);
+        let all: u64 = counted.sums.iter().map(|sum| sum.inodes).sum();
+        assert!(all > 3002 && all <= 6002, "{all}");
+        let untold: u64 = counted.problems.iter().map(|problem| problem.count).sum();
+        assert!(untold >= all - 3002, "{untold} {all}");
+        let causes = counted.problems.iter().all(|p| p.error.cause.contains("each of its names"));
+        assert!(causes && !counted.problems.is_empty(), "{counted:?}");
+    }
+}
+
+#[test]
+fn a_name_in_a_tree_before_takes_the_inode_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = root(dir.path());
+    let trees = [root.tree(b"").unwrap()];
+    let (linked, device) = (Linked::new(&trees, 2), trees[0].id.0);
+    let meet = |ino, tree| linked.meet((device, ino), 3, tree);
+    assert_eq!([meet(1, 7), meet(1, 9), meet(1, 3)], [Name::First, Name::Other, Name::Before(7)]);
+    assert_eq!(linked.kept(), 0);
+    assert_eq!([meet(1, 7), meet(2, 7), meet(3, 7)], [Name::First, Name::First, Name::Untold]);
+    assert_eq!([meet(2, 5), meet(2, 4)], [Name::Before(7), Name::Before(5)]);
+    assert_eq!([meet(3, 7), linked.meet((device + 1, 1), 2, 0)], [Name::First, Name::Untold]);
 }
 
 #[test]

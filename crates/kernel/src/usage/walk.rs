@@ -4,7 +4,7 @@
 //! for a link leads nowhere. Of a deep path the upper directories are closed and opened again on the way
 //! back: by `..` if that is still the same, else by the names from the top.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bstr::{BString, ByteSlice};
@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::crew::{Crew, Job};
+use super::linked::Name;
 use super::{Id, Sum, Why};
 
 /// How a directory is opened.
@@ -43,8 +44,8 @@ const MOST_RETURNS: usize = 64;
 /// What one thread has counted.
 pub(super) struct Tally {
     pub(super) sums: Vec<Sum>,
-    /// Inodes with several names: the first tree that has them, bytes, apparent bytes.
-    pub(super) linked: HashMap<Id, (usize, u64, u64)>,
+    /// What counted for a tree first, and then for one before it.
+    pub(super) moved: BTreeMap<usize, Sum>,
     /// How many, and the first by name.
     pub(super) problems: BTreeMap<(usize, Why), (u64, BString)>,
 }
@@ -52,25 +53,18 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(trees: usize) -> Self {
         let sums = vec![Sum::default(); trees];
-        Self { sums, linked: HashMap::new(), problems: BTreeMap::new() }
+        Self { sums, moved: BTreeMap::new(), problems: BTreeMap::new() }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
         for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
             sum.merge(more);
         }
-        for (id, (tree, bytes, apparent)) in other.linked {
-            self.link(id, tree, bytes, apparent);
+        for (tree, sum) in &other.moved {
+            self.moved.entry(*tree).or_default().merge(sum);
         }
         for ((tree, why), (count, path)) in other.problems {
             self.problem(tree, why, count, path);
-        }
-    }
-
-    fn link(&mut self, id: Id, tree: usize, bytes: u64, apparent: u64) {
-        let known = self.linked.entry(id).or_insert((tree, bytes, apparent));
-        if tree < known.0 {
-            *known = (tree, bytes, apparent);
         }
     }
 
@@ -422,22 +416,30 @@ impl<'c> Walker<'c> {
         }
         let is_listed = of.is_some() && self.crew.has_files;
         let is_tree = is_listed && self.crew.roots.contains_key(&id(&seen));
-        if !is_tree {
-            self.add(&seen);
+        if !is_tree && self.add(&seen) == Name::Untold {
+            self.failed_in(Why::Linked, of, name);
         }
         false
     }
 
-    fn add(&mut self, seen: &rustix::fs::Statx) {
+    /// Counts an inode, unless another name of it did.
+    fn add(&mut self, seen: &rustix::fs::Statx) -> Name {
         let bytes = seen.stx_blocks.saturating_mul(512);
         let is_dir = FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory;
         let apparent = if is_dir { 0 } else { seen.stx_size };
-        self.crew.count(1, bytes);
-        if seen.stx_nlink > 1 && !is_dir {
-            self.tally.link(id(seen), self.tree, bytes, apparent);
-        } else {
-            self.tally.sums[self.tree].add(bytes, apparent);
+        let name = match seen.stx_nlink {
+            names if names > 1 && !is_dir => self.crew.linked.meet(id(seen), names, self.tree),
+            _ => Name::First,
+        };
+        if name == Name::Other {
+            return name;
         }
+        self.tally.sums[self.tree].add(bytes, apparent);
+        match name {
+            Name::Before(other) => self.tally.moved.entry(other).or_default().add(bytes, apparent),
+            _ => self.crew.count(1, bytes),
+        }
+        name
     }
 
     /// Something in the last directory could not be counted.
