@@ -26,6 +26,7 @@ pub mod replay;
 pub mod rows;
 pub mod sleeper;
 pub mod trace;
+pub mod usage;
 
 use serde_json::Value;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -287,3 +287,99 @@ fn what_could_not_be_read_is_not_nothing() {
     assert_eq!((&web["bytes"], &web["complete"]), (&Value::Null, &json!(false)), "{web:#}");
     assert_ne!(row(&document, "container", "old")["bytes"], Value::Null);
 }
+
+/// The rows of a table of a document: keys in the first column, the rest.
+fn documented(text: &str, title: &str) -> BTreeMap<String, String> {
+    let table = text.split_once(title).unwrap().1.split("\n\n").next().unwrap();
+    let lines = table.lines().skip(2).map(|line| line.trim_matches('|').split('|'));
+    lines
+        .flat_map(|mut cells| {
+            let keys = cells.next().unwrap().to_owned();
+            let kind = cells.next().unwrap().trim().to_owned();
+            let keys = keys.split(',').map(|key| key.trim().trim_matches('`').to_owned());
+            keys.map(move |key| (key, kind.clone())).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn rows_are_of_the_documented_shape() {
+    let text = include_str!("../../../../docs/disk.md");
+    let (kinds, shape) = (documented(text, "| kind |"), documented(text, "| ROW |"));
+    let host = host();
+    let lab = lab(&host);
+    host.file(format!("{}/diff/x", lab.layers.dir(&fake_id("orphan"))), vec![1; 1000]);
+    host.remove(lab.layers.dir(&lab.mounts[1]));
+    let document = told(&host, &[]);
+    let keys: Vec<&String> = document.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["schema", "source", "boot_id", "disk", "notes", "gaps"]);
+    let mut seen = std::collections::BTreeSet::new();
+    for row in document["disk"].as_array().unwrap() {
+        let row = row.as_object().unwrap();
+        assert!(kinds.contains_key(row["kind"].as_str().unwrap()), "{row:#?}");
+        for (key, value) in row {
+            let documented = shape.get(key).unwrap_or_else(|| panic!("{key} is not documented"));
+            let fits = match value {
+                Value::Null => documented.ends_with("or null"),
+                Value::Number(_) => documented.starts_with("number"),
+                Value::String(_) => documented == "string",
+                Value::Bool(_) => documented == "boolean",
+                Value::Array(_) => documented.starts_with('['),
+                Value::Object(_) => documented == "OWNER",
+            };
+            assert!(fits, "{key} is {documented}: {value}");
+            seen.insert(key.clone());
+        }
+        for part in row["parts"].as_array().unwrap() {
+            let keys: Vec<&String> = part.as_object().unwrap().keys().collect();
+            assert_eq!(keys, ["part", "path", "bytes", "apparent", "inodes", "complete"]);
+            assert!(text.contains(&format!("`{}`", part["part"].as_str().unwrap())));
+        }
+    }
+    // A user's engine is a case of its own.
+    let all = shape.keys().filter(|key| *key != "user").cloned().collect();
+    assert_eq!(seen, all);
+}
+
+/// Containers of LXC that do not run: by their configuration alone.
+#[test]
+fn what_machines_have_that_do_not_run() {
+    let host = host();
+    let at = |name: &str| format!("/var/lib/lxc/{name}");
+    let machine = |name: &str, rootfs: &str| {
+        host.file(format!("{}/config", at(name)), format!("lxc.rootfs.path = {rootfs}\n"));
+    };
+    machine("plain", "dir:/var/lib/lxc/plain/rootfs");
+    host.file(format!("{}/rootfs/big", at("plain")), vec![1; 90_000]);
+    machine("stacked", "overlay:/var/lib/lxc/plain/rootfs:/var/lib/lxc/stacked/delta0");
+    host.file(format!("{}/delta0/new", at("stacked")), vec![1; 50_000]);
+    machine("imaged", "loop:/srv/imaged");
+    host.sparse("/srv/imaged", 1 << 30);
+    machine("hosts", "dir:/");
+    machine("elsewhere", "zfs:tank/elsewhere");
+    host.file("/var/lib/machines/idle/etc/os-release", vec![1; 7000]);
+    host.file("/var/lib/machines/other.raw", vec![1; 20_000]);
+    host.file("/var/lib/machines/.#idle.lck", vec![1; 10]);
+    let document = told(&host, &[]);
+    let own = |name: &str| {
+        let found = row(&document, "machine", name);
+        (found["parts"][0]["path"].as_str().unwrap().to_owned(), found["bytes"].as_u64())
+    };
+    for (name, path) in [
+        ("plain", "/var/lib/lxc/plain/rootfs"),
+        ("stacked", "/var/lib/lxc/stacked/delta0"),
+        ("imaged", "/srv/imaged"),
+    ] {
+        assert_eq!(own(name), (path.to_owned(), Some(du(&host, &[path]))), "{name}");
+    }
+    for name in ["hosts", "elsewhere"] {
+        let found = row(&document, "machine", name);
+        assert_eq!((&found["layer"], &found["complete"]), (&Value::Null, &json!(false)), "{name}");
+    }
+    for name in ["/var/lib/machines/idle", "/var/lib/machines/other.raw"] {
+        assert_eq!(row(&document, "machine-image", name)["bytes"], du(&host, &[name]));
+    }
+    let rest = row(&document, "engine", "/var/lib/lxc");
+    let plain_and_stacked = own("plain").1.unwrap() + own("stacked").1.unwrap();
+    assert_eq!(rest["bytes"].as_u64().unwrap() + plain_and_stacked, du(&host, &["/var/lib/lxc"]));
+}

@@ -164,6 +164,9 @@ pub struct Description {
     pub log: Option<BString>,
     /// Host path of the directory that is its root, where its state has one.
     pub rootfs: Option<BString>,
+    /// Host path of what is written to where the root is no directory by itself: the upper directory of
+    /// an overlay, an image.
+    pub writable: Option<BString>,
     /// User whose rootless engine it is.
     pub user: Option<BString>,
     /// Cgroup paths it may have by its own state, seen from where its engine runs; none where the

@@ -24,6 +24,8 @@ pub enum UsageKind {
     UnusedLayers,
     /// A volume that no container has.
     UnusedVolume,
+    /// A machine's files where its engine keeps them, which nothing runs from.
+    MachineImage,
     /// A layer's directory that no table has.
     Orphan,
     /// A layer of a table that has no directory.
@@ -48,6 +50,7 @@ impl UsageKind {
             Self::BuildCache => "build-cache",
             Self::UnusedLayers => "unused-layers",
             Self::UnusedVolume => "unused-volume",
+            Self::MachineImage => "machine-image",
             Self::Orphan => "orphan",
             Self::Missing => "missing",
             Self::Removing => "removing",
@@ -129,6 +132,14 @@ impl Occupied {
         let (bytes, apparent, inodes) = (0, 0, 0);
         let (path, unread) = (path.into(), Some(class));
         Self { part, path, bytes, apparent, inodes, is_complete: false, unread }
+    }
+
+    /// One that takes nothing, which is known.
+    #[must_use]
+    pub fn nothing(part: UsagePart, path: impl Into<BString>) -> Self {
+        let (bytes, apparent, inodes) = (0, 0, 0);
+        let (path, unread) = (path.into(), None);
+        Self { part, path, bytes, apparent, inodes, is_complete: true, unread }
     }
 }
 

@@ -155,6 +155,10 @@ impl Runtime for Lxd {
     fn has_state(&self) -> bool {
         true
     }
+
+    fn holds_files(&self) -> bool {
+        true
+    }
 }
 
 /// Project and name of an instance by what LXC calls it.

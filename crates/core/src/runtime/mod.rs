@@ -421,6 +421,16 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Whether its roots hold the files of its containers, though no driver of storage does.
+    fn holds_files(&self) -> bool {
+        false
+    }
+
+    /// The host's directory in which each directory, and each `.raw` file, is a machine's root.
+    fn images(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Engines that keep containers of theirs in the same roots: where one has led to a root, they are
     /// looked for there.
     fn beside(&self) -> &'static [Engine] {

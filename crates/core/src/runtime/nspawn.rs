@@ -30,6 +30,8 @@ pub const ENGINE: Engine = Engine("systemd-nspawn");
 pub const SUPERVISOR: &str = "systemd-nspawn";
 /// The cgroup of machines; beside it is the supervisor's.
 pub const PAYLOAD: &str = "payload";
+/// Where machines' roots are found by name (systemd-nspawn(1), `--machine=`).
+const IMAGES: &str = "var/lib/machines";
 /// Short options that have a value (systemd src/nspawn/nspawn.c).
 const VALUED: &[u8] = b"DuLMSZipE";
 
@@ -117,6 +119,10 @@ impl Runtime for Nspawn {
 
     fn has_state(&self) -> bool {
         true
+    }
+
+    fn images(&self) -> Option<&'static str> {
+        Some(IMAGES)
     }
 }
 

@@ -56,9 +56,26 @@ impl Config {
     /// The directory that is the container's root, if it is one directory of the host's.
     #[must_use]
     pub fn root_dir(&self) -> Option<&BStr> {
-        let path = self.get("lxc.rootfs.path").or_else(|| self.get("lxc.rootfs"))?;
+        let path = self.root()?;
         let bare = path.strip_prefix(b"dir:").map_or(path, BStr::new);
         bare.starts_with(b"/").then_some(bare)
+    }
+
+    /// What is written to where the root is no directory: of `overlay:LOWER...:UPPER` the last
+    /// (src/lxc/storage/overlay.c), of `loop:` the image.
+    #[must_use]
+    pub fn written(&self) -> Option<&BStr> {
+        let (kind, rest) = self.root()?.split_once_str(":")?;
+        let path = match kind {
+            b"overlay" | b"overlayfs" if rest.contains(&b':') => rest.rsplit_str(":").next()?,
+            b"loop" => rest,
+            _ => return None,
+        };
+        path.starts_with(b"/").then(|| path.as_bstr())
+    }
+
+    fn root(&self) -> Option<&BStr> {
+        self.get("lxc.rootfs.path").or_else(|| self.get("lxc.rootfs"))
     }
 
     /// `DIST/RELEASE/ARCH` of a container that the template `download` made, when all were given.
@@ -97,6 +114,16 @@ mod tests {
         for none in ["overlay:/a:/b", "loop:/x.img", "zfs:tank/a", ""] {
             let text = format!("lxc.rootfs.path = {none}\n");
             assert_eq!(parse(text.as_bytes()).root_dir(), None, "{none}");
+        }
+        let written = |path: &str| {
+            let config = parse(format!("lxc.rootfs.path = {path}\n").as_bytes());
+            config.written().map(ToString::to_string)
+        };
+        assert_eq!(written("overlay:/a:/b:/c").unwrap(), "/c");
+        assert_eq!(written("overlayfs:/a:/c").unwrap(), "/c");
+        assert_eq!(written("loop:/x.img").unwrap(), "/x.img");
+        for none in ["overlay:/a", "overlay:/a:b", "dir:/a", "/a:/b", "zfs:tank/a", "loop:x"] {
+            assert_eq!(written(none), None, "{none}");
         }
         let old = parse(b"lxc.rootfs = /srv/a\n");
         assert_eq!(old.root_dir().unwrap(), "/srv/a");

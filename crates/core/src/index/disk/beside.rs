@@ -1,18 +1,16 @@
-//! What containers have besides their layers: volumes, logs, root directories, removed files.
+//! What containers have besides their layers: volumes, logs, removed files.
 
 use std::collections::{BTreeMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
-use whose_kernel::parse::mountinfo::mount_of;
 use whose_kernel::{Class, Mode};
 
 use super::super::Index;
 use super::super::layers::User;
 use super::{Base, DiskPlan, MOST, Planned};
 use crate::model::gap::what;
-use crate::model::{Engine, Gap, Listed, Occupied, OwnerKind, Usage, UsageKind, UsagePart};
+use crate::model::{Engine, Gap, Listed, Occupied, Usage, UsageKind, UsagePart};
 use crate::runtime::by_engine;
-use crate::storage::DRIVERS;
 
 /// Where the containers of Docker's log driver `local` have theirs, below the directory of each.
 const LOCAL_LOGS: &[u8] = b"/local-logs";
@@ -184,53 +182,6 @@ impl Index<'_> {
             let rel = [dir, b"/", &entry.name].concat().into();
             let path = [above, b"/", &entry.name].concat().into();
             let part = UsagePart::Log;
-            plan.planned.push(Planned { row, part, base, rel, path, is_mount: false });
-        }
-    }
-
-    /// Adds the root directories of containers whose engine has no layers.
-    pub(super) fn plan_root_directories(&self, plan: &mut DiskPlan) {
-        for row in 0..plan.rows.len() {
-            let Some(owner) = plan.rows[row].container.as_ref().and_then(Listed::owner) else {
-                continue;
-            };
-            let has_layers = DRIVERS.iter().any(|d| d.engines().contains(&owner.runtime));
-            if has_layers
-                || !matches!(owner.kind, OwnerKind::Container | OwnerKind::Machine)
-                || plan.has(row, UsagePart::Layer)
-            {
-                continue;
-            }
-            let Some(path) = owner.description().and_then(|d| d.rootfs.clone()) else { continue };
-            let trimmed = BStr::new(path.trim_end_with(|c| c == '/'));
-            if trimmed.is_empty() || !trimmed.starts_with(b"/") {
-                continue; // the host's own
-            }
-            let on = self.host.mounts().ok().and_then(|mounts| mount_of(mounts, trimmed));
-            if on.is_some_and(|mount| mount.fs_type == "overlay") {
-                let why = "an overlay, and which layers are its own is not known";
-                plan.gaps.push(Gap::new(what::DISK, Class::Unsupported, trimmed, why, None));
-                continue;
-            }
-            let (base, rel) = match plan.rows[row].user.clone() {
-                None => (Base::Host, BString::from(trimmed)),
-                Some(user) => {
-                    let uid = self.uid_named(user.as_ref());
-                    let dir = uid.map(|uid| self.host.owned_dir(BStr::new("/"), trimmed, uid));
-                    match dir {
-                        Some(Ok(root)) => {
-                            plan.own.push(root);
-                            (Base::Own(plan.own.len() - 1), BString::default())
-                        }
-                        Some(Err(e)) => {
-                            plan.gaps.push(Gap::from_read(what::DISK, &e));
-                            continue;
-                        }
-                        None => continue,
-                    }
-                }
-            };
-            let (path, part) = (BString::from(trimmed), UsagePart::Layer);
             plan.planned.push(Planned { row, part, base, rel, path, is_mount: false });
         }
     }

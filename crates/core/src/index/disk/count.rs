@@ -16,8 +16,8 @@ const SIZES: &str = "figures are allocated bytes, as du has them, directories an
 sizes of files, which are in the column disk_apparent";
 const COPIES: &str = "vfs and native keep all files of an image in each layer, which count in full; engines \
 tell what a container changed";
-const EXTENTS: &str =
-    "on btrfs copies share their extents, which count in full for each, as du has them";
+const EXTENTS: &str = "on btrfs layers keep all files of those below them and share their extents, which count \
+in full for each, as du has them; what is exclusive is told by `btrfs filesystem du`";
 
 /// What takes room on disks.
 #[derive(Debug, Default)]
@@ -114,6 +114,11 @@ impl Index<'_> {
         let gone = || ReadError::new(one.path.clone(), Class::Gone, "its root is not known");
         let root = root.ok_or_else(gone)?;
         let tree = root.tree(&one.rel)?;
+        // Mounted there, or swapped for it since it was looked at.
+        if tree.is(&self.host.root().tree(b"")?) {
+            let why = "the host's own root directory, which is not counted as a part of it";
+            return Err(ReadError::new(one.path.clone(), Class::Unsupported, why));
+        }
         if one.is_mount && tree.is_on(&root.tree(b"")?) {
             let why = "a file system of its own that is not mounted, so that its size is not seen";
             return Err(ReadError::new(one.path.clone(), Class::Unsupported, why));

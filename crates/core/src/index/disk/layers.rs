@@ -200,12 +200,7 @@ impl Index<'_> {
                 .filter(|_| layer.info.layer.kind == Some(LayerKind::Upper));
             if let Some(of) = user.and_then(|user| self.row_for(plan, of.root, user, whole)) {
                 // It has none, which is known.
-                let missing = Occupied {
-                    unread: None,
-                    is_complete: true,
-                    ..Occupied::unread(UsagePart::Layer, path, Class::Gone)
-                };
-                plan.rows[of].parts.push(missing);
+                plan.rows[of].parts.push(Occupied::nothing(UsagePart::Layer, path));
             }
             return;
         }

@@ -4,6 +4,7 @@
 mod beside;
 mod count;
 mod layers;
+mod own;
 
 pub use count::DiskUsage;
 
@@ -19,6 +20,7 @@ use crate::model::gap::what;
 use crate::model::{
     Class, Described, Engine, Gap, Listed, Occupied, OwnerKind, Usage, UsageKind, UsagePart,
 };
+use crate::runtime::by_engine;
 use crate::storage::{DRIVERS, Driver};
 
 /// Entries that a directory of volumes or logs may have.
@@ -154,6 +156,7 @@ impl Index<'_> {
         plan.mark_unread();
         say_unknown(&mut plan);
         if whole {
+            self.plan_machine_images(&mut plan);
             self.plan_engines(&mut plan);
         }
         self.add_deleted(&mut plan);
@@ -200,9 +203,10 @@ impl Index<'_> {
         let mut seen = Vec::new();
         for (number, (engine, state)) in self.roots.told() {
             let is_store = |d: &&dyn Driver| d.engines().contains(engine);
+            let has_files = by_engine(*engine).is_some_and(|runtime| runtime.holds_files());
             let Ok(look) = state.root.look(b"") else { continue };
             let id = (look.device, look.ino);
-            if !DRIVERS.iter().any(is_store) || seen.contains(&id) {
+            if !(has_files || DRIVERS.iter().any(is_store)) || seen.contains(&id) {
                 continue;
             }
             seen.push(id);

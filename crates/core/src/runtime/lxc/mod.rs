@@ -149,6 +149,10 @@ impl Runtime for Lxc {
     fn has_state(&self) -> bool {
         true
     }
+
+    fn holds_files(&self) -> bool {
+        true
+    }
 }
 
 /// The name in a payload's cgroup.
@@ -248,6 +252,7 @@ fn describe(root: &StateRoot, name: &BStr) -> Result<Description, ReadError> {
         image: config.image(),
         user: root.user.clone(),
         rootfs: config.root_dir().map(BString::from),
+        writable: config.written().map(BString::from),
         cgroups: cgroups(&config, name),
         path: root.root.join(&[name.as_bytes(), b"/config"].concat()),
         ..Description::default()
