@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, StatxFlags};
 use rustix::io::Errno;
 
 /// What identifies and describes a file, from the kernel's cache: a FUSE server is not asked.
@@ -31,24 +31,23 @@ pub struct Look {
 }
 
 impl Look {
-    /// Looks at an open file by fstat(2), which does not tell the mount.
+    /// Looks at an open file, and does not tell the mount. Not by fstat(2), which asks a FUSE server.
     ///
     /// # Errors
     /// The kernel's.
-    #[allow(clippy::useless_conversion, reason = "the types differ between architectures")]
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(fd)?;
-        let device = |d: u64| (rustix::fs::major(d), rustix::fs::minor(d));
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let x = rustix::fs::statx(fd, c"", flags, StatxFlags::BASIC_STATS)?;
         Ok(Self {
-            device: device(stat.st_dev),
-            ino: stat.st_ino,
-            mode: stat.st_mode,
-            nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
-            rdev: device(stat.st_rdev),
+            device: (x.stx_dev_major, x.stx_dev_minor),
+            ino: x.stx_ino,
+            mode: x.stx_mode.into(),
+            nlink: x.stx_nlink,
+            uid: x.stx_uid,
+            gid: x.stx_gid,
+            size: x.stx_size,
+            mtime: i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec),
+            rdev: (x.stx_rdev_major, x.stx_rdev_minor),
             mount: None,
         })
     }
@@ -99,6 +98,6 @@ impl Look {
 /// Whether this user may write to what a path leads to: to connect to a socket, say (unix(7)).
 #[must_use]
 pub fn may_write(path: &str) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    use rustix::fs::{Access, CWD, accessat};
     accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
