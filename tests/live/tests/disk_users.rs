@@ -15,6 +15,7 @@ use whose_live_tests::usage::{
 };
 use whose_live_tests::{alone, unique, whose};
 use whose_testkit::cases::Cases;
+use whose_testkit::docker::{Docker, IMAGE as DOCKER_IMAGE, View};
 use whose_testkit::harness::Whose;
 use whose_testkit::podman::Podman;
 use whose_testkit::users::LabUser;
@@ -168,5 +169,33 @@ fn docker_of_a_user() {
         });
     }
     drop(rootless);
+    cases.finish();
+}
+
+/// An ordinary user is not told that there is nothing where he may not look.
+#[test]
+fn an_ordinary_user() {
+    if !require(&["root", "docker", "cgroup-v2", "mount-namespace", "useradd"]) {
+        return;
+    }
+    let _alone = alone();
+    let docker = Docker::options(View::V2).start().unwrap_or_else(|e| panic!("{e}"));
+    docker.image();
+    let id = docker.run(&["--name", &unique("closed"), DOCKER_IMAGE, "sleep", "97603"]);
+    let user = LabUser::new().unwrap();
+    let mut cases = Cases::of("disk-ordinary-user");
+    cases.case("what he may not read is unread", || {
+        let document = usage_of(&as_user(&user));
+        let row = of_container(&document, &id);
+        for key in ["bytes", "layer", "log", "volumes", "deleted"] {
+            assert_eq!(row[key], Value::Null, "{key}: {row:#}");
+        }
+        assert_eq!(row["complete"], false, "{row:#}");
+        assert!(document["gaps"].to_string().contains("forbidden"), "{document:#}");
+        let run = as_user(&user).args(["ls", "--disk"]).run().expect_code(0);
+        assert!(run.stderr_str().contains("not read"), "{}", run.story());
+        let _ = as_user(&user).args(["ls", "--disk", "--strict"]).run().expect_code(3);
+    });
+    drop((docker, user));
     cases.finish();
 }

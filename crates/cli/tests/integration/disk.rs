@@ -103,16 +103,18 @@ fn every_byte_is_somebodys() {
     told_owners.sort_unstable();
     assert_eq!(told_owners, owners);
     assert_eq!(row(&document, "unused-volume", "nobodys")["apparent"], 10_000);
-    // The base is in both images and counts as the one's that is used.
+    // The base is in both images; what each has besides is its own.
     let images = row(&document, "images", &format!("{DOCKER}/overlay2"));
     let of = |name: &String| lab.layers.dir(name);
-    let used: Vec<String> = lab.used.caches.iter().map(of).collect();
-    let used: Vec<&str> = used.iter().map(String::as_str).collect();
-    assert_eq!(images["bytes"], du(&host, &used));
+    assert_eq!(images["bytes"], du(&host, &[&of(&lab.used.caches[0])]));
     assert_eq!(images["images"], json!(["app:1", "other:1"]));
-    let unused = row(&document, "unused-images", &format!("{DOCKER}/overlay2"));
-    assert_eq!(unused["bytes"], du(&host, &[&of(&lab.unused.caches[1])]));
-    assert_eq!(unused["images"], json!(["other:1"]));
+    for (kind, name, image) in
+        [("image", "app:1", &lab.used), ("unused-image", "other:1", &lab.unused)]
+    {
+        let own = row(&document, kind, name);
+        assert_eq!(own["bytes"], du(&host, &[&of(&image.caches[1])]));
+        assert_eq!(own["images"], json!([name]));
+    }
     // All of it together is the engine's directory.
     let rows = document["disk"].as_array().unwrap();
     let all: u64 = rows.iter().filter_map(|row| row["bytes"].as_u64()).sum();
@@ -382,4 +384,95 @@ fn what_machines_have_that_do_not_run() {
     let rest = row(&document, "engine", "/var/lib/lxc");
     let plain_and_stacked = own("plain").1.unwrap() + own("stacked").1.unwrap();
     assert_eq!(rest["bytes"].as_u64().unwrap() + plain_and_stacked, du(&host, &["/var/lib/lxc"]));
+}
+
+#[test]
+fn what_images_were_downloaded_as() {
+    const ROOT: &str = "/var/lib/containerd";
+    let host = host();
+    let store = host.snapshot_store(ROOT, "overlayfs");
+    let (app, lib) = (["base", "libs", "app"], ["base", "libs"]);
+    let layers = store.image("default", "app:1", &app);
+    store.image("default", "lib:1", &lib);
+    let own = store.container("default", "web", "app:1", &app);
+    store.download(&app, 30_000);
+    store.download(&lib, 20_000);
+    let alone = store.lone_blob(Some("default"), "pulled", 9000);
+    let built = store.lone_blob(Some("buildkit"), "built", 10_000);
+    let orphan = store.lone_blob(None, "nobody's", 50_000);
+    let begun = format!("{ROOT}/io.containerd.content.v1.content/ingest");
+    host.file(format!("{begun}/4711/data"), vec![1; 70_000]);
+    host.file(format!("{}/big", store.files(layers[2])), vec![1; 80_000]);
+    host.file(format!("{}/new", store.files(own)), vec![1; 5000]);
+    store.write();
+    let document = told(&host, &[]);
+    let blob = |what: String| store.blob(&fake_id(what));
+    let blobs = format!("{ROOT}/io.containerd.content.v1.content/blobs");
+    let snapshots = format!("{}/snapshots", store.base());
+    // Removing the image gives these back.
+    let of_app = [
+        store.dir(layers[2]),
+        blob(format!("manifest {app:?}")),
+        blob(format!("config {app:?}")),
+        blob("blob of app".to_owned()),
+    ];
+    let of_lib = [blob(format!("manifest {lib:?}")), blob(format!("config {lib:?}"))];
+    let shared = ["base", "libs"].map(|word| blob(format!("blob of {word}")));
+    let lowers = [store.dir(layers[0]), store.dir(layers[1])];
+    let expected: [(&str, &str, &[String]); 8] = [
+        ("image", "app:1", &of_app),
+        ("unused-image", "lib:1", &of_lib),
+        ("images", &blobs, &shared),
+        ("images", &snapshots, &lowers),
+        ("unused-contents", &blobs, &[alone]),
+        ("build-cache", &blobs, &[built]),
+        ("orphan", &blobs, &[orphan]),
+        ("downloads", &begun, std::slice::from_ref(&begun)),
+    ];
+    for (kind, name, paths) in expected {
+        let found = row(&document, kind, name);
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        assert_eq!(found["bytes"], du(&host, &paths), "{found:#}");
+        assert_eq!((&found["engine"], &found["complete"]), (&json!("containerd"), &json!(true)));
+    }
+    assert_eq!(row(&document, "images", &blobs)["images"], json!(["app:1", "lib:1"]));
+    let rows = document["disk"].as_array().unwrap();
+    let all: u64 = rows
+        .iter()
+        .filter(|r| r["engine"] == "containerd")
+        .map(|r| r["bytes"].as_u64().unwrap())
+        .sum();
+    assert_eq!(all, du(&host, &[ROOT]));
+    // Without the database whose the blobs are is not known: they are in the rest, and a gap says why.
+    host.remove(store.meta_db());
+    let document = told(&host, &[]);
+    let gaps = document["gaps"].to_string();
+    assert!(gaps.contains("whose its blobs are is not known"), "{gaps}");
+    let rest = row(&document, "engine", ROOT);
+    assert!(rest["bytes"].as_u64() > Some(300_000), "{rest:#}");
+}
+
+#[test]
+fn a_reader_that_has_enough() {
+    let host = host();
+    let _ = lab(&host);
+    let script = "\"$0\" --root \"$1\" ls --disk | head -n 1; echo ${PIPESTATUS[0]}";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script]).arg(crate::support::whose().bin()).arg(host.path());
+    let ran = bash.output().unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let [first, status] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(first.starts_with("TOTAL") && ["0", "141"].contains(&status), "{text}");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!said.contains("panic") && !said.contains("pipe"), "{said}");
+    for wrong in [
+        &["ls", "--disk", "-q"][..],
+        &["ls", "--disk", "--sort", "none"],
+        &["ls", "--disk", "-o", "none"],
+        &["ls", "--disk", "--timeout", "x"],
+        &["ps", "--disk"],
+    ] {
+        let run = ask(&host, wrong).expect_code(2);
+        assert!(run.stdout.is_empty() && !run.stderr.is_empty(), "{wrong:?}");
+    }
 }

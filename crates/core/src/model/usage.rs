@@ -14,14 +14,22 @@ pub enum UsageKind {
     Container,
     /// A volume that several containers have.
     Volume,
-    /// Layers of the images that containers have: each counts once, whoever shares it.
+    /// What several images have of which containers have one: each layer counts once, whoever shares it.
     Images,
-    /// Layers of images that no container has.
+    /// What several images have of which no container has one.
     UnusedImages,
+    /// What an image alone has that containers have.
+    Image,
+    /// What an image alone has that no container has.
+    UnusedImage,
     /// What builds left.
     BuildCache,
     /// Layers that an engine has in its table, and no image and no container.
     UnusedLayers,
+    /// What was downloaded, and no image needs.
+    UnusedContents,
+    /// Downloads that were begun.
+    Downloads,
     /// A volume that no container has.
     UnusedVolume,
     /// A machine's files where its engine keeps them, which nothing runs from.
@@ -47,6 +55,10 @@ impl UsageKind {
             Self::Volume => "volume",
             Self::Images => "images",
             Self::UnusedImages => "unused-images",
+            Self::Image => "image",
+            Self::UnusedImage => "unused-image",
+            Self::UnusedContents => "unused-contents",
+            Self::Downloads => "downloads",
             Self::BuildCache => "build-cache",
             Self::UnusedLayers => "unused-layers",
             Self::UnusedVolume => "unused-volume",
@@ -73,6 +85,8 @@ pub enum UsagePart {
     Log,
     /// A volume.
     Volume,
+    /// What an image was downloaded as.
+    Content,
     /// A removed file that is open.
     Deleted,
     /// A layer that is no container's own, or the rest of an engine's directory.
@@ -89,6 +103,7 @@ impl UsagePart {
             Self::Driver => "driver",
             Self::Log => "log",
             Self::Volume => "volume",
+            Self::Content => "content",
             Self::Deleted => "deleted",
             Self::Directory => "directory",
         }
@@ -101,7 +116,7 @@ impl UsagePart {
             Self::Log => Some(FieldId::DiskLog),
             Self::Volume => Some(FieldId::DiskVolumes),
             Self::Deleted => Some(FieldId::DiskDeleted),
-            Self::Directory => None,
+            Self::Content | Self::Directory => None,
         }
     }
 }
@@ -177,6 +192,15 @@ impl Usage {
             owners: Vec::new(),
             images: Vec::new(),
             parts: Vec::new(),
+        }
+    }
+
+    /// Names images that have some of it.
+    pub fn has_images(&mut self, names: &[BString]) {
+        for name in names {
+            if !self.images.contains(name) {
+                self.images.push(name.clone());
+            }
         }
     }
 

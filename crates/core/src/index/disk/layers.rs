@@ -1,6 +1,6 @@
 //! The layers of all stores, and whose each is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bstr::{BStr, BString};
 use whose_kernel::Class;
@@ -66,7 +66,6 @@ impl Index<'_> {
             plan.drivers.push(store.driver.name());
             plan.stores.extend(store.driver.stores().iter().map(|dir| (store.root, *dir)));
         }
-        let mut shared: HashMap<UsageKind, usize> = HashMap::new();
         for layer in &mut layers {
             layer.info.users.iter_mut().for_each(of_docker);
             if matches!(layer.info.layer.kind, Some(LayerKind::Image | LayerKind::Unused)) {
@@ -74,7 +73,7 @@ impl Index<'_> {
                 self.used_by_others(&found, None, &mut layer.info);
             }
             plan.gaps.extend(layer.info.gaps.iter().cloned());
-            self.plan_layer(plan, store, layer, &mut shared, whole);
+            self.plan_layer(plan, store, layer, whole);
         }
     }
 
@@ -143,22 +142,14 @@ impl Index<'_> {
     }
 
     /// Adds a layer to the row that it belongs to.
-    fn plan_layer(
-        &mut self,
-        plan: &mut DiskPlan,
-        of: Store,
-        layer: &OneLayer,
-        shared: &mut HashMap<UsageKind, usize>,
-        whole: bool,
-    ) {
+    fn plan_layer(&mut self, plan: &mut DiskPlan, of: Store, layer: &OneLayer, whole: bool) {
         let entry = storage::entry(layer.store, layer.name.as_ref());
         let kind = match layer.info.layer.kind {
             _ if !layer.is_there => UsageKind::Missing,
             Some(LayerKind::Upper | LayerKind::Init | LayerKind::View) => {
                 return self.plan_own(plan, of, layer, entry, whole);
             }
-            Some(LayerKind::Image) if layer.info.users.is_empty() => UsageKind::UnusedImages,
-            Some(LayerKind::Image) => UsageKind::Images,
+            Some(LayerKind::Image) => of_images(&layer.info),
             Some(LayerKind::BuildCache) => UsageKind::BuildCache,
             // What is being made is not in the table yet.
             Some(LayerKind::Orphan | LayerKind::Unused) if layer.info.is_changing => return,
@@ -170,26 +161,21 @@ impl Index<'_> {
         if !whole {
             return;
         }
-        let user = self.roots.get(of.root).and_then(|(_, state)| state.user.clone());
         let is_single =
             matches!(kind, UsageKind::Orphan | UsageKind::Missing | UsageKind::Removing);
-        let row = match shared.get(&kind) {
-            Some(row) if !is_single => *row,
-            _ => {
-                let store = of.driver.layers().first().copied().unwrap_or_default();
-                let name = if is_single { &entry[..] } else { store.as_bytes() };
-                let mut row = Usage::new(kind, of.engine, self.disk_path(of.root, name));
-                row.user = user;
-                let number = plan.row(row);
-                shared.insert(kind, number);
-                number
+        let store = of.driver.layers().first().copied().unwrap_or_default();
+        let row = match layer.info.images.as_slice() {
+            _ if is_single => {
+                let mut row = Usage::new(kind, of.engine, self.disk_path(of.root, &entry));
+                row.user = self.roots.get(of.root).and_then(|(_, state)| state.user.clone());
+                plan.row(row)
             }
+            [only] if matches!(kind, UsageKind::Image | UsageKind::UnusedImage) => {
+                self.image_row(plan, of.root, of.engine, kind, (&only.id, &only.names))
+            }
+            _ => self.shared_row(plan, of.root, of.engine, kind, store),
         };
-        for image in &layer.info.layer.images {
-            if !plan.rows[row].images.contains(image) {
-                plan.rows[row].images.push(image.clone());
-            }
-        }
+        plan.rows[row].has_images(&layer.info.layer.images);
         if kind == UsageKind::Missing {
             plan.rows[row].owners.clone_from(&layer.info.layer.owners);
             let path = self.disk_path(of.root, &entry);
@@ -235,5 +221,15 @@ impl Index<'_> {
         let planned = self.planned(row, UsagePart::Layer, of.root, files);
         plan.planned.push(Planned { is_mount, ..planned });
         plan.planned.push(self.planned(row, UsagePart::Driver, of.root, entry));
+    }
+}
+
+/// What a layer of images is: an image's that it belongs to alone, or shared.
+fn of_images(info: &LayerInfo) -> UsageKind {
+    match (info.images.len(), info.users.is_empty()) {
+        (1, false) => UsageKind::Image,
+        (1, true) => UsageKind::UnusedImage,
+        (_, false) => UsageKind::Images,
+        (_, true) => UsageKind::UnusedImages,
     }
 }

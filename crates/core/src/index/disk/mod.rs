@@ -2,11 +2,14 @@
 //! counted by [`Index::count_disk`], each tree by itself though it lies in another one.
 
 mod beside;
+mod contents;
 mod count;
 mod layers;
 mod own;
 
 pub use count::DiskUsage;
+
+use std::collections::HashMap;
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
@@ -40,6 +43,8 @@ pub struct DiskPlan {
     drivers: Vec<&'static str>,
     /// The directories of those drivers, each with the number of the engine's root.
     stores: Vec<(usize, &'static str)>,
+    /// The rows of what is no container's, by root and kind: of an image by its id, else by the directory.
+    images: HashMap<(usize, UsageKind, BString), usize>,
 }
 
 /// Where a tree's name begins.
@@ -156,6 +161,7 @@ impl Index<'_> {
         plan.mark_unread();
         say_unknown(&mut plan);
         if whole {
+            self.plan_contents(&mut plan);
             self.plan_machine_images(&mut plan);
             self.plan_engines(&mut plan);
         }

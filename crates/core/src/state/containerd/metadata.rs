@@ -28,6 +28,7 @@ const MOST_BLOBS: usize = 4096;
 const REFERS_CONTENT: &[u8] = b"containerd.io/gc.ref.content";
 const REFERS_SNAPSHOT: &[u8] = b"containerd.io/gc.ref.snapshot.";
 
+pub use content::{Blob, Contents};
 pub use snapshots::{Holder, User};
 
 /// The database of one containerd.
@@ -386,6 +387,7 @@ fn is_topped(
     Ok(false)
 }
 
+mod content;
 mod snapshots;
 #[cfg(test)]
 mod tests;

@@ -273,3 +273,29 @@ fn a_record_that_is_damaged_is_a_gap_of_its_own() {
     assert_eq!(metadata.ids(b"shop").unwrap().len(), 2);
     assert_eq!(metadata.users(b"shop", b"overlayfs", b"base").unwrap().containers.len(), 2);
 }
+
+#[test]
+fn blobs_are_of_the_images_that_need_them() {
+    let (_dir, metadata) = database(|root| {
+        let blobs = root.path(&["v1", "shop", "content", "blob"]);
+        blobs.path(&["layer"]).put("size", "x");
+        blobs.path(&["lone"]).put("size", "x");
+        // What needs itself comes to an end.
+        blobs.path(&["c-lone", "labels"]).put("containerd.io/gc.ref.content.x", "index-lone");
+        root.path(&["v1", "k8s.io", "content", "blob", "lone"]).put("size", "x");
+    });
+    let contents = metadata.contents().unwrap();
+    let images = |digest: &str| -> Vec<String> {
+        let blob = &contents.blobs[BStr::new(digest)];
+        blob.images.iter().map(|(name, digest)| format!("{name} {digest}")).collect()
+    };
+    for blob in ["index-top", "m-top", "c-top"] {
+        assert_eq!(images(blob), ["app:1 index-top"], "{blob}");
+    }
+    assert_eq!(images("c-lone"), ["other:1 index-lone"]);
+    assert_eq!(images("layer"), ["app:1 index-top", "other:1 index-lone"]);
+    assert_eq!(images("lone"), [""; 0]);
+    assert_eq!(contents.blobs[BStr::new("lone")].namespaces, ["k8s.io", "shop"]);
+    assert_eq!(contents.blobs.len(), 8);
+    assert_eq!(Vec::from_iter(&contents.used), ["index-top"]);
+}
