@@ -14,8 +14,7 @@ use super::claim::{Claim, Subject};
 use super::docker::name_of;
 use super::place::{self, Place};
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
-use crate::model::gap::what;
-use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
 use crate::state::{apptainer as files, json};
 
 /// See the module.
@@ -64,14 +63,8 @@ impl Runtime for Apptainer {
             return found;
         }
         let place = [INSTANCES.as_bytes(), b"/", name, b"/", &user_name].concat();
-        match host.owned_dir(user.home.as_ref(), BStr::new(&place), user.uid) {
-            Ok(root) => {
-                let user = (user.uid != 0).then_some(user_name);
-                found.roots.push(StateRoot::new(root, None, user));
-            }
-            Err(e) if e.class == Class::Gone => {}
-            Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-        }
+        let opened = host.owned_dir(user.home.as_ref(), BStr::new(&place), user.uid);
+        found.take(opened, (user.uid != 0).then_some(user_name));
         found
     }
 

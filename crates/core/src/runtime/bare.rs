@@ -13,8 +13,7 @@ use super::claim::{Claim, Level, Proof, Subject};
 use super::docker::{name_of, of_admin, open_all};
 use super::place::{self, Place};
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
-use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Owner, OwnerKind};
+use crate::model::{Description, Engine, Owner, OwnerKind};
 use crate::state::json;
 use crate::state::oci::Container;
 
@@ -73,23 +72,13 @@ impl Runtime for Bare {
             Hints::User(user) => {
                 let (mut found, base) = (FoundRoots::default(), format!("/run/user/{}", user.uid));
                 let dir = BStr::new(self.name);
-                match host.owned_dir(BStr::new(&base), dir, user.uid) {
-                    Ok(root) => {
-                        let user = Some(name_of(host, user.uid));
-                        found.roots.push(StateRoot::new(root, None, user));
-                    }
-                    Err(e) if e.class == Class::Gone => {}
-                    Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-                }
+                let opened = host.owned_dir(BStr::new(&base), dir, user.uid);
+                found.take(opened, Some(name_of(host, user.uid)));
                 found
             }
             Hints::Inside(inside) => {
                 let mut found = FoundRoots::default();
-                match inside.process.directory(BStr::new(&own)) {
-                    Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
-                    Err(e) if e.class == Class::Gone => {}
-                    Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-                }
+                found.take(inside.process.directory(BStr::new(&own)), None);
                 found
             }
             _ => FoundRoots::default(),

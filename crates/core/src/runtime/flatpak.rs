@@ -50,14 +50,8 @@ impl Runtime for Flatpak {
         let mut found = FoundRoots::default();
         let Hints::User(user) = hints else { return found };
         let base = format!("/run/user/{}", user.uid);
-        match host.owned_dir(BStr::new(&base), BStr::new(INSTANCES), user.uid) {
-            Ok(root) => {
-                let user = Some(name_of(host, user.uid));
-                found.roots.push(StateRoot::new(root, None, user));
-            }
-            Err(e) if e.class == Class::Gone => {}
-            Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-        }
+        let opened = host.owned_dir(BStr::new(&base), BStr::new(INSTANCES), user.uid);
+        found.take(opened, Some(name_of(host, user.uid)));
         found
     }
 

@@ -5,8 +5,7 @@ use whose_kernel::{Class, Host, ReadError};
 
 use super::docker::{of_admin, open_all};
 use super::{FoundRoots, Hints, Inside, StateRoot, segment};
-use crate::model::gap::what;
-use crate::model::{ContainerState, Description, Gap};
+use crate::model::{ContainerState, Description};
 use crate::state::machined::{self as files, Machine};
 
 /// Where they are registered.
@@ -26,11 +25,7 @@ pub(super) fn roots(host: &Host, hints: Hints<'_>) -> FoundRoots {
 
 fn of_inside(inside: &Inside<'_>) -> FoundRoots {
     let mut found = FoundRoots::default();
-    match inside.process.directory(BStr::new(PLACE)) {
-        Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-    }
+    found.take(inside.process.directory(BStr::new(PLACE)), None);
     found
 }
 

@@ -50,9 +50,10 @@ use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
-use whose_kernel::{Host, ReadError};
+use whose_kernel::{Class, Host, ReadError};
 
 use crate::model::daemon::Told;
+use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
@@ -273,6 +274,17 @@ pub struct FoundRoots {
     pub roots: Vec<StateRoot>,
     /// What stood in the way.
     pub gaps: Vec<Gap>,
+}
+
+impl FoundRoots {
+    /// Adds what was opened; what is there and could not be is a gap.
+    fn take(&mut self, opened: Result<Root, ReadError>, user: Option<BString>) {
+        match opened {
+            Ok(root) => self.roots.push(StateRoot::new(root, None, user)),
+            Err(e) if e.class == Class::Gone => {}
+            Err(e) => self.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
+        }
+    }
 }
 
 /// Containers that match a query, and state that could not be read while looking.

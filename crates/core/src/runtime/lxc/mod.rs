@@ -110,11 +110,7 @@ impl Runtime for Lxc {
             Hints::User(user) => of_user(host, user),
             Hints::Inside(inside) => {
                 let mut found = FoundRoots::default();
-                match inside.process.directory(BStr::new(monitor::PLACE)) {
-                    Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
-                    Err(e) if e.class == Class::Gone => {}
-                    Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-                }
+                found.take(inside.process.directory(BStr::new(monitor::PLACE)), None);
                 found
             }
             Hints::Running | Hints::Mounts(_) | Hints::Args(_) | Hints::UserInside(..) => {
@@ -216,14 +212,8 @@ fn configured(host: &Host) -> Result<Option<BString>, ReadError> {
 
 fn of_user(host: &Host, user: &User) -> FoundRoots {
     let mut found = FoundRoots::default();
-    match host.owned_dir(user.home.as_ref(), BStr::new(USERS_PLACE), user.uid) {
-        Ok(root) => {
-            let user = Some(name_of(host, user.uid));
-            found.roots.push(StateRoot::new(root, None, user));
-        }
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-    }
+    let opened = host.owned_dir(user.home.as_ref(), BStr::new(USERS_PLACE), user.uid);
+    found.take(opened, Some(name_of(host, user.uid)));
     found
 }
 

@@ -3,7 +3,6 @@
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::parse::idmap;
 use whose_kernel::parse::mountinfo::{Mount, strip};
-use whose_kernel::root::Root;
 use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::describe::has_some;
@@ -167,14 +166,7 @@ fn configured(host: &Host) -> Option<BString> {
 /// his does not count, nor is anything outside it read.
 fn of_user(host: &Host, user: &User) -> FoundRoots {
     let mut found = FoundRoots::default();
-    let mut take = |opened: Result<Root, whose_kernel::ReadError>| match opened {
-        Ok(root) => {
-            let user = Some(name_of(host, user.uid));
-            found.roots.push(StateRoot::new(root, None, user));
-        }
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-    };
+    let mut take = |opened| found.take(opened, Some(name_of(host, user.uid)));
     let moved = of_monitor(&user.args).or_else(|| users_own(host, user));
     if let Some(path) = moved.filter(|path| path.starts_with(b"/")) {
         take(host.owned_dir(BStr::new("/"), path.as_ref(), user.uid));
