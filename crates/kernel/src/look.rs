@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{AtFlags, FileType, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 
 /// What identifies and describes a file, from the kernel's cache: a FUSE server is not asked.
@@ -38,7 +38,13 @@ impl Look {
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self, Errno> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let x = rustix::fs::statx(fd, c"", flags, StatxFlags::BASIC_STATS)?;
-        Ok(Self {
+        Ok(Self::told(&x, None))
+    }
+
+    /// What statx(2) told, and the mount if it told that too.
+    pub(crate) fn told(x: &Statx, mount: Option<u64>) -> Self {
+        let mtime = i128::from(x.stx_mtime.tv_sec) * 1_000_000_000;
+        Self {
             device: (x.stx_dev_major, x.stx_dev_minor),
             ino: x.stx_ino,
             mode: x.stx_mode.into(),
@@ -46,10 +52,10 @@ impl Look {
             uid: x.stx_uid,
             gid: x.stx_gid,
             size: x.stx_size,
-            mtime: i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec),
+            mtime: mtime + i128::from(x.stx_mtime.tv_nsec),
             rdev: (x.stx_rdev_major, x.stx_rdev_minor),
-            mount: None,
-        })
+            mount,
+        }
     }
 
     /// What kind of file it is.

@@ -60,18 +60,7 @@ impl Object {
         let mount = given.contains(StatxFlags::MNT_ID).then_some(x.stx_mnt_id);
         let device = (x.stx_dev_major, x.stx_dev_minor);
         self.place.get_or_init(|| mount.map(|mount| (mount, device)));
-        Ok(Look {
-            device,
-            ino: x.stx_ino,
-            mode: x.stx_mode.into(),
-            nlink: x.stx_nlink,
-            uid: x.stx_uid,
-            gid: x.stx_gid,
-            size: x.stx_size,
-            mtime: i128::from(x.stx_mtime.tv_sec) * 1_000_000_000 + i128::from(x.stx_mtime.tv_nsec),
-            rdev: (x.stx_rdev_major, x.stx_rdev_minor),
-            mount,
-        })
+        Ok(Look::told(&x, mount))
     }
 
     /// The id of its mount, as in mountinfo (kernel 5.8), and its device.

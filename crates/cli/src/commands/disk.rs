@@ -14,10 +14,9 @@ use whose_core::model::Gap;
 use whose_core::model::gap::{Class, what};
 use whose_fields::{Field, FieldId, Needs, Record};
 use whose_kernel::own::ignored_signals;
-use whose_render::{
-    csv, gaps_line, summary, table, usage_document, usage_line, write_json, write_line,
-};
+use whose_render::{csv, gaps_line, table, usage_document, usage_line, write_json, write_line};
 
+use super::ls::say_missing;
 use super::{document_gaps, header};
 use crate::args::{Common, Format, Ls};
 use crate::exit::{self, say, worst};
@@ -110,14 +109,7 @@ fn conclude(usage: &DiskUsage, gaps: &[Gap], problems: &[Answer], printing: Prin
     if printing.format == Format::Table && !printing.table.no_headers {
         usage.notes.iter().for_each(|note| say(note));
     }
-    for problem in problems {
-        super::target::complain(problem);
-    }
-    let mut codes: Vec<u8> = problems.iter().map(Answer::exit).collect();
-    if let Some(line) = summary(&gaps.iter().collect::<Vec<_>>(), 0) {
-        say(&line);
-        codes.extend(printing.strict.then_some(exit::PARTIAL));
-    }
+    let mut codes = say_missing(gaps, problems, printing.strict);
     if usage.is_stopped {
         let is_why = |gap: &&Gap| gap.what == what::DISK && gap.class == Class::TimedOut;
         gaps.iter().rev().find(is_why).into_iter().for_each(|gap| say(&gap.cause));

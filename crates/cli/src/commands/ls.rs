@@ -65,7 +65,7 @@ pub(crate) fn run(common: &Common, args: &Ls) -> Result<u8> {
         Format::Table | Format::Csv => index.host_gaps(),
     });
     print(&index, &fields, &totals, &listing, printing, args.quiet)?;
-    Ok(conclude(&listing.gaps, &problems, printing.strict))
+    Ok(worst(say_missing(&listing.gaps, &problems, printing.strict)))
 }
 
 fn print(
@@ -100,8 +100,9 @@ fn print(
     })
 }
 
-/// What is missing goes to stderr in one line; targets that lead nowhere get one each.
-fn conclude(gaps: &[Gap], problems: &[Answer], strict: bool) -> u8 {
+/// What is missing goes to stderr in one line; targets that lead nowhere get one each. The statuses that
+/// come of it.
+pub(super) fn say_missing(gaps: &[Gap], problems: &[Answer], strict: bool) -> Vec<u8> {
     for problem in problems {
         super::target::complain(problem);
     }
@@ -110,5 +111,5 @@ fn conclude(gaps: &[Gap], problems: &[Answer], strict: bool) -> u8 {
         say(&line);
         codes.extend(strict.then_some(exit::PARTIAL));
     }
-    worst(codes)
+    codes
 }
