@@ -27,6 +27,7 @@ mod machines;
 mod membership;
 mod output;
 mod podman;
+mod podman_inside;
 mod podman_stores;
 mod podman_users;
 mod pods;

@@ -88,12 +88,7 @@ fn of_container(
     let is_pod = container.owner.kind == OwnerKind::Pod;
     let kind = if is_pod { "pod" } else { "container" };
     let mut answer = Answer::new(typed, kind, Status::Found);
-    let listed = if options.direct {
-        let dirs = index.direct_dirs(container);
-        index.members_of(&dirs).map_err(|e| Gap::from_read(what::PIDS, &e))
-    } else {
-        container.pids.clone()
-    };
+    let listed = if options.direct { direct(index, container) } else { container.pids.clone() };
     let mut pids = match listed {
         Ok(pids) => pids,
         Err(gap) => {
@@ -133,6 +128,18 @@ fn of_container(
         });
     }
     Pids { pids, answer }
+}
+
+/// The processes that are in no container nested in it: by their cgroups where it has one, and without those
+/// that an engine in it runs without.
+fn direct(index: &mut Index<'_>, container: &Container) -> Result<Vec<u32>, Gap> {
+    let unread = |e| Gap::from_read(what::PIDS, &e);
+    let mut pids = match &container.hierarchy {
+        Some(_) => index.members_of(&index.direct_dirs(container)).map_err(unread)?,
+        None => container.pids.clone()?,
+    };
+    index.without_inner(&container.owner, &mut pids).map_err(unread)?;
+    Ok(pids)
 }
 
 /// Adds processes that are in the PID or mount namespace of one of `pids`, and are not the host's.

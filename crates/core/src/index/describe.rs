@@ -110,7 +110,8 @@ impl Index<'_> {
         let depth = needs.only(DEPTH);
         let user = owner.description().and_then(|d| d.user.clone());
         let name = super::containers::name_in_key(owner);
-        let key = (owner.runtime, name, owner.cgroup.clone(), user, depth);
+        let place = [owner.cgroup.clone(), owner.within.clone()];
+        let key = (owner.runtime, name, place, user, depth);
         if let Some(known) = self.owners.get(&key) {
             return Rc::clone(known);
         }
@@ -210,6 +211,11 @@ impl Index<'_> {
     fn is_frozen(&self, owner: &Owner) -> Result<bool, Gap> {
         let gap = |e: &whose_kernel::ReadError| Gap::from_read(what::STATE, e);
         let hierarchies = self.hierarchies().map_err(|e| gap(&e))?;
+        // Without a cgroup of its own it is in that of the container around it.
+        let base =
+            (owner.cgroup.is_empty() && !owner.within.is_empty()).then(|| self.base_of(owner));
+        let base = base.flatten();
+        let owner = base.as_ref().unwrap_or(owner);
         let own = Line {
             hierarchy: u32::from(!owner.hierarchy.is_empty()),
             controllers: owner.hierarchy.clone(),

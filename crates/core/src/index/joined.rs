@@ -75,7 +75,9 @@ impl Index<'_> {
             let Ok(process) = self.host.process(pid) else { continue };
             let Ok(namespace) = process.namespace("mnt") else { continue };
             let Ok(lines) = process.cgroup().map(Rc::new) else { continue };
-            let Some(chain) = self.container_chain(pid, &lines) else { continue };
+            let Some(mut chain) = self.container_chain(pid, &lines) else { continue };
+            let Ok(stat) = process.stat() else { continue };
+            self.add_levels(&stat, namespace, &mut chain);
             if let Some(known) = &mut self.by_mounts {
                 known.found.entry(namespace).or_insert(chain);
             }

@@ -143,8 +143,7 @@ impl Index<'_> {
             .as_ref()
             .and_then(|d| d.believed)
             .is_none_or(|b| matches!(b, ContainerState::Running | ContainerState::Paused));
-        let his = description.as_ref().and_then(|d| d.user.clone());
-        let cgroups = description.map(|d| d.cgroups).unwrap_or_default();
+        let cgroups = description.as_ref().map(|d| d.cgroups.clone()).unwrap_or_default();
         let place = self.place_of(&owner, &cgroups, believed_pid, running);
         let mut dirs = Vec::new();
         let pids = match &place {
@@ -161,18 +160,7 @@ impl Index<'_> {
                     Err(e) => Err(Gap::from_read(what::PIDS, &e)),
                 }
             }
-            // What a program above has put in a sandbox has no cgroup.
-            Ok(None)
-                if running && by_engine(engine).is_some_and(|r| r.names_jails_of().is_some()) =>
-            {
-                let below = self.instance_pids(engine, key, his.as_ref());
-                below.map_err(|e| Gap::from_read(what::PIDS, &e))
-            }
-            // A user's engine may have no cgroups to give: then its monitor shows what runs.
-            Ok(None) if running && owner.within.is_empty() => {
-                let below = self.watched_pids(engine, key, his.as_ref(), believed_pid);
-                Ok(below.unwrap_or_default())
-            }
+            Ok(None) if running => self.pids_without_cgroup(&owner, description),
             Ok(None) => Ok(Vec::new()),
             Err(e) => Err(Gap::from_read(what::PIDS, e)),
         };

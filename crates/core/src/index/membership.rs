@@ -120,6 +120,7 @@ impl Index<'_> {
         } else {
             self.place_outside(entry, p, needs, &mut chain, &mut evidence)?;
         }
+        self.levels_within(entry, p, needs, &mut chain, &mut evidence);
         if let Some(part) = part {
             self.set_role(p, &part, &chain, contained);
         }

@@ -17,6 +17,7 @@ mod entry;
 mod facts;
 pub mod held;
 mod helpers;
+mod inner;
 mod instances;
 pub mod interfaces;
 mod jailed;
@@ -41,6 +42,7 @@ mod steps;
 pub mod stored;
 mod users;
 pub mod volumes;
+mod watchers;
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -61,8 +63,9 @@ use place::HostReference;
 use roots::Roots;
 
 /// What identifies an owner on this host: two engines may know the same id.
-/// The last parts: the user who says so, and whether its live state was asked for.
-type OwnerKey = (Engine, BString, BString, Option<BString>, Needs);
+/// The last parts: its cgroup, the container around it, the user who says so, and whether its live state was
+/// asked for.
+type OwnerKey = (Engine, BString, [BString; 2], Option<BString>, Needs);
 
 /// An owner that was described, and what came of it. Both are found again by where the first one is;
 /// that it is kept makes sure that no other comes to be there.
@@ -81,7 +84,9 @@ pub struct Index<'h> {
     users_gaps: Vec<(u32, Engine, Gap)>,
     /// How many roots each user's monitors led to; one more once there is a gap for the rest.
     users_monitored: HashMap<u32, usize>,
-    watchers: HashMap<u32, Option<users::Watcher>>,
+    watchers: HashMap<u32, Option<watchers::Watcher>>,
+    /// Monitors in containers.
+    inner: inner::Monitors,
     jailers: jailed::Jailers,
     /// How the names of machines' monitors begin.
     monitors_of_machines: Vec<&'static [u8]>,
@@ -126,6 +131,7 @@ impl<'h> Index<'h> {
             users_gaps: Vec::new(),
             users_monitored: HashMap::new(),
             watchers: HashMap::new(),
+            inner: inner::Monitors::default(),
             jailers: jailed::Jailers::new(),
             instances: instances::Instances::new(),
             monitors: HashMap::new(),

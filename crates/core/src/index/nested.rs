@@ -25,6 +25,8 @@ use crate::runtime::{
 const MOST_ANCESTORS: usize = 32;
 /// Processes of one container by which engines in it are looked for.
 const MOST_TRIED: usize = 8;
+/// Roots in one container up to which its monitors are asked for more.
+const MOST_ROOTS: usize = 64;
 /// Bytes of a list of users.
 const PASSWD: usize = 16 << 20;
 
@@ -47,8 +49,8 @@ pub(super) struct Nested {
 #[derive(Debug, Default)]
 pub(super) struct NestedRoots {
     pub(super) known: Vec<Nested>,
-    /// What stood in the way, by outer container.
-    gaps: Vec<(BString, Gap)>,
+    /// What stood in the way, by outer container, engine and the user there.
+    gaps: Vec<(BString, Option<Engine>, Option<u32>, Gap)>,
     /// Processes by which each was looked into.
     tried: HashMap<BString, Vec<u32>>,
     climbed: HashSet<(BString, u32)>,
@@ -69,7 +71,7 @@ impl NestedRoots {
         outer: &BString,
         (engine, uid, depth): (Engine, Option<u32>, usize),
     ) {
-        self.gaps.extend(found.gaps.into_iter().map(|g| (outer.clone(), g)));
+        self.gaps.extend(found.gaps.into_iter().map(|g| (outer.clone(), Some(engine), uid, g)));
         for root in found.roots {
             let place = |r: &StateRoot| r.root.look(b"").map(|l| (l.device, l.ino)).ok();
             let new = place(&root);
@@ -104,12 +106,34 @@ impl Index<'_> {
             let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
             args = parse::cmdline::parse(&bytes);
         }
-        let inside = Inside { process, args, mounts };
+        self.systems_inside(outer, Inside { process, args, mounts }, depth);
+    }
+
+    /// Learns of the system's engines in the container `outer`.
+    fn systems_inside(&mut self, outer: &BString, inside: Inside<'_>, depth: usize) {
         for runtime in REGISTRY {
-            let engine = runtime.engine();
-            let found = runtime.roots(host, Hints::Inside(&inside));
-            self.nested.add(found, outer, (engine, None, depth));
+            let found = runtime.roots(self.host, Hints::Inside(&inside));
+            self.nested.add(found, outer, (runtime.engine(), None, depth));
         }
+    }
+
+    /// Learns of the engines in the container `outer` for which a monitor there works, which is of the user
+    /// with this uid there; `top` is the topmost process there.
+    pub(super) fn monitored_inside(&mut self, outer: &Owner, uid: u32, (top, pid): (u32, u32)) {
+        // A user's may have mounts of its own.
+        self.roots_inside(outer, if uid == 0 { pid } else { top }, Vec::new());
+        // Each root is held open, and there may be any number of monitors.
+        let known = self.nested.known.iter().filter(|n| n.outer == outer.id).count();
+        if known >= MOST_ROOTS || !self.nested.users.insert((outer.id.clone(), uid, pid)) {
+            return;
+        }
+        let args = self.args_of(pid).unwrap_or_default();
+        if uid != 0 {
+            return self.users_inside(&outer.id, uid, top, args);
+        }
+        let Ok(process) = self.host.process(pid) else { return };
+        let depth = process.status().ok().and_then(|s| s.nspid).map_or(1, |n| n.len());
+        self.systems_inside(&outer.id, Inside { process, args, mounts: Vec::new() }, depth);
     }
 
     /// Learns of the engines of the user in whose manager's cgroup in the container around it the owner is;
@@ -122,11 +146,18 @@ impl Index<'_> {
         let Some(pid) = pid.and_then(|pid| self.topmost_in(outer.as_ref(), pid)) else {
             return Some(uid);
         };
-        if !self.nested.users.insert((outer.clone(), uid, pid)) {
-            return Some(uid);
+        let outer = outer.clone();
+        if self.nested.users.insert((outer.clone(), uid, pid)) {
+            self.users_inside(&outer, uid, pid, Vec::new());
         }
+        Some(uid)
+    }
+
+    /// Learns of the engines of the user with this uid in the container `outer`, by the topmost process there;
+    /// `args` are those of a monitor of his.
+    fn users_inside(&mut self, outer: &BString, uid: u32, pid: u32, args: Vec<BString>) {
         let host = self.host;
-        let Ok(process) = host.process(pid) else { return Some(uid) };
+        let Ok(process) = host.process(pid) else { return };
         let depth = process.status().ok().and_then(|s| s.nspid).map_or(1, |n| n.len());
         let passwd =
             process.directory(BStr::new("etc")).and_then(|dir| dir.read(b"passwd", PASSWD));
@@ -134,21 +165,20 @@ impl Index<'_> {
             Ok(passwd) => passwd,
             Err(e) => {
                 let gap = Gap::from_read(what::CONTAINERS, &e);
-                self.nested.gaps.push((outer.clone(), gap));
-                return Some(uid);
+                self.nested.gaps.push((outer.clone(), None, Some(uid), gap));
+                return;
             }
         };
         let of_uid = |all: Vec<(u32, BString)>| all.into_iter().find(|(id, _)| *id == uid);
-        let Some((_, home)) = of_uid(parse::passwd::homes(&passwd)) else { return Some(uid) };
+        let Some((_, home)) = of_uid(parse::passwd::homes(&passwd)) else { return };
         let name = of_uid(parse::passwd::parse(&passwd));
         let name = name.map_or_else(|| uid.to_string().into(), |(_, name)| name);
-        let inside = Inside { process, args: Vec::new(), mounts: Vec::new() };
+        let inside = Inside { process, args, mounts: Vec::new() };
         let user = InnerUser { uid, name, home };
         for runtime in REGISTRY {
             let found = runtime.roots(host, Hints::UserInside(&inside, &user));
             self.nested.add(found, outer, (runtime.engine(), Some(uid), depth));
         }
-        Some(uid)
     }
 
     /// Learns of the engines around a container that a walk came by, and of its user's there too.
@@ -250,19 +280,35 @@ impl Index<'_> {
         hint: Option<u32>,
         needs: Needs,
     ) -> Option<Result<Description, Gap>> {
-        let runtime = by_engine(owner.runtime)?;
-        let outer = BStr::new(&owner.within);
         let uid = self.users_roots_inside(owner, hint);
         // While its cgroup is not known all there have a say.
-        let his = |n: &Nested| n.uid == uid || owner.cgroup.is_empty();
-        let knows = |n: &Nested| n.outer == outer && n.engine == owner.runtime && his(n);
-        if let Some(pid) = hint
+        let his = |its: Option<u32>| its == uid || owner.cgroup.is_empty();
+        let knows = |n: &Nested| n.outer == owner.within && n.engine == owner.runtime && his(n.uid);
+        // Without a cgroup of its own, what is above it may be in it.
+        if let Some(pid) = hint.filter(|_| !owner.cgroup.is_empty())
             && !self.nested.known.iter().any(knows)
         {
-            self.roots_above(outer, pid);
+            self.roots_above(owner.within.as_ref(), pid);
         }
-        let mut problem = None;
-        for nested in self.nested.known.iter().filter(|n| knows(n)) {
+        self.told_inside(owner, hint, needs, &his)
+    }
+
+    /// What those engines in the container around it say of the owner whose users there `his` picks.
+    pub(super) fn told_inside(
+        &mut self,
+        owner: &Owner,
+        hint: Option<u32>,
+        needs: Needs,
+        his: &dyn Fn(Option<u32>) -> bool,
+    ) -> Option<Result<Description, Gap>> {
+        let runtime = by_engine(owner.runtime)?;
+        let outer = BStr::new(&owner.within);
+        let knows = |n: &Nested| n.outer == outer && n.engine == owner.runtime && his(n.uid);
+        let (mut problem, mut found) = (None, None);
+        // What the system's has is no user's.
+        let [systems, users] = [true, false]
+            .map(|systems| self.nested.known.iter().filter(move |n| n.uid.is_none() == systems));
+        for nested in systems.chain(users).filter(|n| knows(n)) {
             // As for the host's own: what has no task has no processes.
             if owner.is_chosen() && !owner.cgroup.is_empty() {
                 let may = runtime.may_run(&nested.root, owner.key().as_ref());
@@ -275,19 +321,25 @@ impl Index<'_> {
                     if owner.is_chosen()
                         && !runtime.monitor_is_enough()
                         && !description.may_be_in(&owner.cgroup) => {}
-                Ok(mut description) => {
-                    let believed = description.pid;
-                    // A path in there is none of the host's.
-                    description.log = None;
-                    description.pid =
-                        believed.and_then(|pid| self.outside(pid, nested.depth, owner, hint));
-                    return Some(Ok(description));
+                Ok(description) => {
+                    found = Some((description, nested.depth));
+                    break;
                 }
                 Err(e) if e.class == Class::Gone => {}
                 Err(e) => problem = Some(Gap::from_read(what::DESCRIPTION, &e)),
             }
         }
-        let told = || self.nested.gaps.iter().find(|(o, _)| o == outer).map(|(_, g)| g.clone());
+        if let Some((mut description, depth)) = found {
+            // A path in there is none of the host's.
+            description.log = None;
+            let believed = description.pid;
+            description.pid = believed.and_then(|pid| self.outside(pid, depth, owner, hint));
+            return Some(Ok(description));
+        }
+        let stood = |(o, e, uid, _): &&(BString, Option<Engine>, Option<u32>, Gap)| {
+            o == outer && e.is_none_or(|e| e == owner.runtime) && his(*uid)
+        };
+        let told = || self.nested.gaps.iter().find(stood).map(|(.., gap)| gap.clone());
         let gap = problem.or_else(told).map(|g| g.of(what::DESCRIPTION));
         let unknown = || {
             let why = format!("no {} state in the container around it knows it", owner.runtime.0);
@@ -297,7 +349,7 @@ impl Index<'_> {
     }
 
     /// The PID here of the owner's process that an engine `depth` PID namespaces deep calls `pid`.
-    fn outside(&self, pid: u32, depth: usize, owner: &Owner, hint: Option<u32>) -> Option<u32> {
+    fn outside(&mut self, pid: u32, depth: usize, owner: &Owner, hint: Option<u32>) -> Option<u32> {
         let is_it = |host_pid: &u32| {
             let status = self.host.process(*host_pid).and_then(|p| p.status());
             let pids = status.ok().and_then(|s| s.nspid).unwrap_or_else(|| vec![*host_pid]);
@@ -305,7 +357,10 @@ impl Index<'_> {
         };
         let mut found = hint.filter(is_it);
         if found.is_none() {
-            found = self.pids_of(owner).iter().copied().find(is_it);
+            found = match owner.cgroup.is_empty() {
+                true => self.init_inside(owner, pid, depth),
+                false => self.pids_of(owner).iter().copied().find(is_it),
+            };
         }
         found
     }
@@ -336,7 +391,7 @@ impl Index<'_> {
     /// What stood in the way of looking into containers.
     pub(super) fn nested_gaps(&self) -> impl Iterator<Item = &Gap> {
         let known = |outer: &BString| self.nested.known.iter().any(|n| n.outer == *outer);
-        self.nested.gaps.iter().filter(move |(outer, _)| !known(outer)).map(|(_, gap)| gap)
+        self.nested.gaps.iter().filter(move |(outer, ..)| !known(outer)).map(|(.., gap)| gap)
     }
 
     /// Searches the engines inside containers, once the host's own know nothing.

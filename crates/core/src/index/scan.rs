@@ -251,6 +251,9 @@ impl<'h> Index<'h> {
     ) -> Result<Option<Row>, ReadError> {
         let (host, mut needs) = (self.host, run.needs);
         let Some(mut row) = self.begin(entry, needs)? else { return Err(ended(host, entry)) };
+        if let Some(stat) = row.process.stat.known() {
+            self.inner.meet(stat);
+        }
         if !run.keeps(Stage::Scan, &row) {
             return Ok(None);
         }

@@ -1,30 +1,21 @@
 //! Users' own engines: found by what runs of them, never by walking through homes.
 
+use std::rc::Rc;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
-use whose_kernel::parse::cgroup::Line;
 use whose_kernel::read::cgroup_tree;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Class, Host, ReadError, parse, scan};
 
 use super::Index;
-use super::place::unread;
-use super::proven::is_hosts;
 use crate::model::gap::what;
-use crate::model::{
-    Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Role, Row, Source,
-};
-use crate::runtime::segment::down_to;
+use crate::model::{Description, Engine, Gap, Process, Role, Row};
 use crate::runtime::{Hints, Monitor, REGISTRY, Runtime, StateRoot, Subject, User, by_engine};
 
-/// Ancestors looked at for a container's monitor.
-const MOST_ANCESTORS: usize = 32;
 /// Users that a directory of running users' names may list.
 const MOST_USERS: usize = 100_000;
-
-/// A process that watches over a container, by its own word: engine, key, its uid and its PID.
-pub(super) type Watcher = (Engine, BString, u32, u32);
 
 /// Daemons by their names.
 const DAEMONS: [&[u8]; 2] = [b"dockerd", b"containerd"];
@@ -32,7 +23,7 @@ const DAEMONS: [&[u8]; 2] = [b"dockerd", b"containerd"];
 const CRIO: &[u8] = b"crio";
 
 /// The monitor of each of Podman's containers.
-const CONMON: &[u8] = b"conmon";
+pub(super) const CONMON: &[u8] = b"conmon";
 const PODMAN: Engine = Engine("podman");
 /// Roots that one user's monitors may lead to.
 const MOST_MONITORED: usize = 64;
@@ -148,7 +139,7 @@ impl Index<'_> {
                     return self.roots_of_user(uid, args);
                 }
                 (false, _) if p.comm() == CONMON && owner.kind.has_root() => {
-                    return self.roots_inside(owner, p.pid, Vec::new());
+                    return self.engines_around(owner, p.pid);
                 }
                 (false, Some(uid)) if p.comm() == CONMON => {
                     // Of several moved ones the mounts and monitors of their containers tell.
@@ -268,6 +259,7 @@ impl Index<'_> {
             return false;
         }
         let mut monitors: Vec<(u32, u64, u32)> = Vec::new();
+        let mut inside: Vec<u32> = Vec::new();
         let mut makers: Vec<u32> = Vec::new();
         let of_users = |pid: u32, dir: Result<ProcDir<'_>, ReadError>| {
             let Ok(dir) = dir else { return };
@@ -279,8 +271,10 @@ impl Index<'_> {
             if stat.comm != CONMON {
                 return;
             }
-            let uid = dir.status().map_or(0, |status| status.euid);
+            let Ok(status) = dir.status() else { return };
+            let uid = status.euid;
             monitors.extend((uid != 0).then_some((pid, stat.start_ticks, uid)));
+            inside.extend(status.nspid.is_some_and(|pids| pids.len() > 1).then_some(pid));
         };
         let mut of_users = of_users;
         if scan::each_process(host, &mut of_users).is_err() {
@@ -297,7 +291,23 @@ impl Index<'_> {
             }
             self.roots_from_monitor(uid, (pid, start_ticks));
         }
+        for pid in inside {
+            if host.out_of_time() {
+                return false;
+            }
+            self.roots_around_monitor(pid);
+        }
         true
+    }
+
+    /// Learns of the engine in a container whose monitor is there.
+    fn roots_around_monitor(&mut self, pid: u32) {
+        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
+        let row = self.row(pid, needs).ok().flatten();
+        let owner = row.as_ref().and_then(Row::owner).filter(|owner| owner.kind.has_root());
+        if let Some(owner) = owner.map(Rc::clone) {
+            self.engines_around(&owner, pid);
+        }
     }
 
     pub(super) fn name_of_user(&self, uid: u32) -> BString {
@@ -361,224 +371,6 @@ impl Index<'_> {
             None if may_have_none => None,
             gap => Some(Err(gap.unwrap_or_else(unknown))),
         }
-    }
-
-    /// A user's container that no cgroup names, told by the monitor above the process: an engine
-    /// without a cgroup of its own makes none for its containers. The monitor's user must have
-    /// the container in an engine of his own; where that can't be read, it is unknown whose it is.
-    pub(super) fn watched(&mut self, p: &Process) -> Option<(Owner, Evidence)> {
-        let (engine, key, uid, pid) = self.watcher_above(p.stat.known()?.ppid)?;
-        if uid == 0 {
-            return self.watched_by_hosts(p, engine, &key, pid);
-        }
-        let hint = (Some(p.pid), Needs::NONE);
-        let owner = match self.users_description(engine, key.as_ref(), uid, hint)? {
-            Ok(description) => {
-                let mut owner = Owner::with_key(OwnerKind::Container, engine, &key);
-                owner.described = Described::Yes(Box::new(description));
-                owner.adopt();
-                owner
-            }
-            Err(gap) => unread(gap),
-        };
-        let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
-        let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
-        Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
-    }
-
-    /// A container of the host's own engine that no cgroup's text names, or only one that anything may
-    /// have: told by the monitor above the process, and by the state which that works in, if that
-    /// gives the container the cgroup of the process.
-    fn watched_by_hosts(
-        &mut self,
-        p: &Process,
-        engine: Engine,
-        key: &BString,
-        monitor: u32,
-    ) -> Option<(Owner, Evidence)> {
-        let runtime = by_engine(engine)?;
-        let described = match self.monitored(runtime, p.pid) {
-            Some((number, _)) => {
-                runtime.describe(&self.roots.get(number)?.1, key.as_ref(), Needs::NONE)?
-            }
-            // The monitor is root's, and says where it works to nobody else.
-            None => Err(self.host.process(monitor).and_then(|m| m.link_text("cwd")).err()?),
-        };
-        let mut owner = Owner::with_key(OwnerKind::Container, engine, key);
-        let usual = BString::from([b"/", key.as_slice()].concat());
-        let cgroups = described.as_ref().map_or(std::slice::from_ref(&usual), |d| &d.cgroups);
-        let own = |line: &Line| {
-            let down = cgroups.iter().find_map(|own| down_to(&line.path, own));
-            down.map(|path| (BString::from(path), line.controllers.clone()))
-        };
-        let lines = p.cgroup.known().map(|lines| lines.as_slice()).unwrap_or_default();
-        match lines.iter().rev().find_map(own) {
-            Some((cgroup, hierarchy)) => (owner.cgroup, owner.hierarchy) = (cgroup, hierarchy),
-            // It asked for none, and is in its monitor's.
-            None if cgroups.is_empty() => {}
-            // Which it asked for can't be read; a monitor of one container's is that one's all the same.
-            None if described.is_err() && runtime.has_monitor_each() => {}
-            None => return None,
-        }
-        owner.described = match described {
-            Ok(description) => Described::Yes(Box::new(description)),
-            Err(e) if e.class == Class::Gone => return None,
-            Err(e) => Described::Unread(Gap::from_read(what::DESCRIPTION, &e)),
-        };
-        owner.adopt();
-        let path = self.host.shown(format!("proc/{monitor}/cmdline").as_bytes());
-        let detail = format!("below its monitor {monitor}");
-        Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
-    }
-
-    /// The number of the state that the monitor above a process belongs to, and the key of the container
-    /// it watches. Of the host's own engines only.
-    pub(super) fn monitored(
-        &mut self,
-        runtime: &dyn Runtime,
-        pid: u32,
-    ) -> Option<(usize, BString)> {
-        let ppid = self.host.process(pid).and_then(|p| p.stat()).ok()?.ppid;
-        let (engine, key, uid, at) = self.watcher_above(ppid)?;
-        if uid != 0 || engine != runtime.engine() {
-            return None;
-        }
-        if let Some(known) = self.monitors.get(&at) {
-            return known.map(|number| (number, key));
-        }
-        let host = self.host;
-        let dir = host.process(at).ok()?;
-        let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: dir.stat().ok()?.start_ticks };
-        let bytes = host.slow_reads(&[ask]).pop()?.ok()?;
-        let monitor =
-            Monitor { args: parse::cmdline::parse(&bytes), cwd: dir.link_text("cwd").ok() };
-        let number = self.root_of_monitor(runtime, &monitor);
-        self.monitors.insert(at, number);
-        number.map(|number| (number, key))
-    }
-
-    /// Whether a process is below the monitor that an engine of the host's gave the container.
-    pub(super) fn is_monitored(&mut self, pid: u32, owner: &Owner) -> bool {
-        let runtime = by_engine(owner.runtime);
-        let monitored = runtime.and_then(|runtime| self.monitored(runtime, pid));
-        monitored.is_some_and(|(_, key)| owner.has_key(&key))
-    }
-
-    pub(super) fn watcher_above(&mut self, pid: u32) -> Option<Watcher> {
-        let host = self.host;
-        let mut way = Vec::new();
-        let mut at = pid;
-        let mut found = None;
-        for _ in 0..MOST_ANCESTORS {
-            if at <= 1 {
-                break;
-            }
-            if let Some(known) = self.watchers.get(&at) {
-                found.clone_from(known);
-                break;
-            }
-            way.push(at);
-            let Ok(dir) = host.process(at) else { break };
-            let Ok(stat) = dir.stat() else { break };
-            let monitors = |r: &&&dyn Runtime| {
-                r.monitor().is_some_and(|m| stat.comm.starts_with(m.as_bytes()))
-            };
-            let mut of_it = REGISTRY.iter().filter(monitors).peekable();
-            if of_it.peek().is_some() {
-                let ask = Ask { file: Slow::Cmdline, pid: at, start_ticks: stat.start_ticks };
-                let bytes = host.slow_reads(&[ask]).pop().and_then(Result::ok).unwrap_or_default();
-                let args = parse::cmdline::parse(&bytes);
-                let watched = of_it.find_map(|r| Some((*r, r.watched(&args)?)));
-                let enough = watched.as_ref().map(|(r, _)| *r).filter(|r| r.monitor_is_enough());
-                let uid = dir.status().ok().filter(|s| match enough {
-                    _ if s.euid != 0 => true,
-                    Some(runtime) => self.is_proven(&dir, s, runtime) && self.is_outside(&dir, s),
-                    None => is_hosts(&dir, s),
-                });
-                if let (Some((runtime, key)), Some(status)) = (watched, uid) {
-                    found = Some((runtime.engine(), key, status.euid, at));
-                }
-                break;
-            }
-            at = stat.ppid;
-        }
-        for pid in way {
-            self.watchers.insert(pid, found.clone());
-        }
-        found
-    }
-
-    /// The key that a runtime's monitor above the process says, whoever's that monitor is.
-    pub(super) fn says_monitor(&self, runtime: &dyn Runtime, pid: u32) -> Option<BString> {
-        let comm = runtime.monitor()?;
-        let mut at = pid;
-        for _ in 0..MOST_ANCESTORS {
-            at = self.host.process(at).and_then(|p| p.stat()).ok()?.ppid;
-            let stat = self.host.process(at).and_then(|p| p.stat()).ok()?;
-            if stat.comm.starts_with(comm.as_bytes())
-                && let Some(key) = self.args_of(at).and_then(|args| runtime.watched(&args))
-            {
-                return Some(key);
-            }
-        }
-        None
-    }
-
-    /// Whether a process is below the monitor of the container, which is that of whose engine has it:
-    /// anybody can say that he watches over it.
-    pub(super) fn is_watched(&mut self, pid: u32, owner: &Owner) -> bool {
-        let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { return false };
-        let Some((engine, key, uid, _)) = self.watcher_above(stat.ppid) else { return false };
-        let user = owner.description().and_then(|d| d.user.as_ref());
-        let is_his = match user {
-            Some(user) => uid != 0 && self.name_of_user(uid) == *user,
-            None => uid == 0,
-        };
-        is_his && engine == owner.runtime && owner.has_key(&key)
-    }
-
-    /// The processes of a container that no cgroup names: all below its monitor. `init` is the PID that
-    /// its engine wrote down; a user's may lie about it, and what counts is that the monitor is his. There
-    /// is no list of them to be read, so all of /proc is.
-    pub(super) fn watched_pids(
-        &mut self,
-        engine: Engine,
-        key: &BStr,
-        user: Option<&BString>,
-        init: Option<u32>,
-    ) -> Option<Vec<u32>> {
-        let uid = match user {
-            Some(user) => self.host.uid_of(user.as_ref()).or_else(|| parse::decimal32(user))?,
-            None => {
-                let init = init.filter(|pid| self.is_in(*pid, key))?;
-                let ppid = self.host.process(init).and_then(|p| p.stat()).ok()?.ppid;
-                self.watcher_above(ppid).filter(|(e, ..)| *e == engine)?.2
-            }
-        };
-        let mut all: Vec<u32> = Vec::new();
-        scan::each_process(self.host, &mut |pid, _| all.push(pid)).ok()?;
-        let mut pids = Vec::new();
-        for pid in all {
-            let Ok(stat) = self.host.process(pid).and_then(|p| p.stat()) else { continue };
-            if stat.is_dead() || stat.is_kernel_thread() {
-                continue;
-            }
-            let above = self.watcher_above(stat.ppid);
-            // Another user's may say the same, and one of his may have started what is in no container.
-            let is_below = above.is_some_and(|(e, k, u, _)| (e, u) == (engine, uid) && k == key);
-            if is_below && self.is_in(pid, key) {
-                pids.push(pid);
-            }
-        }
-        Some(pids)
-    }
-
-    /// Whether a process is in the container of this key, which no cgroup names.
-    pub(super) fn is_in(&mut self, pid: u32, key: &BStr) -> bool {
-        let needs = Needs::STAT.and(Needs::STATUS).and(Needs::OWNER);
-        let row = self.row(pid, needs).ok().flatten();
-        let owner = row.as_ref().and_then(Row::owner);
-        owner.is_some_and(|owner| owner.has_key(key) && owner.cgroup.is_empty())
     }
 }
 

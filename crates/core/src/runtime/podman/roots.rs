@@ -3,6 +3,7 @@
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::parse::idmap;
 use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::root::Root;
 use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::describe::has_some;
@@ -238,36 +239,40 @@ fn shown_by(host: &Host, mounts: &[Mount]) -> Vec<BString> {
     of_it.filter_map(path).collect()
 }
 
+/// The system's graph roots in a container: where a monitor there says, and the usual one.
 fn inside_of(inside: &Inside<'_>) -> FoundRoots {
     let mut found = FoundRoots::default();
-    match inside.process.directory(BStr::new(PLACE)) {
-        Ok(root) => found.roots.push(StateRoot::new(root, None, None)),
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-    }
+    found.roots.extend(named_inside(inside, 0).map(|root| StateRoot::new(root, None, None)));
+    found.take(inside.process.directory(BStr::new(PLACE)), None);
     found
 }
 
-/// The graph root in the home of a user in a container, if it is his there.
+/// The graph roots of a user in a container that are his there: where his monitor says, and in his home.
 fn users_inside(inside: &Inside<'_>, user: &InnerUser) -> FoundRoots {
     let mut found = FoundRoots::default();
-    let place = BString::from([user.home.as_slice(), b"/", USERS_PLACE.as_bytes()].concat());
-    let opened = inside.process.directory(place.as_ref()).and_then(|root| {
-        let owner = match root.recorded_owner(b"") {
-            Some(owner) => owner,
-            None => root.look(b"")?.uid,
-        };
-        let own = idmap::inside(&inside.process.uid_map()?, owner);
-        let why = format!("its owner is not uid {} there", user.uid);
-        let others = || ReadError::new(root.shown(), Class::Malformed, why);
-        if own == Some(user.uid) { Ok(root) } else { Err(others()) }
-    });
-    match opened {
-        Ok(root) => found.roots.push(StateRoot::new(root, None, Some(user.name.clone()))),
-        Err(e) if e.class == Class::Gone => {}
-        Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-    }
+    let at_home = BString::from([user.home.as_slice(), b"/", USERS_PLACE.as_bytes()].concat());
+    let his = || Some(user.name.clone());
+    found.roots.extend(named_inside(inside, user.uid).map(|r| StateRoot::new(r, None, his())));
+    found.take(owned_inside(inside, at_home.as_ref(), user.uid), his());
     found
+}
+
+/// The directory that a monitor in a container names, if it belongs to this uid there: he can name any.
+fn named_inside(inside: &Inside<'_>, uid: u32) -> Option<Root> {
+    owned_inside(inside, of_monitor(&inside.args)?.as_ref(), uid).ok()
+}
+
+/// A directory in a container, if it belongs to this uid there.
+fn owned_inside(inside: &Inside<'_>, place: &BStr, uid: u32) -> Result<Root, ReadError> {
+    let root = inside.process.directory(place)?;
+    let owner = match root.recorded_owner(b"") {
+        Some(owner) => owner,
+        None => root.look(b"")?.uid,
+    };
+    let own = idmap::inside(&inside.process.uid_map()?, owner);
+    let why = format!("its owner is not uid {uid} there");
+    let others = || ReadError::new(root.shown(), Class::Malformed, why);
+    if own == Some(uid) { Ok(root) } else { Err(others()) }
 }
 
 #[cfg(test)]
