@@ -19,7 +19,9 @@ use whose_live_tests::inner::busybox_archive;
 use whose_live_tests::podman::{Asking, IMAGE, NEEDS, listed, sleeping, start};
 use whose_live_tests::{alone, answer, unique, whose};
 use whose_testkit::docker::View;
+use whose_testkit::facts::Facts;
 use whose_testkit::podman::Podman;
+use whose_testkit::users::LabUser;
 use whose_testkit::{cgroup, procfs, require};
 
 const SLEEP: [&str; 3] = [IMAGE, "/bin/busybox", "sleep"];
@@ -299,8 +301,8 @@ fn in_a_container_of_podmans() {
     eprintln!("{compared} facts of a container in a container");
 }
 
-/// A step of a build that sleeps that long, and the process which runs it.
-fn step(podman: &Podman, isolation: &str, seconds: &str) -> (Ended, u32) {
+/// A step of a build that sleeps that long: what runs it, its process, and the container it works in.
+fn step(podman: &Podman, isolation: &str, seconds: &str) -> (Ended, u32, String) {
     let name = format!("{}-{seconds}", unique("build"));
     let mut from = podman.buildah(&["from", "--name", &name, IMAGE]);
     let out = from.stdin(Stdio::null()).output().unwrap();
@@ -317,7 +319,33 @@ fn step(podman: &Podman, isolation: &str, seconds: &str) -> (Ended, u32) {
     let pid = procfs::wait_for("the step", Duration::from_secs(30), || {
         procfs::pids().into_iter().find(contained)
     });
-    (running, pid)
+    (running, pid, name)
+}
+
+/// A step is called after the container that it works in, which its root shows: by Buildah's own words.
+fn works_in(podman: &Podman, name: &str, told: &Value, is_found: bool) -> usize {
+    let mut facts = Facts::about(format!("the step in {name}"));
+    let text = podman.buildah(&["inspect", "--type", "container", name]).output().unwrap();
+    let inspected: Value = serde_json::from_slice(&text.stdout).unwrap();
+    let owner = &told["owner"];
+    facts.same("name", owner["name"].as_str(), Some(name));
+    facts.same("image", owner["image"].clone(), inspected["FromImage"].clone());
+    let image_id = format!("sha256:{}", inspected["FromImageID"].as_str().unwrap());
+    facts.same("image_id", owner["image_id"].as_str(), Some(image_id.as_str()));
+    facts.same("state", owner["state"].as_str(), Some("running"));
+    facts.same("user", owner["user"].as_str(), podman.user().map(LabUser::name));
+    facts.same("created", owner["created"].as_str(), None);
+    let evidence = told["evidence"].to_string();
+    facts.holds("because", evidence.contains(&format!("buildah calls it {name}")), &evidence);
+    if !is_found {
+        // Nothing leads to root's own graph root but a cgroup or the configuration.
+        return facts.finish(7);
+    }
+    // By its name it is the container, in which nothing else runs.
+    let container = answer(name);
+    facts.same("container", container["owner"]["id"].clone(), inspected["ContainerID"].clone());
+    facts.same("its image", container["owner"]["image"].clone(), inspected["FromImage"].clone());
+    facts.finish(9)
 }
 
 /// A step is a job of Buildah's, whether a cgroup names it or nothing but its mounts and who runs it.
@@ -335,8 +363,9 @@ fn buildahs_steps() {
         (&user, "rootless", "97263", false),
         (&user, "chroot", "97264", false),
     ];
+    let mut compared = 0;
     for (podman, isolation, seconds, named) in kinds {
-        let (running, pid) = step(podman, isolation, seconds);
+        let (running, pid, name) = step(podman, isolation, seconds);
         let told = answer(&pid.to_string());
         let owner = &told["owner"];
         assert_eq!(owner["kind"], "job", "{isolation}: {told:#}");
@@ -348,8 +377,10 @@ fn buildahs_steps() {
         // The directory that it is called after is there while it runs.
         let dir = Path::new("/var/tmp").join(id.strip_prefix("buildah-").unwrap());
         assert!(dir.is_dir(), "{}", dir.display());
+        compared += works_in(podman, &name, &told, named || podman.user().is_some());
         let table = whose().args(["ps", "--no-headers", "-o", "owner", &pid.to_string()]).run();
-        assert_eq!(table.expect_code(0).stdout_str().trim(), id);
+        let label = podman.user().map_or_else(|| name.clone(), |u| format!("{}@{name}", u.name()));
+        assert_eq!(table.expect_code(0).stdout_str().trim(), label);
         let above = answer(&procfs::ppid(pid).unwrap().to_string());
         let outside = isolation != "chroot";
         assert_eq!(above["owner"]["kind"] != "job", outside, "{isolation}: {above:#}");
@@ -361,4 +392,5 @@ fn buildahs_steps() {
     let of_buildah = |o: &&Value| o["runtime"] == "buildah";
     let created = |o: &Value| (&o["kind"], &o["state"]) == (&json!("container"), &json!("created"));
     assert!(listed.iter().filter(of_buildah).all(created), "{listed:#?}");
+    eprintln!("{compared} facts of steps by buildah inspect");
 }

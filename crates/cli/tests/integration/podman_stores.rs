@@ -116,3 +116,32 @@ fn a_stack_goes_on_in_a_further_store() {
         assert_eq!(place(root, name), (Value::Null, Value::Null), "{name}");
     }
 }
+
+/// A step of a build is called after the working container whose layer its process has as its root, by the store
+/// of whose it is that runs it.
+#[test]
+fn a_step_is_called_after_what_it_works_in() {
+    let host = host();
+    let id = "buildah-buildah770976400";
+    let upper = format!("{GRAPH_ROOT}/overlay/{}/diff", fake_id("own working"));
+    let root =
+        format!("9 8 0:61 / / rw - overlay overlay rw,lowerdir=/x,upperdir={upper},workdir=/w\n");
+    let put = |pid: u32, runner: u32, uid: u32| {
+        let args: [&[u8]; 2] = [b"buildah-oci-runtime", b"x"];
+        host.process(runner).comm("exe").uid(uid).cmdline(&args).in_cgroup("/").write();
+        let step = host.process(pid).ppid(runner).uid(uid).nspid(&[pid, 1]).mountinfo(&root);
+        step.in_cgroup(&format!("/{id}")).write();
+        host.cgroup_dirs(&format!("/{id}"), &[pid]);
+    };
+    put(7001, 7000, 0);
+    let owner = answer(&host, "7001")["owner"].clone();
+    let words = (&owner["kind"], &owner["runtime"], &owner["id"], &owner["name"], &owner["image"]);
+    let wanted = [json!("job"), json!("buildah"), json!(id), json!("working")];
+    let image = json!("localhost/app:1");
+    assert_eq!(words, (&wanted[0], &wanted[1], &wanted[2], &wanted[3], &image), "{owner:#}");
+    assert_eq!(owner["state"], "running", "{owner:#}");
+    // A user who shows root's layer as his root says nothing of root's container.
+    put(7003, 7002, 1000);
+    let told = answer(&host, "7003");
+    assert_eq!((&told["owner"]["id"], &told["owner"]["name"]), (&json!(id), &Value::Null));
+}

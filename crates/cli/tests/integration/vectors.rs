@@ -83,6 +83,46 @@ fn every_vector_of_the_other_runtimes() {
     }
 }
 
+/// Runs of the OCI runtimes and of Buildah have names of another kind: any number, below any slice.
+#[test]
+fn mutations_of_steps_and_of_scopes() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let is_its = |v: &Value| ["buildah", "crun"].iter().any(|r| v["expect"]["runtime"] == *r);
+    let of_them: Vec<Value> = vectors().into_iter().filter(is_its).collect();
+    assert!(of_them.len() >= 7, "only {} vectors", of_them.len());
+    let mut cases: Vec<(String, Value)> = Vec::new();
+    while cases.len() < 600 {
+        let vector = &of_them[random.below(of_them.len())];
+        let mut expect = vector["expect"].clone();
+        let old = expect["id"].as_str().unwrap().to_owned();
+        let number = random.below(1 << 31);
+        let is_step = expect["runtime"] == "buildah";
+        let id = if is_step { format!("buildah-buildah{number}") } else { format!("s{number}") };
+        let fresh = vector["cgroup"].as_str().unwrap().replace(&old, &id);
+        expect["id"] = id.clone().into();
+        match random.below(3) {
+            0 => cases.push((fresh, expect)),
+            1 => {
+                let prefix = random.pick(&["/a.slice", "/a.slice/a-b.slice", "/../.."]);
+                cases.push((with_paths(&fresh, &id, |path| format!("{prefix}{path}")), expect));
+            }
+            _ => {
+                // Without its runtime's word or with another one it is nobody's.
+                let wrong = if is_step { format!("buildah-build{number}") } else { "x".into() };
+                let damaged = match is_step {
+                    true => fresh.replace(&id, &wrong).replace("runc-", "").replace("crun-", ""),
+                    false => fresh.replace("crun-", "run-"),
+                };
+                cases.push((damaged, Value::Null));
+            }
+        }
+    }
+    let texts: Vec<String> = cases.iter().map(|c| c.0.clone()).collect();
+    for ((text, expect), answer) in cases.iter().zip(answers(&texts)) {
+        check(&answer, expect, text);
+    }
+}
+
 /// A small generator with a fixed seed, so that a failure can be run again.
 struct Random(u64);
 
@@ -119,13 +159,22 @@ fn with_paths(text: &str, id: &str, change: impl Fn(&str) -> String) -> String {
 
 #[test]
 fn a_thousand_mutations() {
+    mutated(MINE);
+}
+
+#[test]
+fn a_thousand_mutations_of_podmans() {
+    mutated("podman");
+}
+
+fn mutated(runtime: &str) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let docker: Vec<Value> =
-        vectors().into_iter().filter(|v| v["expect"]["runtime"] == MINE).collect();
+    let of_it: Vec<Value> =
+        vectors().into_iter().filter(|v| v["expect"]["runtime"] == runtime).collect();
     let mut cases: Vec<(String, Value)> = Vec::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     while cases.len() < 1000 {
-        let vector = &docker[random.below(docker.len())];
+        let vector = &of_it[random.below(of_it.len())];
         let text = vector["cgroup"].as_str().unwrap();
         let old = vector["expect"]["id"].as_str().unwrap();
         let id = random.hex(64);

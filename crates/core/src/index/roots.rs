@@ -14,7 +14,7 @@ use super::arbitrate::Confirmed;
 use super::users::{live_users, manager_of};
 use super::{Index, lookup};
 use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Owner};
+use crate::model::{Description, Engine, Gap, Owner, OwnerKind};
 use crate::runtime::claim::path_to;
 use crate::runtime::{
     FoundRoots, Hints, Level, Monitor, Proof, Query, REGISTRY, Runtime, StateRoot, User, by_engine,
@@ -275,6 +275,11 @@ impl Index<'_> {
         let (engine, key) = (owner.runtime, owner.key());
         if !owner.within.is_empty() {
             return self.nested_description(owner, hint, needs);
+        }
+        if owner.kind == OwnerKind::Job
+            && let Some(runtime) = by_engine(engine).filter(|runtime| runtime.has_steps())
+        {
+            return hint.and_then(|pid| self.step_description(runtime, pid));
         }
         match manager_of(&owner.cgroup) {
             Some(uid) if uid != 0 => {

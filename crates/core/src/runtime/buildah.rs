@@ -6,7 +6,8 @@
 //! cgroup: the temporary directory shows in its mounts.
 //!
 //! Working containers are in the store's table with a name, an image and a layer, beside Podman's and
-//! CRI-O's, and have a file of Buildah's (buildah.go). Nothing runs in one but such steps.
+//! CRI-O's, and have a file of Buildah's (buildah.go). Nothing runs in one but such steps: the layer that a
+//! step has as its root is its working container's.
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
@@ -15,7 +16,7 @@ use whose_kernel::root::Root;
 use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
-use super::podman::graph_roots;
+use super::podman::{graph_roots, layer_shown};
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, place, segment};
 use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
 use crate::state::containers_storage::{self as storage, Store};
@@ -98,6 +99,21 @@ impl Runtime for Buildah {
             step(&id).map(|id| Owner::new(OwnerKind::Job, ENGINE, id))
         };
         FILES.iter().find_map(own)
+    }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn has_steps(&self) -> bool {
+        true
+    }
+
+    fn works_in(&self, root: &StateRoot, mounts: &[Mount]) -> Result<Option<BString>, ReadError> {
+        let Some(layer) = layer_shown(mounts) else { return Ok(None) };
+        let mut all = working(&root.root)?.into_iter();
+        let own = all.find(|working| working.container.layer.as_bytes() == layer);
+        Ok(own.map(|working| working.container.id.into()))
     }
 
     fn runs_steps(&self, args: &[BString]) -> bool {

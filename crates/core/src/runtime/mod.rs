@@ -378,6 +378,19 @@ pub trait Runtime: Sync {
         None
     }
 
+    /// Whether its jobs are build steps, which have no state but that of what they work in.
+    fn has_steps(&self) -> bool {
+        false
+    }
+
+    /// The id of the container in this root that a step works in, by the mounts of a process of the step.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    fn works_in(&self, _root: &StateRoot, _mounts: &[Mount]) -> Result<Option<BString>, ReadError> {
+        Ok(None)
+    }
+
     /// Whether a process of these arguments runs build steps. Pure.
     fn runs_steps(&self, _args: &[BString]) -> bool {
         false

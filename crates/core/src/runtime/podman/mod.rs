@@ -14,7 +14,7 @@ mod describe;
 mod helpers;
 mod roots;
 
-pub(super) use roots::graph_roots;
+pub(super) use roots::{graph_roots, layer_shown};
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;

@@ -213,23 +213,41 @@ fn open(host: &Host, paths: Vec<BString>) -> FoundRoots {
     found
 }
 
-/// Graph roots by the root mount of a container, the first one, which the engine made: an overlay's
-/// upper directory is `<graph root>/overlay/<layer>/diff`; a directory of the driver vfs is
+/// The layer that is a container's root, as its root mount shows it: the first one, which the engine made.
+struct Shown {
+    /// The graph root: the mounter's text, or a path of the mount's file system.
+    graph: BString,
+    layer: BString,
+}
+
+/// An overlay's upper directory is `<graph root>/overlay/<layer>/diff`; a directory of the driver vfs is
 /// `<graph root>/vfs/dir/<layer>` of some file system, whose own mount says where that is.
-fn shown_by(host: &Host, mounts: &[Mount]) -> Vec<BString> {
-    let Some(root) = mounts.iter().find(|m| m.point == "/") else { return Vec::new() };
-    let graph_root = |path: &[u8], below: &str| -> Option<BString> {
+fn shown(root: &Mount) -> Option<Shown> {
+    let below = |path: &[u8], below: &str| -> Option<Shown> {
         let (store, layer) = path.rsplit_once_str("/")?;
         let graph = store.strip_suffix(below.as_bytes())?;
-        segment::is_hex64(layer).then(|| graph.into())
+        segment::is_hex64(layer).then(|| Shown { graph: graph.into(), layer: layer.into() })
     };
-    if root.fs_type == "overlay" {
-        let upper = parse::overlay::parse(root.super_options.as_ref()).upper;
-        let layer = upper.as_ref().and_then(|u| u.strip_suffix(b"/diff"));
-        let graph = layer.and_then(|layer| graph_root(layer, "/overlay"));
-        return graph.filter(|g| g.starts_with(b"/")).into_iter().collect();
+    if root.fs_type != "overlay" {
+        return below(&root.root, "/vfs/dir");
     }
-    let Some(graph) = graph_root(&root.root, "/vfs/dir") else { return Vec::new() };
+    let upper = parse::overlay::parse(root.super_options.as_ref()).upper;
+    let shown = below(upper.as_ref()?.strip_suffix(b"/diff")?, "/overlay")?;
+    shown.graph.starts_with(b"/").then_some(shown)
+}
+
+/// The layer that a container's root mount shows to be its own.
+pub(in crate::runtime) fn layer_shown(mounts: &[Mount]) -> Option<BString> {
+    shown(mounts.iter().find(|m| m.point == "/")?).map(|shown| shown.layer)
+}
+
+/// Graph roots by the root mount of a container.
+fn shown_by(host: &Host, mounts: &[Mount]) -> Vec<BString> {
+    let Some(root) = mounts.iter().find(|m| m.point == "/") else { return Vec::new() };
+    let Some(Shown { graph, .. }) = shown(root) else { return Vec::new() };
+    if root.fs_type == "overlay" {
+        return vec![graph];
+    }
     let of_it = host.mounts().unwrap_or_default().iter().filter(|m| m.device == root.device);
     let path = |mount: &Mount| {
         let rest = strip(&mount.root, &graph)?;
