@@ -22,23 +22,37 @@ const CALL: Duration = Duration::from_secs(60);
 /// What clears up when the test is killed.
 const SWEEP: &str = include_str!("containerd/sweep.sh");
 
-/// The user in the machine.
-pub const USER: &str = "alice";
-/// That user's uid, which nobody on the host has.
-pub const UID: u32 = 47_000;
+/// A user in the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: &'static str,
+    /// The uid, which nobody on the host has.
+    pub uid: u32,
+    /// The storage driver of that user's podman.
+    pub driver: &'static str,
+    /// The first of the subordinate ids.
+    first: u32,
+}
 
-/// The manager of the user. Neither logind nor a login is needed for it.
+/// The users in the machine.
+pub const USERS: [User; 2] = [
+    User { name: "alice", uid: 47_000, driver: "overlay", first: 300_000 },
+    User { name: "bob", uid: 47_001, driver: "vfs", first: 400_000 },
+];
+
+/// The manager of the user NAME. Neither logind nor a login is needed for it.
 const MANAGER: &str = "\
 [Unit]
 DefaultDependencies=no
 [Service]
-User=alice
+User=NAME
 Type=notify
-Environment=XDG_RUNTIME_DIR=/run/user/47000 HOME=/home/alice
-Environment=DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/47000/bus
-ExecStartPre=+/usr/bin/install -d -m 700 -o alice -g alice /run/user/47000
+Environment=XDG_RUNTIME_DIR=/run/user/UID HOME=/home/NAME
+Environment=DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/UID/bus
+ExecStartPre=+/usr/bin/install -d -m 700 -o NAME -g NAME /run/user/UID
 ExecStart=/usr/lib/systemd/systemd --user
-Slice=user-47000.slice
+Slice=user-UID.slice
 Delegate=yes
 KillMode=mixed
 ";
@@ -65,7 +79,7 @@ pub struct PodmanMachine {
 }
 
 impl PodmanMachine {
-    /// Boots it, and waits until the user's manager answers.
+    /// Boots it, and waits until the users' managers answer.
     ///
     /// # Errors
     /// What did not work, with what the machine printed.
@@ -84,12 +98,11 @@ impl PodmanMachine {
         let nspawn = nspawn.map_err(|e| format!("starting systemd-nspawn: {e}"))?;
         // From here on dropping it cleans up.
         let mut machine = PodmanMachine { dir: Some(dir), nspawn, janitor: Some(janitor) };
-        let bus = machine.root().join(format!("run/user/{UID}/bus"));
         // What is mounted inside is only seen there.
         let asks = |machine: &PodmanMachine| {
-            let path = bus.strip_prefix(machine.root()).expect("it is below");
             let Some(init) = machine.try_init() else { return false };
-            Path::new(&format!("/proc/{init}/root")).join(path).exists()
+            let bus = |user: &User| format!("/proc/{init}/root/run/user/{}/bus", user.uid);
+            USERS.iter().all(|user| Path::new(&bus(user)).exists())
         };
         let mut over = None;
         let answered = waited(START, || {
@@ -134,31 +147,33 @@ impl PodmanMachine {
         words.into_iter().chain(path).map(str::to_owned).collect()
     }
 
-    /// As [`PodmanMachine::inside`], as the user.
+    /// As [`PodmanMachine::inside`], as a user.
     ///
     /// # Panics
     /// When the machine does not run.
     #[must_use]
-    pub fn as_user(&self) -> Vec<String> {
-        let id = UID.to_string();
+    pub fn as_user(&self, user: User) -> Vec<String> {
+        let id = user.uid.to_string();
         let mut words = self.inside();
-        let runtime = format!("XDG_RUNTIME_DIR=/run/user/{UID}");
-        let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{UID}/bus");
+        let runtime = format!("XDG_RUNTIME_DIR=/run/user/{id}");
+        let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{id}/bus");
+        let dir = format!("/home/{}", user.name);
+        let home = format!("HOME={dir}");
         let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "env"];
-        let place = ["-C", "/home/alice", "HOME=/home/alice", &runtime, &bus];
+        let place = ["-C", &dir, &home, &runtime, &bus];
         words.extend(user.into_iter().chain(place).map(str::to_owned));
         words
     }
 
-    /// The words before a command that is to run below the user's manager, which may move it where it
+    /// The words before a command that is to run below a user's manager, which may move it where it
     /// makes cgroups.
     ///
     /// # Panics
     /// When the machine does not run.
     #[must_use]
-    pub fn below_manager(&self) -> Vec<String> {
+    pub fn below_manager(&self, user: User) -> Vec<String> {
         let run = ["systemd-run", "--user", "--pipe", "--wait", "--collect", "--quiet"];
-        let mut words = self.as_user();
+        let mut words = self.as_user(user);
         words.extend(run.map(str::to_owned));
         // What podman starts is to outlive it, and in scopes of its own as after a login.
         let keep = ["--property=KillMode=process", "env", "-u", "INVOCATION_ID"];
@@ -224,25 +239,34 @@ fn prepare(dir: &Path) -> std::io::Result<Janitor> {
     let root = dir.join("machine");
     let open = || Permissions::from_mode(0o755);
     std::fs::set_permissions(dir, open())?;
-    machine::root(&root, &format!("user@{UID}.service"))?;
-    let home = root.join("home/alice");
-    for dir in [&home, &root.join("var/tmp"), &root.join("etc/containers")] {
+    let managers = USERS.map(|user| format!("user@{}.service", user.uid));
+    machine::root(&root, &managers.join(" "))?;
+    for dir in [&root.join("var/tmp"), &root.join("etc/containers")] {
         std::fs::create_dir_all(dir)?;
     }
     for dir in ["tmp", "var/tmp"] {
         std::fs::set_permissions(root.join(dir), Permissions::from_mode(0o1777))?;
     }
-    chown(&home, Some(UID), Some(UID))?;
     let etc = root.join("etc");
     let append = |name: &str, line: String| -> std::io::Result<()> {
         let text = std::fs::read_to_string(etc.join(name)).unwrap_or_default();
         std::fs::write(etc.join(name), text + &line)
     };
-    append("passwd", format!("{USER}:x:{UID}:{UID}::/home/{USER}:/bin/sh\n"))?;
-    append("group", format!("{USER}:x:{UID}:\n"))?;
-    append("subuid", format!("{USER}:300000:65536\n"))?;
-    append("subgid", format!("{USER}:300000:65536\n"))?;
-    std::fs::write(etc.join(format!("systemd/system/user@{UID}.service")), MANAGER)?;
+    for User { name, uid, driver, first } in USERS {
+        let home = root.join("home").join(name);
+        let conf = home.join(".config/containers");
+        std::fs::create_dir_all(&conf)?;
+        std::fs::write(conf.join("storage.conf"), format!("[storage]\ndriver = \"{driver}\"\n"))?;
+        for dir in [&home, &home.join(".config"), &conf, &conf.join("storage.conf")] {
+            chown(dir, Some(uid), Some(uid))?;
+        }
+        append("passwd", format!("{name}:x:{uid}:{uid}::/home/{name}:/bin/sh\n"))?;
+        append("group", format!("{name}:x:{uid}:\n"))?;
+        append("subuid", format!("{name}:{first}:65536\n"))?;
+        append("subgid", format!("{name}:{first}:65536\n"))?;
+        let manager = MANAGER.replace("NAME", name).replace("UID", &uid.to_string());
+        std::fs::write(etc.join(format!("systemd/system/user@{uid}.service")), manager)?;
+    }
     std::fs::write(etc.join("containers/containers.conf"), CONFIGURATION)?;
     let policy = "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n";
     std::fs::write(etc.join("containers/policy.json"), policy)?;

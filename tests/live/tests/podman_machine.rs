@@ -17,7 +17,7 @@ use whose_live_tests::podman::{Asking, NEEDS, listed};
 use whose_live_tests::{alone, pid_of, unique, whose};
 use whose_testkit::facts::Facts;
 use whose_testkit::harness::Whose;
-use whose_testkit::podman_machine::{PodmanMachine, UID, USER};
+use whose_testkit::podman_machine::{PodmanMachine, USERS, User};
 use whose_testkit::{procfs, require};
 
 const IMAGE: &str = "localhost/lab:1";
@@ -27,7 +27,7 @@ const PROGRAM: &str = "/whose";
 struct Kind {
     name: String,
     /// Whose engine: the system's, or the user's.
-    user: Option<&'static str>,
+    user: Option<User>,
     pod: Option<String>,
     /// Its cgroup, with ID and POD where those of its own stand.
     cgroup: String,
@@ -44,13 +44,14 @@ impl Lab {
     fn start() -> Lab {
         let machine = PodmanMachine::start().unwrap_or_else(|e| panic!("{e}"));
         let archive = busybox_archive(machine.dir());
-        for place in ["root/busybox.tar", "home/alice/busybox.tar"] {
-            std::fs::copy(&archive, machine.root().join(place)).unwrap();
+        let homes = USERS.map(|user| format!("home/{}", user.name));
+        for home in homes.iter().map(String::as_str).chain(["root"]) {
+            std::fs::copy(&archive, machine.root().join(home).join("busybox.tar")).unwrap();
         }
         let program = machine.root().join(PROGRAM.trim_start_matches('/'));
         std::fs::copy(whose().bin(), program).unwrap();
         let mut lab = Lab { machine, kinds: Vec::new() };
-        for user in [None, Some(USER)] {
+        for user in [None, Some(USERS[0]), Some(USERS[1])] {
             lab.podman(user, &["import", "-q", "busybox.tar", IMAGE]);
             lab.plain(user);
             lab.pod(user);
@@ -60,25 +61,26 @@ impl Lab {
         lab
     }
 
-    fn before(&self, user: Option<&str>) -> Vec<String> {
-        user.map_or_else(|| self.machine.inside(), |_| self.machine.below_manager())
+    fn before(&self, user: Option<User>) -> Vec<String> {
+        user.map_or_else(|| self.machine.inside(), |user| self.machine.below_manager(user))
     }
 
-    fn podman(&self, user: Option<&str>, words: &[&str]) -> String {
+    fn podman(&self, user: Option<User>, words: &[&str]) -> String {
         self.machine.run(&self.before(user), &[&["podman"][..], words].concat())
     }
 
     /// The slice in which a user's engine makes its cgroups, and root's.
-    fn slice(user: Option<&str>) -> String {
-        let manager = || format!("/user.slice/user-{UID}.slice/user@{UID}.service/user.slice");
-        user.map_or_else(|| "/machine.slice".into(), |_| manager())
+    fn slice(user: Option<User>) -> String {
+        let manager =
+            |uid: u32| format!("/user.slice/user-{uid}.slice/user@{uid}.service/user.slice");
+        user.map_or_else(|| "/machine.slice".into(), |user| manager(user.uid))
     }
 
-    fn named(user: Option<&str>, name: &str) -> String {
-        unique(&format!("{}{name}", user.unwrap_or("root")))
+    fn named(user: Option<User>, name: &str) -> String {
+        unique(&format!("{}{name}", user.map_or("root", |user| user.name)))
     }
 
-    fn plain(&mut self, user: Option<&'static str>) {
+    fn plain(&mut self, user: Option<User>) {
         let name = Lab::named(user, "plain");
         let words = ["run", "-d", "--network", "none", "--label", "a=b", "--name", &name, IMAGE];
         self.podman(user, &[&words[..], &["/bin/sleep", "97301"]].concat());
@@ -88,7 +90,7 @@ impl Lab {
         self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
     }
 
-    fn pod(&mut self, user: Option<&'static str>) {
+    fn pod(&mut self, user: Option<User>) {
         let (pod, name) = (Lab::named(user, "pod"), Lab::named(user, "inpod"));
         self.podman(user, &["pod", "create", "--network", "none", "--name", &pod]);
         let words = ["run", "-d", "--pod", &pod, "--name", &name, IMAGE, "/bin/sleep", "97302"];
@@ -107,7 +109,7 @@ impl Lab {
 
     /// A unit as quadlet writes it. A user's podman moves to a scope first, since it may not split what is
     /// not his.
-    fn split_unit(&mut self, user: Option<&'static str>) {
+    fn split_unit(&mut self, user: Option<User>) {
         let name = Lab::named(user, "split");
         let unit = format!(
             "[Unit]\nDefaultDependencies=no\n[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\n\
@@ -146,8 +148,8 @@ impl Lab {
         self.kinds.push(Kind { name, user: None, pod: None, cgroup, monitors });
     }
 
-    fn start_unit(&self, user: Option<&str>, name: &str) {
-        let before = user.map_or_else(|| self.machine.inside(), |_| self.machine.as_user());
+    fn start_unit(&self, user: Option<User>, name: &str) {
+        let before = user.map_or_else(|| self.machine.inside(), |user| self.machine.as_user(user));
         let manager: &[&str] = if user.is_some() { &["--user"] } else { &[] };
         let unit = format!("{name}.service");
         for words in [vec!["daemon-reload"], vec!["start", &unit]] {
@@ -156,8 +158,8 @@ impl Lab {
     }
 
     /// `whose` in the machine: root's, or the user's.
-    fn whose(&self, user: Option<&str>) -> Whose {
-        let before = user.map_or_else(|| self.machine.inside(), |_| self.machine.as_user());
+    fn whose(&self, user: Option<User>) -> Whose {
+        let before = user.map_or_else(|| self.machine.inside(), |user| self.machine.as_user(user));
         Whose::new(PROGRAM).via(before)
     }
 }
@@ -196,7 +198,11 @@ fn in_its_cgroup(lab: &Lab, kind: &Kind, inspected: &Value, asking: &Asking) -> 
     let told = asking.answer(&monitor);
     let process = &told["process"];
     facts.same("monitor", process["comm"].as_str(), Some("conmon"));
-    facts.same("monitor's user", process["user"].as_str(), Some(kind.user.unwrap_or("root")));
+    facts.same(
+        "monitor's user",
+        process["user"].as_str(),
+        Some(kind.user.map_or("root", |user| user.name)),
+    );
     facts.same("monitor's role", process["role"].as_str(), Some("plumbing"));
     facts.same("monitor serves", process["serves"].clone(), inspected["Id"].clone());
     let cgroup = process["cgroup"].as_str().unwrap();
@@ -219,22 +225,23 @@ fn with_the_systemd_manager() {
     for kind in &lab.kinds {
         let inspected = lab.machine.inspect(&lab.before(kind.user), &kind.name);
         let init = pid_of(&inspected["State"]["Pid"]).unwrap();
-        let label = kind.user.map_or_else(|| kind.name.clone(), |u| format!("{u}@{}", kind.name));
+        let label = kind.user.map(|u| format!("{}@{}", u.name, kind.name));
+        let label = label.unwrap_or_else(|| kind.name.clone());
         let exact = match kind.user {
             None => format!("container:podman/{}", kind.name),
-            Some(user) => format!("container:podman@{user}/{}", kind.name),
+            Some(user) => format!("container:podman@{}/{}", user.name, kind.name),
         };
         // By root, and by whose it is.
         let mut askers = vec![lab.whose(None)];
         askers.extend(kind.user.map(|user| lab.whose(Some(user))));
         for asker in askers {
             let asking = Asking::with(asker, &[&kind.name, &exact], &label);
-            inside += asking.check_at(&inspected, init, kind.user, kind.pod.as_deref());
+            inside += asking.check_at(&inspected, init, name_of(kind), kind.pod.as_deref());
             inside += in_its_cgroup(&lab, kind, &inspected, &asking);
         }
         let outer = lab.machine.outside(init).expect("the host sees it");
         let asking = Asking::root(&[&kind.name], &label).nested();
-        outside += asking.check_at(&inspected, outer, kind.user, kind.pod.as_deref());
+        outside += asking.check_at(&inspected, outer, name_of(kind), kind.pod.as_deref());
         let told = asking.answer(&outer.to_string());
         let outermost = &told["chain"][0];
         assert_eq!(outermost["kind"], "machine", "{told:#}");
@@ -244,15 +251,25 @@ fn with_the_systemd_manager() {
         assert_eq!(name, wanted.as_deref(), "{told:#}");
         assert_eq!(asking.pids(&kind.name), [outer].into());
     }
-    assert!(inside >= 400 && outside >= 200, "{inside} {outside}");
+    assert!(inside >= 700 && outside >= 290, "{inside} {outside}");
     eprintln!("{inside} facts of {} containers inside, {outside} from outside", lab.kinds.len());
-    what_the_user_sees(&lab);
-    what_holds_the_users_namespaces(&lab);
+    for user in USERS {
+        what_the_user_sees(&lab, user);
+        what_holds_the_users_namespaces(&lab, user);
+    }
 }
 
-/// How many machines run, another test's too.
+fn name_of(kind: &Kind) -> Option<&'static str> {
+    kind.user.map(|user| user.name)
+}
+
+/// How many machines share the cgroup of those without a unit, another test's too.
 fn machines() -> usize {
-    let is_one = |pid: &u32| procfs::comm(*pid).is_some_and(|comm| comm == "systemd-nspawn");
+    let is_one = |pid: &u32| {
+        let shares = |cgroup: String| cgroup.lines().any(|line| line.ends_with(":/supervisor"));
+        procfs::comm(*pid).is_some_and(|comm| comm == "systemd-nspawn")
+            && procfs::cgroup(*pid).is_some_and(shares)
+    };
     procfs::pids().into_iter().filter(is_one).count()
 }
 
@@ -261,18 +278,18 @@ fn machines_name(machine: &PodmanMachine) -> String {
     name.display().to_string()
 }
 
-/// Of root's containers the user is told the ids, and that the names can't be read.
-fn what_the_user_sees(lab: &Lab) {
-    let list = listed(&lab.whose(Some(USER)));
+/// Of root's and each other's containers users are told the ids at most, and that the names can't be read.
+fn what_the_user_sees(lab: &Lab, user: User) {
+    let list = listed(&lab.whose(Some(user)));
     for kind in &lab.kinds {
         let named = list.iter().filter(|o| o["name"] == kind.name.as_str()).count();
-        assert_eq!(named, usize::from(kind.user.is_some()), "{}: {list:#?}", kind.name);
+        assert_eq!(named, usize::from(kind.user == Some(user)), "{}: {list:#?}", kind.name);
         if kind.user.is_some() {
             continue;
         }
         let inspected = lab.machine.inspect(&lab.before(None), &kind.name);
         let init = inspected["State"]["Pid"].to_string();
-        let asker = lab.whose(Some(USER));
+        let asker = lab.whose(Some(user));
         let told = asker.args(["--json", &init]).run().expect_code(0).json()["answers"][0].clone();
         assert_eq!(told["owner"]["id"], inspected["Id"], "{told:#}");
         assert!(told["owner"]["name"].is_null(), "{told:#}");
@@ -283,15 +300,15 @@ fn what_the_user_sees(lab: &Lab) {
 }
 
 /// The process that holds the user's namespaces is in a scope of its own, and nobody's container.
-fn what_holds_the_users_namespaces(lab: &Lab) {
-    let words = ["cat", "/run/user/47000/libpod/tmp/pause.pid"];
-    let pause = lab.machine.run(&lab.machine.as_user(), &words);
-    for asker in [lab.whose(None), lab.whose(Some(USER))] {
+fn what_holds_the_users_namespaces(lab: &Lab, user: User) {
+    let file = format!("/run/user/{}/libpod/tmp/pause.pid", user.uid);
+    let pause = lab.machine.run(&lab.machine.as_user(user), &["cat", &file]);
+    for asker in [lab.whose(None), lab.whose(Some(user))] {
         let told = asker.args(["--json", pause.trim()]).run().expect_code(0).json();
         let told = &told["answers"][0];
         assert_eq!(told["process"]["comm"], "catatonit", "{told:#}");
         assert_eq!(told["process"]["role"], "plumbing", "{told:#}");
-        assert_eq!(told["process"]["user"], USER, "{told:#}");
+        assert_eq!(told["process"]["user"], user.name, "{told:#}");
         assert_eq!(told["owner"]["kind"], "unit", "{told:#}");
         let cgroup = told["process"]["cgroup"].as_str().unwrap();
         assert!(cgroup.contains("/podman-pause-"), "{told:#}");
