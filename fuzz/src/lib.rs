@@ -97,6 +97,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("mountinfo", mount::mountinfo),
     Target::new("mount_escape", mount::escape),
     Target::new("nslink", namespace::nslink),
+    Target::new("nspawn_settings", machines::nspawn_settings),
     Target::new("oci_state", machines::oci_state),
     Target::new("openvz_config", openvz::config),
     Target::new("overlay", memory::overlay),

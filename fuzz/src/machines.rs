@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use whose_core::state::{apptainer, flatpak, lxc, lxd, machined, oci, yaml};
+use whose_core::state::{apptainer, flatpak, lxc, lxd, machined, nspawn, oci, yaml};
 
 /// Whatever is refused is refused with a reason on one line.
 fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
@@ -57,6 +57,12 @@ pub(crate) fn machine(bytes: &[u8]) {
     let machine = machined::parse(bytes);
     assert!(machine.leader != Some(0));
     assert!(machine.root.is_none_or(|root| root.starts_with(b"/")));
+}
+
+pub(crate) fn nspawn_settings(bytes: &[u8]) {
+    let settings = nspawn::parse(bytes);
+    let paths = settings.mounts.iter().flat_map(|m| [Some(&m.at), m.from.as_ref()]).flatten();
+    paths.for_each(|path| assert!(path.starts_with(b"/")));
 }
 
 pub(crate) fn oci_state(bytes: &[u8]) {

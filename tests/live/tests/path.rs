@@ -14,7 +14,8 @@ use std::path::Path;
 use serde_json::json;
 use whose_live_tests::disk::Disk;
 use whose_live_tests::paths::{
-    Container, Dice, LAYERS, changes, fill, judge, judge_stopped, shadowed, told_running,
+    Container, Dice, Keeps, LAYERS, changes, fill, judge, judge_hostless, judge_stopped,
+    judge_stopped_forward, shadowed, told_running,
 };
 use whose_live_tests::podman::NEEDS as PODMAN;
 use whose_live_tests::{alone, unique, whose};
@@ -45,9 +46,6 @@ fn suite(driver: &'static str, data: Option<&Path>) {
         cases.case(&format!("random paths of {}", one.name), || judge(one, other, &mut Dice(42)));
     }
     cases.case("a file that lies under another", || shadowed(&changed, &clean));
-    if changed.is_without_handles() {
-        return cases.finish();
-    }
     let before = told_running(&changed);
     // Some other container still leads to the engine, which has no usual place.
     docker.run(&["--name", &unique("other"), IMAGE, "sleep", "10000"]);
@@ -72,11 +70,9 @@ fn podman_suite(what: &str, driver: &str, options: PodmanOptions) {
         cases.case(&format!("random paths of {}", one.name), || judge(one, other, &mut Dice(42)));
     }
     cases.case("a file that lies under another", || shadowed(&changed, &clean));
-    if !changed.is_without_handles() {
-        let before = told_running(&changed);
-        podman.cli(&["kill", &changed.name, &clean.name]);
-        cases.case("the same when it has ended", || judge_stopped(&before));
-    }
+    let before = told_running(&changed);
+    podman.cli(&["kill", &changed.name, &clean.name]);
+    cases.case("the same when it has ended", || judge_stopped(&before));
     cases.finish();
 }
 
@@ -95,6 +91,16 @@ fn paths_of_a_users_podman() {
         let _alone = alone();
         podman_suite("rootless-overlay", "overlay", Podman::options().rootless());
         podman_suite("rootless-vfs", "vfs", Podman::options().rootless());
+    }
+}
+
+#[test]
+fn paths_of_podman_on_fuse_overlayfs() {
+    if require(PODMAN) && require(&["fuse", "fuse-overlayfs"]) {
+        let _alone = alone();
+        // What a user's own server shows it refuses to root (fuse(4), allow_other), and so to the judge.
+        let options = Podman::options().mount_program("/usr/bin/fuse-overlayfs");
+        podman_suite("fuse", "overlay", options);
     }
 }
 
@@ -140,6 +146,63 @@ fn paths_on_btrfs() {
         let _alone = alone();
         let Some(disk) = Disk::btrfs() else { return };
         suite("btrfs", Some(&disk.point().join("docker")));
+    }
+}
+
+/// Random trees in what is mounted in a container, and not in its layers.
+fn mounted_suite(what: &str) {
+    let docker = Docker::options(View::V2).storage_driver("overlay2").start();
+    let docker = docker.unwrap_or_else(|e| panic!("{e}"));
+    docker.layered_image_with(IMAGE, LAYERS, fill);
+    let dirs = tempfile::tempdir().unwrap();
+    let start = |word: &str| -> Container {
+        let (name, dir) = (unique(word), dirs.path().join(word));
+        let option = match what {
+            "bind" => {
+                std::fs::create_dir(&dir).unwrap();
+                (0..LAYERS).for_each(|layer| fill(layer, &dir));
+                [String::from("-v"), format!("{}:/t", dir.join("t").display())]
+            }
+            // The engine fills it with what the image has there.
+            "volume" => ["-v".into(), format!("{name}-files:/t")],
+            _ => ["--tmpfs".into(), "/t".into()],
+        };
+        let words = ["--name", &name, &option[0], &option[1], IMAGE, "sleep", "10000"];
+        docker.create(&words);
+        docker.cli(&["start", &name]);
+        if what == "tmpfs" {
+            let script = "for d in plain 'with space'; do mkdir -p \"/t/$d\"; \
+                          for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do echo $d $n > \"/t/$d/$n\"; done; done";
+            docker.cli(&["exec", &name, "/bin/sh", "-c", script]);
+        }
+        let pid = docker.init_pid(&name);
+        Container { name, pid, keeps: Keeps::Tree }
+    };
+    let (changed, clean) = (start("changed"), start("clean"));
+    let mut cases = Cases::of(format!("path-{what}"));
+    if what == "tmpfs" {
+        cases.case("files in memory", || judge_hostless(&changed, None));
+        return cases.finish();
+    }
+    let script = changes(&changed.root(), &mut Dice(4711));
+    docker.cli(&["exec", &changed.name, "/bin/sh", "-c", &script]);
+    for (one, other) in [(&changed, &clean), (&clean, &changed)] {
+        cases.case(&format!("random paths of {}", one.name), || judge(one, other, &mut Dice(42)));
+    }
+    let before = told_running(&changed);
+    docker.run(&["--name", &unique("other"), IMAGE, "sleep", "10000"]);
+    docker.cli(&["kill", &changed.name, &clean.name]);
+    cases.case("the same when it has ended", || judge_stopped_forward(&before));
+    cases.finish();
+}
+
+#[test]
+fn paths_of_binds_volumes_and_memory() {
+    if require(NEEDS) {
+        let _alone = alone();
+        for what in ["bind", "volume", "tmpfs"] {
+            mounted_suite(what);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The files of containerd's containers and of LXC's, to the host and back; judged as those of Docker and Podman are.
+//! The files of containerd's containers, to the host and back; judged as those of Docker and Podman are.
 #![allow(
     clippy::panic,
     clippy::expect_used,
@@ -7,18 +7,16 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use whose_live_tests::disk::Disk;
 use whose_live_tests::paths::{
-    Container, Dice, Keeps, LAYERS, changes, fill, judge, judge_stopped, shadowed, told_running,
+    Container, Dice, LAYERS, changes, fill, judge, judge_stopped, keeps, shadowed, told_running,
 };
 use whose_live_tests::{alone, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::containerd::Containerd;
-use whose_testkit::docker::busybox_rootfs;
-use whose_testkit::lxc::Lxc;
 use whose_testkit::{procfs, require};
 
 const NEEDS: &[&str] = &[
@@ -33,20 +31,6 @@ const NEEDS: &[&str] = &[
 ];
 const IMAGE: &str = "docker.io/library/lab-path:1";
 const DEFAULT: &str = "default";
-
-/// How a process's root is kept, by its mounts.
-fn keeps(pid: u32) -> Keeps {
-    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
-    let root = mounts.lines().find(|l| l.split(' ').nth(4) == Some("/")).expect("a root");
-    let option = |name: &str| -> Option<Vec<PathBuf>> {
-        let text = root.split_once(&format!("{name}="))?.1.split(',').next()?;
-        Some(text.split(':').map(PathBuf::from).collect())
-    };
-    match (option("upperdir"), option("lowerdir")) {
-        (Some(upper), Some(lowers)) => Keeps::Stack([upper, lowers].concat()),
-        _ => Keeps::Tree,
-    }
-}
 
 fn of_containerd(snapshotter: &'static str, place: Option<&Path>) {
     let mut options = Containerd::options();
@@ -115,40 +99,4 @@ fn paths_on_containerds_btrfs() {
         let Some(disk) = Disk::btrfs() else { return };
         of_containerd("btrfs", Some(&disk.point()));
     }
-}
-
-#[test]
-fn paths_of_lxc() {
-    if !require(&["root", "lxc-start", "busybox"]) {
-        return;
-    }
-    let _alone = alone();
-    let mut lxc = Lxc::new();
-    let mut start = |what: &str| -> Container {
-        let name = unique(what);
-        let dir = lxc.path().join(format!("files-of-{what}"));
-        std::fs::create_dir(&dir).unwrap();
-        let root = busybox_rootfs(&dir);
-        (0..LAYERS).for_each(|layer| fill(layer, &root));
-        let rootfs = format!("dir:{}", root.display());
-        let pid = lxc.start(&name, &rootfs, "/bin/sleep 10000", &[]);
-        Container { name, pid: pid.unwrap_or_else(|e| panic!("{e}")), keeps: Keeps::Tree }
-    };
-    let (changed, clean) = (start("changed"), start("clean"));
-    let script = changes(&changed.root(), &mut Dice(4711));
-    let ran = lxc.attach(&changed.name, &["/bin/sh", "-c", &script]).status().unwrap();
-    assert!(ran.success());
-    let mut cases = Cases::of("path-lxc");
-    for (one, other) in [(&changed, &clean), (&clean, &changed)] {
-        cases.case(&format!("random paths of {}", one.name), || judge(one, other, &mut Dice(42)));
-    }
-    lxc.stop(&clean.name);
-    cases.case("what is not read of one that has ended is said", || {
-        let run = whose().args(["path", &format!("{}:/t/only/file", clean.name)]).run();
-        let run = run.expect_code(3);
-        assert_eq!(run.stdout_str(), "", "{}", run.story());
-        let why = "what its engine mounts in it is not read";
-        assert!(run.stderr_str().contains(why), "{}", run.story());
-    });
-    cases.finish();
 }

@@ -8,7 +8,7 @@ use super::Answer;
 use crate::index::Index;
 use crate::index::binds::Bound;
 use crate::model::gap::{Class, what};
-use crate::model::{Fact, Gap, Owner};
+use crate::model::{Fact, File, Gap, Owner};
 use crate::storage::Part;
 
 /// A container that has the file, and its path there.
@@ -85,20 +85,35 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Vec<Gap>)
 }
 
 /// That a container could not be asked whether it shows a file there.
-fn untold(owner: &Owner, path: &BString, gap: &Gap) -> Gap {
+pub(super) fn untold(owner: &Owner, path: &BString, gap: &Gap) -> Gap {
     let at = [owner.label().as_slice(), b":", path].concat();
     let cause = format!("whether that is it can't be told: {}", gap.cause);
     Gap::new(what::PATH, gap.class, at, cause, None)
 }
 
 /// Whether a container shows this file of the host at a path of its own.
-fn shows(
+pub(super) fn shows(
     index: &mut Index<'_>,
     owner: &Owner,
     path: &BString,
     host: &BString,
 ) -> Result<bool, Gap> {
-    let Some(file) = super::inside::of_container(index, owner, path)? else { return Ok(false) };
+    let file = super::inside::of_container(index, owner, path)?;
+    file.map_or(Ok(false), |file| is_at(&file, host))
+}
+
+/// The same of one process.
+pub(super) fn shows_to(
+    index: &mut Index<'_>,
+    pid: u32,
+    path: &BString,
+    host: &BString,
+) -> Result<bool, Gap> {
+    let file = super::inside::of_process(index, pid, path)?;
+    file.map_or(Ok(false), |file| is_at(&file, host))
+}
+
+fn is_at(file: &File, host: &BString) -> Result<bool, Gap> {
     match &file.host {
         // What it may be is not what it is.
         Fact::Unread(gap) => Err(gap.clone()),

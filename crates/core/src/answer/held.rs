@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, BString};
 use whose_kernel::object::Look;
 use whose_kernel::parse;
 use whose_kernel::parse::mountinfo::mount_of;
@@ -21,8 +21,6 @@ use crate::target::inode::Number;
 use crate::target::path::HostPath;
 use crate::target::{Typed, pod as pod_target};
 
-/// Loop devices that are looked through for an image.
-const MOST_LOOPS: usize = 4096;
 /// Names of namespaces in nsfs, and in `/proc/PID/ns`.
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
@@ -146,29 +144,12 @@ fn stands(index: &Index<'_>, path: &BStr) -> Option<Stands> {
     host.guard(path).ok()?;
     let look = host.lookup(&root, path, Way::Plain).and_then(|object| object.look()).ok()?;
     let device = if is_block(&look) { Some(look.rdev) } else { None };
-    let device = device.or_else(|| look.is_file().then(|| loop_of(index, path)).flatten())?;
+    let device = device.or_else(|| look.is_file().then(|| index.loop_of(path)).flatten())?;
     Some(Stands::FileSystem(device, "/".into()))
 }
 
 fn is_block(look: &Look) -> bool {
     look.mode & 0o170_000 == 0o060_000
-}
-
-/// The device of the loop that an image is behind.
-fn loop_of(index: &Index<'_>, path: &BStr) -> Option<(u32, u32)> {
-    let root = index.host().root();
-    let entries = root.list(b"sys/block", MOST_LOOPS).ok()?;
-    let names = entries.into_iter().map(|e| e.name).filter(|name| name.starts_with(b"loop"));
-    let line = |name: &BString, file: &str| -> Option<BString> {
-        let path = [b"sys/block/", name.as_slice(), b"/", file.as_bytes()].concat();
-        let text = root.read(&path, 8192).ok()?;
-        Some(text.strip_suffix(b"\n").unwrap_or(&text).into())
-    };
-    let mut of = names.filter(|name| line(name, "loop/backing_file").is_some_and(|p| p == path));
-    let (major, minor) = line(&of.next()?, "dev")?
-        .split_once_str(":")
-        .map(|(a, b)| (parse::decimal32(a), parse::decimal32(b)))?;
-    Some((major?, minor?))
 }
 
 /// Answers for a directory of a pod's, by its place: the kubelet's, or that of its logs.

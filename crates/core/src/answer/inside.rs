@@ -12,6 +12,7 @@ use crate::index::Index;
 use crate::index::stored::Stored;
 use crate::model::gap::{Class, what};
 use crate::model::{Fact, File, Gap, Owner, Row};
+use crate::storage::Driver;
 use crate::storage::binary::stored::{self, Parts};
 use crate::storage::binary::{self, Extent, Subject, Which};
 use crate::target::inside::Inside;
@@ -92,9 +93,10 @@ fn in_state(index: &mut Index<'_>, owner: &Owner, path: &BStr) -> Result<Option<
         let why = "a saved tree holds no layers";
         return Err(Gap::new(what::PATH, Class::Unsupported, path, why, None));
     }
-    let Stored { dirs, driver, mounts, within } = index.stored(owner)?;
+    let Stored { dirs, driver, kind, mounts, within } = index.stored(owner)?;
     let within = within.as_ref().map(|root| root.as_ref());
-    let parts = Parts { dirs: &dirs, driver, mounts: &mounts, within };
+    let driver = driver.map(|driver| driver as &dyn Driver);
+    let parts = Parts { dirs: &dirs, driver, kind, mounts: &mounts, within };
     stored::stored(index.host(), &parts, path)
 }
 
@@ -138,6 +140,25 @@ pub(super) fn of_container(
     }
     let inside = Inside { of: Box::new(of), path: path.clone() };
     Ok(file(index, &row, &inside, Layers::None))
+}
+
+/// What a path leads to for a process; nothing too where that is gone by now.
+///
+/// # Errors
+/// When that can't be told.
+pub(super) fn of_process(
+    index: &mut Index<'_>,
+    pid: u32,
+    path: &BString,
+) -> Result<Option<File>, Gap> {
+    let row = index.row(pid, NEEDS).map_err(|e| Gap::from_read(what::PROCESS, &e))?;
+    let text = BString::from(pid.to_string());
+    let of = Typed {
+        text: text.clone(),
+        target: Target::Container(crate::target::container::short(text.as_ref())),
+    };
+    let inside = Inside { of: Box::new(of), path: path.clone() };
+    Ok(row.and_then(|row| file(index, &row, &inside, Layers::None)))
 }
 
 /// Says in one line why there is no path, what it may be, and how the bytes can be reached.

@@ -2,19 +2,21 @@
 
 use std::rc::Rc;
 
-use bstr::{BStr, BString};
+use bstr::BString;
 use whose_fields::Needs;
 
 use super::held::{held, of_kubelet};
 use super::volume::in_volume;
-use super::{Answer, Detail, Status, container};
+use super::{Answer, Detail, Status, back, container};
 use crate::index::Index;
+use crate::index::binds::Bound;
 use crate::index::layers::{Found, LayerId, LayerInfo, User};
 use crate::model::gap::{Class, what};
 use crate::model::{
     Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
     OwnerKind, Source,
 };
+use crate::runtime::nspawn;
 use crate::storage::Part;
 use crate::storage::table::Image;
 use crate::target::Typed;
@@ -101,33 +103,67 @@ fn beside(
     if of_kubelet(index, typed, answer, host, detail) {
         // Of a pod's volume the containers show it that have it mounted.
         if answer.owner().is_none_or(|owner| owner.kind == OwnerKind::Pod) {
-            bound(index, answer, host.as_ref());
+            bound(index, answer, host);
         }
     } else if detail.processes && held(index, answer, host, detail) {
     } else if detail.binary.is_some() {
-        bound(index, answer, host.as_ref());
+        bound(index, answer, host);
     } else {
         answer.owners = Some(Vec::new());
     }
 }
 
-/// The containers that have it bound.
-fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BStr) {
-    let (mut found, gap) = index.bound(host);
-    for of in &mut found {
-        let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
-        of.owner = index.container_of(&of.owner, needs).owner;
-        let path = index.host().shown(format!("proc/{}/mountinfo", of.pid).as_bytes());
-        let detail = format!("{} has it at {}", of.owner.label(), of.inside);
-        answer.seen.push(Evidence::agreeing(Source::Mount, detail, path));
+/// The containers that have it bound, or among their own files where no engine's table tells.
+fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
+    let (found, gap) = index.bound(host.as_ref());
+    let (rooted, more) = index.rooted(host.as_ref());
+    let mut gaps: Vec<Gap> = gap.into_iter().chain(more).collect();
+    let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
+    let mut all: Vec<Bound> = Vec::new();
+    for mut of in found {
+        // What shares a cgroup with others was told from them by what started it.
+        if !nspawn::is_shared(&of.owner) {
+            of.owner = index.container_of(&of.owner, needs).owner;
+        }
+        all.push(of);
     }
-    answer.owners = Some(found.iter().map(|of| Rc::clone(&of.owner)).collect());
-    if let Some(gap) = gap {
+    for (root, user, inside) in rooted {
+        let owner = index.container_of_root(root, &user, needs);
+        match index.container_of(&owner, needs).pids {
+            // Its first process was asked.
+            Ok(pids) if !pids.is_empty() => {}
+            Ok(_) => all.push(Bound { owner, inside, pid: None, is_it: false }),
+            Err(gap) => gaps.push(gap),
+        }
+    }
+    all.retain(|of| {
+        let mut shows = || match of.pid {
+            Some(pid) => back::shows_to(index, pid, &of.inside, host),
+            None => back::shows(index, &of.owner, &of.inside, host),
+        };
+        of.is_it
+            || shows().unwrap_or_else(|gap| {
+                gaps.push(back::untold(&of.owner, &of.inside, &gap));
+                false
+            })
+    });
+    for of in &all {
+        let (source, path) = match (of.pid, of.owner.description()) {
+            (Some(pid), _) => {
+                (Source::Mount, index.host().shown(format!("proc/{pid}/mountinfo").as_bytes()))
+            }
+            (None, told) => (Source::StateFile, told.map(|d| d.path.clone()).unwrap_or_default()),
+        };
+        let detail = format!("{} has it at {}", of.owner.label(), of.inside);
+        answer.seen.push(Evidence::agreeing(source, detail, path));
+    }
+    answer.owners = Some(all.iter().map(|of| Rc::clone(&of.owner)).collect());
+    if let Some(gap) = gaps.first() {
         answer.status = Status::Partial;
         answer.message = Some(format!("{}: {gap}", answer.target));
-        answer.gaps.push(gap);
+        answer.gaps.extend(gaps);
     }
-    answer.bound = found;
+    answer.bound = all;
 }
 
 pub(super) fn layer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: Detail) -> Answer {

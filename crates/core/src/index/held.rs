@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 
 use bstr::{BStr, BString, ByteSlice};
-use whose_kernel::parse::maps;
 use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::parse::{self, maps};
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::{Class, ReadError};
 
 use super::Index;
 use crate::model::Gap;
 
+/// Loop devices that are looked through for an image.
+const MOST_LOOPS: usize = 4096;
 /// What mountinfo adds to the root of a mount whose directory was removed.
 const DELETED: &[u8] = b"//deleted";
 
@@ -173,6 +175,25 @@ impl Index<'_> {
         if pid != 1 && process.mountinfo().map_or(true, holds) {
             asked.failed(error);
         }
+    }
+
+    /// The device of the loop that an image is behind.
+    #[must_use]
+    pub fn loop_of(&self, image: &BStr) -> Option<(u32, u32)> {
+        let root = self.host().root();
+        let entries = root.list(b"sys/block", MOST_LOOPS).ok()?;
+        let names = entries.into_iter().map(|e| e.name).filter(|name| name.starts_with(b"loop"));
+        let line = |name: &BString, file: &str| -> Option<BString> {
+            let path = [b"sys/block/", name.as_slice(), b"/", file.as_bytes()].concat();
+            let text = root.read(&path, 8192).ok()?;
+            Some(text.strip_suffix(b"\n").unwrap_or(&text).into())
+        };
+        let is_its = |name: &BString| line(name, "loop/backing_file").is_some_and(|p| p == image);
+        let mut of = names.filter(is_its);
+        let (major, minor) = line(&of.next()?, "dev")?
+            .split_once_str(":")
+            .map(|(a, b)| (parse::decimal32(a), parse::decimal32(b)))?;
+        Some((major?, minor?))
     }
 
     /// The processes that map a file, by the device and number that their own tables have.

@@ -132,8 +132,9 @@ impl Index<'_> {
             Some(Err(gap)) if owner.is_chosen() && !is_free(&gap) => return undecided(owner, gap),
             described => described.and_then(Result::ok),
         };
+        // What is only kept may run all the same, unregistered.
         if engine == nspawn::ENGINE
-            && description.is_none()
+            && description.as_ref().is_none_or(|d| d.pid.is_none())
             && let Some(found) = self.machine_container(key, needs)
         {
             return found;

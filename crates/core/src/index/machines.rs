@@ -15,7 +15,7 @@ use super::Index;
 use super::describe::Members;
 use super::lookup::Container;
 use crate::model::gap::what;
-use crate::model::{Engine, Evidence, Gap, Owner, OwnerKind, Process, Source};
+use crate::model::{Engine, Evidence, Fact, Gap, Owner, OwnerKind, Process, Source};
 use crate::runtime::{REGISTRY, nspawn};
 
 /// Where the first process of a machine is, with systemd in it or without, and its supervisor.
@@ -158,7 +158,11 @@ impl Index<'_> {
             let above = self.supervisor_above(*pid);
             above.is_none_or(|above| above.pid == supervisor.pid)
         });
-        let owner = self.described(&owner, Members::Has(init), needs);
+        let mut owner = self.described(&owner, Members::Has(init), needs);
+        // No state tells it.
+        if owner.init_pid.known().is_none() {
+            owner = Rc::new(Owner { init_pid: Fact::Known(init), ..(*owner).clone() });
+        }
         Some(Container { owner, hierarchy: Some(hierarchy), dirs, pids: Ok(pids) })
     }
 

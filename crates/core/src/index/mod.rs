@@ -34,6 +34,7 @@ pub mod plan;
 pub mod pod_lookup;
 pub mod pods;
 mod proven;
+mod rooted;
 mod roots;
 pub mod sandboxes;
 pub mod scan;

@@ -3,19 +3,23 @@
 use bstr::{BStr, BString};
 use whose_fields::Needs;
 use whose_kernel::Class;
+use whose_kernel::parse::mountinfo::{Mount, mount_of};
 
 use super::Index;
 use crate::model::gap::what;
-use crate::model::{Engine, Gap, Mounting, Owner};
+use crate::model::{Engine, Gap, Mounting, Owner, RootFiles, Rootfs};
 use crate::runtime::by_engine;
+use crate::storage::binary::stored::Kind;
 use crate::storage::{DRIVERS, Driver, table};
 
 /// A container's file system, put together from its engine's state.
 pub struct Stored {
     /// The directories of its layers on the host, the topmost first; one where the driver stacks nothing.
     pub dirs: Vec<BString>,
-    /// The driver.
-    pub driver: &'static dyn Driver,
+    /// The driver; `None` where the engine has no table, and its configuration names the directories.
+    pub driver: Option<&'static dyn Driver>,
+    /// How the layers are put together.
+    pub kind: Kind,
     /// What lies over them when it runs.
     pub mounts: Vec<Mounting>,
     /// The engine's root, where a user's word alone says all this: nothing else of the host is his to name.
@@ -50,14 +54,47 @@ impl Index<'_> {
         let Some((_, state)) = self.roots.get(number) else {
             return Err(unknown("its engine's root was not found again"));
         };
+        let within = state.users_own().map(|_| state.root.shown().to_owned());
+        if let Some(told) = runtime.rootfs(self.host(), state, key) {
+            let Rootfs { files, mounts } = told?;
+            let (dirs, kind) = match files {
+                RootFiles::Dir(dir) => (vec![dir], Kind::Tree),
+                RootFiles::Stack(dirs) => (dirs, Kind::Overlay),
+                RootFiles::Image(image) => (vec![self.mount_of_image(image)?], Kind::Tree),
+            };
+            return Ok(Stored { dirs, driver: None, kind, mounts, within });
+        }
         let mounts = match runtime.mounts(state, key) {
             None => return Err(unknown("what its engine mounts in it is not read")),
             Some(mounts) => mounts.map_err(|e| Gap::from_read(what::LAYERS, &e))?,
         };
-        let within = state.users_own().map(|_| state.root.shown().to_owned());
         let layers = self.layers_of(number, engine, key)?;
         let (dirs, driver) = layers.ok_or_else(|| unknown("no table has its layers"))?;
-        Ok(Stored { dirs, driver, mounts, within })
+        let Some((_, state)) = self.roots.get(number) else {
+            return Err(unknown("its engine's root was not found again"));
+        };
+        let kind = match driver.stacks() {
+            false => Kind::Tree,
+            true if driver.is_mounted_by_program(&state.root) => Kind::Fuse,
+            true => Kind::Overlay,
+        };
+        Ok(Stored { dirs, driver: Some(driver), kind, mounts, within })
+    }
+
+    /// Where the host has the image of a container's root mounted.
+    fn mount_of_image(&self, image: BString) -> Result<BString, Gap> {
+        let mounts = self.host().mounts().unwrap_or_default();
+        let source = |m: &&Mount| m.source == image && m.root == "/" && m.source.contains(&b'/');
+        let by_source = || mounts.iter().find(source).map(|m| m.device);
+        let device = self.loop_of(image.as_ref()).or_else(by_source);
+        let is_it = |m: &&Mount| Some(m.device) == device && m.root == "/";
+        let mount = mounts.iter().find(is_it).map(|m| m.point.clone());
+        mount
+            .filter(|point| mount_of(mounts, point).is_some_and(|m| Some(m.device) == device))
+            .ok_or_else(|| {
+                let why = "its files are in this, which is mounted only while it runs";
+                Gap::new(what::LAYERS, Class::Unsupported, image, why, None)
+            })
     }
 
     /// The layers by whatever table of the root has the container.

@@ -246,3 +246,23 @@ pub struct Mounting {
     /// The directory or file of the host; `None` for what is none, such as memory.
     pub from: Option<BString>,
 }
+
+/// What a container's own files lie in, by its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootFiles {
+    /// One directory.
+    Dir(BString),
+    /// The directories of an overlay, the upper one first.
+    Stack(Vec<BString>),
+    /// A file or device that holds a file system, or a name that leads to one.
+    Image(BString),
+}
+
+/// A container's file system, by its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rootfs {
+    /// Its own files.
+    pub files: RootFiles,
+    /// What lies over them when it runs.
+    pub mounts: Vec<Mounting>,
+}

@@ -15,7 +15,8 @@ pub mod usage;
 pub use evidence::{Evidence, Source};
 pub use fact::Fact;
 pub use file::{
-    CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Mounting, Verified,
+    CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Mounting, RootFiles,
+    Rootfs, Verified,
 };
 pub use gap::Gap;
 pub use listed::{Listed, TOTALS};

@@ -9,7 +9,7 @@ use crate::model::{ContainerState, Description};
 use crate::state::machined::{self as files, Machine};
 
 /// Where they are registered.
-const PLACE: &str = "run/systemd/machines";
+pub(super) const PLACE: &str = "run/systemd/machines";
 /// Machines that a host may have.
 const MOST: usize = 100_000;
 /// How the links from units begin.

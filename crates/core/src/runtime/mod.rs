@@ -54,7 +54,7 @@ use whose_kernel::{Class, Host, ReadError};
 
 use crate::model::daemon::Told;
 use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod};
+use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod, Rootfs};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 pub use service::Service;
@@ -484,6 +484,25 @@ pub trait Runtime: Sync {
     /// for that.
     fn mounts(&self, _root: &StateRoot, _id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
         None
+    }
+
+    /// What a container's file system is made of, by its configuration; `None` for a runtime that has a table of
+    /// layers, or whose configuration is not read.
+    fn rootfs(&self, _: &Host, _: &StateRoot, _id: &BStr) -> Option<Result<Rootfs, Gap>> {
+        None
+    }
+
+    /// Whether its configuration names what its containers' files lie in.
+    fn has_root_files(&self) -> bool {
+        false
+    }
+
+    /// The keys of the containers whose own files may lie at a path of the host.
+    ///
+    /// # Errors
+    /// When the state can't be listed.
+    fn rooted_near(&self, root: &StateRoot, _path: &BStr) -> Result<Vec<BString>, ReadError> {
+        self.list(root)
     }
 
     /// The containers in pods that match, sandboxes too; for a runtime that knows of pods.

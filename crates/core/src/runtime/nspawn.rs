@@ -5,10 +5,13 @@
 //! `payload` below it, nspawn itself in `supervisor` (src/nspawn/nspawn-cgroup.c). On cgroup v1
 //! only the systemd hierarchy has these two, and releases before them had neither.
 //!
-//! What is registered is in `/run/systemd/machines`; an image or a creation nobody keeps.
+//! What is registered is in `/run/systemd/machines`; an image or a creation nobody keeps. What may be started by its
+//! name alone is in `/var/lib/machines`: such a machine is found by its name and by its files, and not listed.
 //!
 //! With `--keep-unit` outside any unit, as where systemd is not PID 1, both lie at the top of the tree:
 //! all such machines share `/payload`, and only what started them has a name for them.
+
+mod images;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
@@ -17,7 +20,7 @@ use whose_kernel::{Class, Host, ReadError};
 use super::claim::{Claim, Subject};
 use super::place::{self, Place, Plumbing};
 use super::{FoundRoots, Hints, Jail, Matches, Query, Runtime, StateRoot, machined, segment};
-use crate::model::{Description, Engine, Owner, OwnerKind};
+use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Rootfs};
 
 /// See the module.
 #[derive(Debug)]
@@ -90,21 +93,23 @@ impl Runtime for Nspawn {
     }
 
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
-        machined::roots(host, hints)
+        images::with_images(host, machined::roots(host, hints), hints)
     }
 
     fn find(&self, _host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
         let (Query::Id(name) | Query::Name(name)) = query else { return Ok(Matches::default()) };
-        let ids = match machined::machine(root, name, SUPERVISOR) {
+        let ids = match images::registered(root, name) {
             Ok(machine) => vec![machine.name],
-            Err(e) if e.class == Class::Gone => Vec::new(),
+            Err(e) if e.class == Class::Gone => {
+                images::of(root, name)?.map(|_| name.into()).into_iter().collect()
+            }
             Err(e) => return Err(e),
         };
         Ok(Matches { ids, gaps: Vec::new() })
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
-        machined::list(root, SUPERVISOR)
+        images::list(root)
     }
 
     fn describe(
@@ -113,8 +118,25 @@ impl Runtime for Nspawn {
         id: &BStr,
         _needs: Needs,
     ) -> Option<Result<Description, ReadError>> {
-        let machine = machined::machine(root, id, SUPERVISOR);
-        Some(machine.map(|machine| machined::describe(root, &machine)))
+        Some(match images::registered(root, id) {
+            Ok(machine) => Ok(machined::describe(root, &machine)),
+            Err(gone) if gone.class == Class::Gone => {
+                images::of(root, id).and_then(|image| image.map(|i| i.describe()).ok_or(gone))
+            }
+            Err(e) => Err(e),
+        })
+    }
+
+    fn rootfs(&self, host: &Host, root: &StateRoot, id: &BStr) -> Option<Result<Rootfs, Gap>> {
+        Some(images::rootfs(host, root, id))
+    }
+
+    fn has_root_files(&self) -> bool {
+        true
+    }
+
+    fn rooted_near(&self, root: &StateRoot, path: &BStr) -> Result<Vec<BString>, ReadError> {
+        Ok(images::near(root, path))
     }
 
     fn has_state(&self) -> bool {

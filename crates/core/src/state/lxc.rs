@@ -12,6 +12,16 @@ const PARAMETERS: &str = "# Parameters passed to the template:";
 /// Image names of the template `download` are made of these, in this order.
 const DOWNLOAD: [[&str; 2]; 3] = [["-d", "--dist"], ["-r", "--release"], ["-a", "--arch"]];
 
+/// Files that one configuration may include.
+const MOST_FILES: usize = 256;
+
+/// What reads the files that a configuration includes.
+pub type Reader<'r, E> = dyn FnMut(&BStr) -> Result<Vec<Vec<u8>>, E> + 'r;
+
+/// That more is included than makes sense.
+#[derive(Clone, Copy, Debug)]
+pub struct TooDeep;
+
 /// A configuration, as far as this file itself goes: what it includes is not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -20,6 +30,9 @@ pub struct Config {
     /// The words after the template's name.
     parameters: Vec<BString>,
 }
+
+/// Key of what is read in the place of its own line.
+pub const INCLUDE: &str = "lxc.include";
 
 /// Parses a configuration. Lines that are none are left out, as LXC's own comments are.
 #[must_use]
@@ -51,6 +64,43 @@ impl Config {
     pub fn get(&self, key: &str) -> Option<&BStr> {
         let of_key = self.entries.iter().rfind(|(k, _)| k == key);
         of_key.map(|(_, value)| value.as_bstr()).filter(|value| !value.is_empty())
+    }
+
+    /// The values of a key that collects them, in order: an empty one drops those before it.
+    #[must_use]
+    pub fn all(&self, key: &str) -> Vec<&BStr> {
+        let mut all = Vec::new();
+        for (_, value) in self.entries.iter().filter(|(k, _)| k == key) {
+            if value.is_empty() {
+                all.clear();
+            } else {
+                all.push(value.as_bstr());
+            }
+        }
+        all
+    }
+
+    /// The same configuration with what it includes; `read` gives the files that a value names.
+    ///
+    /// # Errors
+    /// That of `read`, and `TooDeep` where files include one another.
+    pub fn whole<E: From<TooDeep>>(self, read: &mut Reader<'_, E>) -> Result<Self, E> {
+        let (mut whole, mut files) = (Vec::new(), 0);
+        let mut rest: Vec<(BString, BString)> = self.entries.into_iter().rev().collect();
+        while let Some((key, value)) = rest.pop() {
+            if key != INCLUDE {
+                whole.push((key, value));
+                continue;
+            }
+            for bytes in read(value.as_ref())?.into_iter().rev() {
+                files += 1;
+                if files > MOST_FILES {
+                    return Err(TooDeep.into());
+                }
+                rest.extend(parse(&bytes).entries.into_iter().rev());
+            }
+        }
+        Ok(Self { entries: whole, parameters: self.parameters })
     }
 
     /// The directory that is the container's root, if it is one directory of the host's.
@@ -92,7 +142,9 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use bstr::{BStr, ByteSlice};
+
+    use super::{TooDeep, parse};
 
     #[test]
     fn keys_and_comments() {
@@ -107,6 +159,27 @@ mod tests {
         assert_eq!(config.root_dir().unwrap(), "/var/lib/lxc/a/rootfs");
         assert_eq!(config.image().unwrap(), "alpine/3.18/amd64");
         assert_eq!(config.get("lxc.net"), None);
+    }
+
+    #[test]
+    fn what_is_included_comes_in_its_place() {
+        let config = parse(
+            b"lxc.mount.entry = a b none bind\nlxc.include = /one\nlxc.mount.entry = e f none bind\n",
+        );
+        let mut read = |path: &BStr| -> Result<Vec<Vec<u8>>, TooDeep> {
+            Ok(match path.to_str().unwrap() {
+                "/one" => vec![b"lxc.mount.entry = c d none bind\nlxc.include = /two\n".to_vec()],
+                "/two" => vec![b"lxc.autodev = 0\n".to_vec()],
+                _ => vec![b"lxc.include = /circle\n".to_vec()],
+            })
+        };
+        let whole = config.whole(&mut read).unwrap();
+        let entries = whole.all("lxc.mount.entry");
+        assert_eq!(entries, ["a b none bind", "c d none bind", "e f none bind"]);
+        assert_eq!(whole.get("lxc.autodev").unwrap(), "0");
+        let cleared = parse(b"lxc.mount.auto = proc\nlxc.mount.auto =\nlxc.mount.auto = sys\n");
+        assert_eq!(cleared.all("lxc.mount.auto"), ["sys"]);
+        assert!(parse(b"lxc.include = /circle\n").whole(&mut read).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod lxc;
 pub mod lxd;
 pub mod machined;
 pub mod manifest;
+pub mod nspawn;
 pub mod oci;
 pub mod openvz;
 pub mod podman;

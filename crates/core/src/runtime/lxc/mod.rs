@@ -10,6 +10,7 @@
 //! monitor says which one it is.
 
 pub(super) mod monitor;
+mod rootfs;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
@@ -20,7 +21,7 @@ use super::docker::{name_of, of_admin, open_all};
 use super::place::{self, Place, Plumbing};
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, User, proxmox, segment};
 use crate::model::gap::what;
-use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role};
+use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role, Rootfs};
 use crate::runtime::Serves;
 use crate::state::lxc::{self as files, Config};
 
@@ -140,6 +141,15 @@ impl Runtime for Lxc {
         _needs: Needs,
     ) -> Option<Result<Description, ReadError>> {
         Some(describe(root, id))
+    }
+
+    fn rootfs(&self, host: &Host, root: &StateRoot, name: &BStr) -> Option<Result<Rootfs, Gap>> {
+        let config = config(root, name).map_err(|e| Gap::from_read(what::LAYERS, &e));
+        Some(config.and_then(|config| rootfs::rootfs(host, root, name, config)))
+    }
+
+    fn has_root_files(&self) -> bool {
+        true
     }
 
     fn has_state(&self) -> bool {

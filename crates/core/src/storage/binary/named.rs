@@ -70,7 +70,10 @@ impl Look1<'_> {
         } else if all.is_empty() && self.is_fuse() {
             all.extend(self.in_layers_of_server(file_systems));
         }
-        if let Some(at) = self.of_the_same_content(&all) {
+        // A copy of it may lie in an upper directory that is not to be seen, with another mode or name at least.
+        let is_hidden = |s: &Stack<'_>| s.options.upper.is_some() && s.upper().is_none();
+        let may_hide = stack.as_ref().is_some_and(is_hidden);
+        if let Some(at) = self.of_the_same_content(&all, may_hide) {
             let candidate = all.swap_remove(at);
             self.tell(&mut file, &candidate, Verified::Content, handles, stack.as_ref());
             file.why = Some("the kernel gives no handle that says which file is shown".into());
@@ -108,13 +111,25 @@ impl Look1<'_> {
         object.look().is_ok_and(|l| key(&l) == key(&self.exe_look))
     }
 
-    /// The first of the same size and content; reading stops soon.
-    fn of_the_same_content(&self, all: &[Candidate]) -> Option<usize> {
+    /// Whether a layer's file has the path that it has in the overlay: one that was moved leads to what it was.
+    fn is_called_so(&self, object: &Object) -> bool {
+        let Ok(Some(path)) = object.path() else { return false };
+        self.mounted.paths_in_fs(&self.text).iter().any(|own| path.ends_with(own))
+    }
+
+    /// The first of the same size and content, and `alike` in what stat(2) says; reading stops soon.
+    fn of_the_same_content(&self, all: &[Candidate], alike: bool) -> Option<usize> {
         if !self.exe_look.is_file() {
             return None;
         }
         let fits = |c: &&Candidate| {
-            c.object.look().is_ok_and(|l| l.is_file() && l.size == self.exe_look.size)
+            let same_names =
+                |l: &Look| l.nlink == self.exe_look.nlink && self.is_called_so(&c.object);
+            c.object.look().is_ok_and(|l| {
+                l.is_file()
+                    && l.size == self.exe_look.size
+                    && (!alike || same_names(&l) && self.is_alike(&c.object))
+            })
         };
         let _any = all.iter().find(fits)?;
         let content = |o: &Object| hash::of(self.host, o, ASIDE).sha256.known().cloned();
@@ -127,7 +142,7 @@ impl Look1<'_> {
     fn in_layers_of_server(&self, file_systems: &FileSystems<'_>) -> Option<Candidate> {
         let options = fuse::layers_of_server(self)?;
         let roots = (self.root, self.mounted.ns_root.as_ref());
-        let stack = Stack::new(self.host, roots, options, None, file_systems, Vec::new());
+        let stack = Stack::new(self.host, roots, options, None, file_systems, Vec::new()).of_fuse();
         let paths = self.mounted.paths_in_fs(&self.text);
         let mut shown = paths.iter().map(|path| walk::shown(self.host, &stack, path.as_ref()));
         let object = shown.find(|all| !all.is_empty())?.into_iter().next()?;

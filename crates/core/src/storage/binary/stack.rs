@@ -46,6 +46,8 @@ pub(super) struct Stack<'h> {
     base: OnceCell<Option<BString>>,
     /// Whether texts are read in the target's own root before the host's.
     target_first: bool,
+    /// Whether fuse-overlayfs puts the layers together.
+    pub(super) is_fuse: bool,
 }
 
 impl<'h> Stack<'h> {
@@ -87,7 +89,13 @@ impl<'h> Stack<'h> {
             near,
             base,
             target_first,
+            is_fuse: false,
         }
+    }
+
+    /// The same, where the layers have the marks of fuse-overlayfs besides the kernel's.
+    pub(super) fn of_fuse(self) -> Self {
+        Self { is_fuse: true, ..self }
     }
 
     /// Which part of the stack holds this path of the host: of directories one in another the
@@ -123,6 +131,7 @@ impl<'h> Stack<'h> {
             near: self.near.clone(),
             base: OnceCell::new(),
             target_first: true,
+            is_fuse: self.is_fuse,
         })
     }
 

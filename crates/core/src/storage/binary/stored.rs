@@ -20,12 +20,25 @@ use crate::storage::Driver;
 /// Links followed at most, as path_resolution(7) has it.
 const LINKS: usize = 40;
 
+/// How a container's directories are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One holds all of its files.
+    Tree,
+    /// The kernel puts them on top of one another.
+    Overlay,
+    /// A program does, fuse-overlayfs.
+    Fuse,
+}
+
 /// A container's file system as its engine would mount it.
 pub struct Parts<'p> {
     /// The directories of its layers, the topmost first.
     pub dirs: &'p [BString],
-    /// The driver.
-    pub driver: &'p dyn Driver,
+    /// The driver, if an engine's table told of them.
+    pub driver: Option<&'p dyn Driver>,
+    /// How they are put together.
+    pub kind: Kind,
     /// What lies over them.
     pub mounts: &'p [Mounting],
     /// The directory that a user's engine may name of the host, if it is one's.
@@ -57,6 +70,7 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
     let (upper, lowers) = (Some(upper.clone()), lowers.to_vec());
     let options = Overlay { upper, lowers, userxattr, ..Overlay::default() };
     let stack = Stack::new(host, (&root, None), options, None, &file_systems, Vec::new());
+    let stack = if parts.kind == Kind::Fuse { stack.of_fuse() } else { stack };
     if !stack.is_whole() || stack.upper().is_none() {
         return Err(fail(Class::Gone, "one of its layers is not there"));
     }
@@ -88,15 +102,22 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
             let (path, object) = all.swap_remove(0);
             let at = stack.layer_of(path.as_ref()).map(|(at, _)| at);
             file.role = Some(match at {
-                _ if !parts.driver.stacks() => FileRole::Direct,
+                _ if parts.kind == Kind::Tree => FileRole::Direct,
+                _ if parts.kind == Kind::Fuse => FileRole::FuseLayer,
                 Some(0) => FileRole::Upper,
                 _ => FileRole::Lower,
             });
             file.layer = at.and_then(|at| layer(parts, at));
-            if walk::is_metadata_only(host, &object, userxattr) {
+            if parts.kind != Kind::Tree && walk::is_metadata_only(host, &object, userxattr) {
                 return Err(fail(Class::Unsupported, "its content lies in another layer than it"));
             }
             tell(&mut file, path, &object);
+            if parts.kind == Kind::Fuse {
+                file.why = Some(
+                    "it does not run: by its engine's state, as fuse-overlayfs reads its layers"
+                        .into(),
+                );
+            }
         }
         Place::Layers(all) => {
             file.host = Fact::Absent;
@@ -117,13 +138,13 @@ fn tell(file: &mut File, path: BString, object: &Object) {
 }
 
 fn layer(parts: &Parts<'_>, at: usize) -> Option<Layer> {
-    let dir = parts.dirs.get(at)?;
+    let (dir, driver) = (parts.dirs.get(at)?, parts.driver?);
     let last = dir.rfind_byte(b'/').map_or(0, |at| at + 1);
     let number = |n: usize| u32::try_from(n).ok();
     Some(Layer {
         id: dir[last..].into(),
         dir: dir.clone(),
-        driver: parts.driver.name().into(),
+        driver: driver.name().into(),
         index: at.checked_sub(1).and_then(number),
         of: number(parts.dirs.len() - 1),
         ..Layer::default()
@@ -277,8 +298,8 @@ mod tests {
     use bstr::{BStr, BString};
     use whose_kernel::{Class, Host, Options};
 
-    use super::{Parts, stored};
-    use crate::model::{Fact, Mounting};
+    use super::{Kind, Parts, stored};
+    use crate::model::{Fact, FileRole, Mounting};
     use crate::storage::DRIVERS;
 
     fn text(path: &Path) -> BString {
@@ -297,12 +318,16 @@ mod tests {
         symlink("/run", up.join("var/run")).unwrap();
         symlink("loop", up.join("loop")).unwrap();
         let host = Host::open(Options::default()).unwrap();
-        let driver = *DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).unwrap();
+        let driver = DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).copied();
         let dirs = [text(&up), text(&dir.join("low"))];
         let mounting =
             |at: &str, from: Option<&Path>| Mounting { at: at.into(), from: from.map(text) };
         let ask = |mounts: &[Mounting], path: &str| {
-            stored(&host, &Parts { dirs: &dirs, driver, mounts, within: None }, BStr::new(path))
+            stored(
+                &host,
+                &Parts { dirs: &dirs, driver, kind: Kind::Overlay, mounts, within: None },
+                BStr::new(path),
+            )
         };
         let mounts = [
             mounting("/not/there/yet", Some(&other)),
@@ -336,12 +361,13 @@ mod tests {
             symlink(to, up.join(name)).unwrap();
         }
         let host = Host::open(Options::default()).unwrap();
-        let driver = *DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).unwrap();
+        let driver = DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).copied();
         // All of the host, as some agents have it.
         let mounts = [Mounting { at: "/host".into(), from: Some("/".into()) }];
         let ask = |layers: &[&Path], path: &str| {
             let dirs: Vec<BString> = layers.iter().copied().map(text).collect();
-            let parts = Parts { dirs: &dirs, driver, mounts: &mounts, within: None };
+            let parts =
+                Parts { dirs: &dirs, driver, kind: Kind::Overlay, mounts: &mounts, within: None };
             stored(&host, &parts, BStr::new(path))
         };
         for circle in ["/a", "/b/x", "/self"] {
@@ -365,6 +391,38 @@ mod tests {
     }
 
     #[test]
+    fn marks_of_fuse_overlayfs() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().canonicalize().unwrap();
+        let (up, low) = (dir.join("up"), dir.join("low"));
+        for made in ["low/t/d", "low/t/e", "up/t/d"] {
+            std::fs::create_dir_all(dir.join(made)).unwrap();
+        }
+        for file in ["low/t/a", "low/t/b", "low/t/d/x", "low/t/e/y", "up/t/d/n"] {
+            std::fs::write(dir.join(file), file).unwrap();
+        }
+        for mark in ["up/t/.wh.a", "up/t/d/.wh..wh..opq", "up/t/.wh.e"] {
+            std::fs::write(dir.join(mark), "").unwrap();
+        }
+        let host = Host::open(Options::default()).unwrap();
+        let dirs = [text(&up), text(&low)];
+        let ask = |kind, path: &str| {
+            let parts = Parts { dirs: &dirs, driver: None, kind, mounts: &[], within: None };
+            let told = stored(&host, &parts, BStr::new(path)).unwrap()?;
+            Some((told.host.known().cloned(), told.role))
+        };
+        let is = |path: &Path| Some((Some(text(path)), Some(FileRole::FuseLayer)));
+        assert_eq!(ask(Kind::Fuse, "/t/b"), is(&low.join("t/b")));
+        assert_eq!(ask(Kind::Fuse, "/t/d/n"), is(&up.join("t/d/n")));
+        for none in ["/t/a", "/t/d/x", "/t/e/y", "/t/e", "/t/.wh.a", "/t/d/.wh..wh..opq"] {
+            assert_eq!(ask(Kind::Fuse, none), None, "{none}");
+        }
+        // To the kernel's overlay these are files like any.
+        assert_eq!(ask(Kind::Overlay, "/t/a").unwrap().0, Some(text(&low.join("t/a"))));
+        assert_eq!(ask(Kind::Overlay, "/t/.wh.a").unwrap().0, Some(text(&up.join("t/.wh.a"))));
+    }
+
+    #[test]
     fn a_users_word_leads_to_nothing_but_his_own() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().canonicalize().unwrap();
@@ -376,13 +434,13 @@ mod tests {
         symlink(&other, store.join("link")).unwrap();
         symlink(other.join("file"), store.join("up/out")).unwrap();
         let host = Host::open(Options::default()).unwrap();
-        let driver = *DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).unwrap();
+        let driver = DRIVERS.iter().find(|d| d.name() == "overlay" && d.stacks()).copied();
         let within = text(&store);
         let ask = |layers: &[&str], from: &Path, path: &str| {
             let dirs: Vec<BString> = layers.iter().map(|l| text(&store.join(l))).collect();
             let mounts = [Mounting { at: "/vol".into(), from: Some(text(from)) }];
             let within = Some(BStr::new(&within));
-            let parts = Parts { dirs: &dirs, driver, mounts: &mounts, within };
+            let parts = Parts { dirs: &dirs, driver, kind: Kind::Overlay, mounts: &mounts, within };
             stored(&host, &parts, BStr::new(path))
         };
         let volume = store.join("vol");

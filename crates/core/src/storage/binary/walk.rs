@@ -8,6 +8,14 @@ use whose_kernel::worker::exam::Way;
 
 use super::stack::{Dir, Stack};
 
+/// How the names of fuse-overlayfs's whiteouts begin, as those of aufs do (fuse-overlayfs main.c).
+const WHITEOUT: &[u8] = b".wh.";
+/// What it puts in a directory that shows nothing of those below.
+const OPAQUE: &str = ".wh..wh..opq";
+/// The attribute for that, by whoever may write which.
+const OPAQUES: [&str; 3] =
+    ["trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+
 /// Which directory of the stack a file was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
@@ -238,7 +246,12 @@ impl<'w, 's> Walker<'w, 's> {
             if part.is_empty() || self.host.out_of_time() {
                 return None;
             }
-            let object = self.host.lookup(below.as_ref().unwrap_or(dir), part, Way::Plain).ok()?;
+            let above = below.as_ref().unwrap_or(dir);
+            if self.stack.is_fuse && self.is_whited_out(above, part) {
+                entry.stop = true;
+                return None;
+            }
+            let object = self.host.lookup(above, part, Way::Plain).ok()?;
             let look = object.look().ok()?;
             if !last && !look.is_dir() {
                 entry.stop = true; // a whiteout, a file, a link
@@ -262,7 +275,20 @@ impl<'w, 's> Walker<'w, 's> {
         }
     }
 
+    /// Whether fuse-overlayfs shows nothing of this name in a layer's directory, or below it.
+    fn is_whited_out(&self, dir: &Object, name: &BStr) -> bool {
+        let mark = BString::from([WHITEOUT, name].concat());
+        name.starts_with(WHITEOUT) || self.host.lookup(dir, mark.as_ref(), Way::Plain).is_ok()
+    }
+
     fn marks(&self, object: &Object) -> Marks {
+        if self.stack.is_fuse {
+            let is_set = |name: &&str| self.host.attribute(object, name).is_ok_and(|v| v == b"y");
+            let has = || self.host.lookup(object, BStr::new(OPAQUE), Way::Plain).is_ok();
+            let is_dir = object.look().is_ok_and(|look| look.is_dir());
+            let opaque = is_dir && (OPAQUES.iter().any(is_set) || has());
+            return Marks { opaque, ..Marks::default() };
+        }
         let get =
             |mark| self.host.attribute(object, &named(mark, self.stack.options.userxattr)).ok();
         Marks {

@@ -10,5 +10,5 @@ pub(in crate::storage) const FUSE_OVERLAYFS: Snapshotter = Snapshotter {
     stores: &["io.containerd.snapshotter.v1.fuse-overlayfs/snapshots"],
     files: Some("fs"),
     stacks: true,
-    hides: Some("the marks of fuse-overlayfs are not read"),
+    hides: None,
 };

@@ -19,8 +19,8 @@ impl Driver for FuseOverlayfs {
         &["fuse-overlayfs"]
     }
 
-    fn hides(&self, _root: &Root) -> Option<&'static str> {
-        Some("the marks of fuse-overlayfs are not read")
+    fn is_mounted_by_program(&self, _root: &Root) -> bool {
+        true
     }
 
     fn stacks(&self) -> bool {

@@ -40,15 +40,14 @@ impl Driver for Graph {
         self.stores
     }
 
-    fn hides(&self, root: &Root) -> Option<&'static str> {
-        match self.name {
-            "zfs" => Some("its dataset is mounted only while it runs"),
-            // storage/drivers/overlay/overlay.go; whose marks these are is the program's affair.
-            "overlay" if root.read(PROGRAM, 16).is_ok_and(|flag| flag.trim_ascii() == b"true") => {
-                Some("a program mounts its layers, whose marks are not read")
-            }
-            _ => None,
-        }
+    fn hides(&self, _root: &Root) -> Option<&'static str> {
+        (self.name == "zfs").then_some("its dataset is mounted only while it runs")
+    }
+
+    fn is_mounted_by_program(&self, root: &Root) -> bool {
+        // storage/drivers/overlay/overlay.go
+        let flag = || root.read(PROGRAM, 16).is_ok_and(|flag| flag.trim_ascii() == b"true");
+        self.name == "overlay" && flag()
     }
 
     fn stacks(&self) -> bool {

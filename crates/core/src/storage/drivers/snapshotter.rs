@@ -50,6 +50,10 @@ impl Driver for Snapshotter {
         self.hides
     }
 
+    fn is_mounted_by_program(&self, _root: &Root) -> bool {
+        self.name == "fuse-overlayfs"
+    }
+
     fn stacks(&self) -> bool {
         self.stacks
     }
