@@ -61,8 +61,35 @@ impl Card<'_> {
             let more = if more > 0 { format!("   and {more} more") } else { String::new() };
             self.line("processes", &format!("{}{more}", pids.join("  ")))?;
         }
+        self.uses(answer)?;
         if let Some(place) = &answer.place {
             self.engine(place)?;
+        }
+        Ok(())
+    }
+
+    /// Who uses what is mounted, and so keeps it busy.
+    fn uses(&mut self, answer: &Answer) -> io::Result<()> {
+        let uses = &answer.uses;
+        for (at, one) in uses.iter().take(SOME).enumerate() {
+            let fds: Vec<String> = one.fds.iter().take(SOME).map(ToString::to_string).collect();
+            let more = if one.fds.len() > SOME { " ..." } else { "" };
+            let by = |how: &&'static str| match *how {
+                "fd" => format!("fd {}{more}", fds.join(" ")),
+                how => how.to_owned(),
+            };
+            let how: Vec<String> = one.how.iter().map(by).collect();
+            let row = answer.processes.iter().find(|row| row.process.pid == one.pid);
+            let comm = row.map(|row| text::sanitise(row.process.comm()).to_string());
+            let owner =
+                row.and_then(|row| row.owner()).map(|o| text::sanitise(&o.label()).to_string());
+            let words = [Some(one.pid.to_string()), comm, owner, Some(how.join(", "))];
+            let words: Vec<String> = words.into_iter().flatten().collect();
+            self.line(if at == 0 { "busy by" } else { "" }, &words.join("   "))?;
+        }
+        let more = uses.len().saturating_sub(SOME);
+        if more > 0 {
+            self.line("", &format!("and {more} more: whose --json"))?;
         }
         Ok(())
     }

@@ -136,6 +136,10 @@ pub fn answer_line(answer: &Answer) -> Value {
     if let Some(file) = &answer.file {
         object.insert("file".into(), json_file::file(file));
     }
+    if !answer.uses.is_empty() {
+        let uses = answer.uses.iter().map(|u| json!({"pid": u.pid, "how": u.how, "fds": u.fds}));
+        object.insert("uses".into(), uses.collect());
+    }
     if let Some(owners) = &answer.owners {
         object.insert("owners".into(), owners.iter().map(|o| owner(o, true)).collect());
     }

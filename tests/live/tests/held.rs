@@ -100,6 +100,19 @@ fn about(target: &str) -> Value {
     told
 }
 
+/// The answer about what is mounted: with a gap where some process of this machine that has it mounted may not be asked.
+fn about_mount(target: &str) -> Value {
+    let run = whose().args(["--json", target]).run();
+    let told = run.json()["answers"][0].clone();
+    let refuses = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/fd")).is_err();
+    let is_refused = procfs::pids().iter().any(refuses);
+    let gaps = told["gaps"].as_array().unwrap();
+    assert!(gaps.is_empty() || is_refused, "{told:#}");
+    assert!(gaps.iter().all(|gap| gap["class"] == "forbidden"), "{told:#}");
+    assert_eq!(run.code, Some(if gaps.is_empty() { 0 } else { 3 }), "{}", run.story());
+    told
+}
+
 /// Whose processes are in a namespace, by its links.
 fn in_namespace(pid: u32, kind: &str) -> BTreeSet<u32> {
     let link = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
@@ -158,7 +171,7 @@ fn what_is_held() {
         let mount = device.lines().find(|l| l.split(' ').nth(4) == point.to_str()).unwrap();
         let device = mount.split(" - ext4 ").nth(1).unwrap().split(' ').next().unwrap();
         for target in [point.to_str().unwrap(), device, disk.image().to_str().unwrap()] {
-            let told = answer(target);
+            let told = about_mount(target);
             assert_eq!(told["kind"], "mount", "{told:#}");
             let held = pids(&told);
             assert!(held.contains(&pid) && held.contains(&init), "{told:#}");
@@ -177,6 +190,36 @@ fn what_is_held() {
         // The directory alone is the container's, and an ordinary file nobody's.
         let run = whose().args(["path", point.join("data/file").to_str().unwrap()]).run();
         assert_eq!(run.expect_code(0).stdout_str(), format!("{name}:/srv/file\n"));
+    });
+    cases.case("who keeps it busy", || {
+        let program = point.join("busybox");
+        std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let runs = Running::start(Command::new(&program).args(["sleep", "10000"]));
+        let runs = (runs.wait("busybox"), runs);
+        let is_in = Running::start(Command::new("sleep").arg("10000").current_dir(&point));
+        let is_in = (is_in.wait("sleep"), is_in);
+        let file = std::fs::File::open(point.join("data/file")).unwrap();
+        let has = Running::start(Command::new("sleep").arg("10000").stdin(file));
+        let has = (has.wait("sleep"), has);
+        let elsewhere = Running::start(Command::new("sleep").arg("10000"));
+        let elsewhere = (elsewhere.wait("sleep"), elsewhere);
+        let told = about_mount(point.to_str().unwrap());
+        let used = |pid: u32| {
+            let uses = told["uses"].as_array().unwrap_or_else(|| panic!("no uses: {told:#}"));
+            uses.iter().find(|u| u["pid"] == pid).map(|u| (u["how"].clone(), u["fds"].clone()))
+        };
+        assert_eq!(used(runs.0), Some((json!(["exe", "map"]), json!([]))), "{told:#}");
+        assert_eq!(used(is_in.0), Some((json!(["cwd"]), json!([]))), "{told:#}");
+        assert_eq!(used(has.0), Some((json!(["fd"]), json!([0]))), "{told:#}");
+        assert_eq!((used(elsewhere.0), used(init)), (None, None), "{told:#}");
+        assert!(pids(&told).is_superset(&[runs.0, is_in.0, has.0, init].into()), "{told:#}");
+        let card = whose().arg(&point).run().stdout_str();
+        for line in [format!("{}   busybox", runs.0), format!("{}   sleep", is_in.0)] {
+            assert!(card.contains(&line), "{card}");
+        }
+        drop(runs);
+        std::fs::remove_file(&program).unwrap();
     });
     cases.case("a file by its number", || {
         let program = point.join("data/busybox");

@@ -14,7 +14,7 @@ use super::path::{self, partial};
 use super::{Answer, Detail, Status, container, pod};
 use crate::index::Index;
 use crate::model::gap::what;
-use crate::model::{Evidence, Fact, Gap, Membership, Owner, Source};
+use crate::model::{Evidence, Fact, Gap, Membership, Owner, Row, Source};
 use crate::state::kubelet;
 use crate::storage::binary::numbered::{Numbered, numbered};
 use crate::target::inode::Number;
@@ -64,6 +64,7 @@ pub(super) fn held(
             });
             answer.kind = "mount";
             share(index, answer, told, detail);
+            used(index, answer, (device, root.as_ref()), detail);
         }
         None => return false,
     }
@@ -101,22 +102,58 @@ fn share(
         }
         let path = index.host().shown(file.as_bytes());
         answer.seen.push(Evidence::agreeing(source, told, path));
-        if rows.last().is_some_and(|row: &crate::model::Row| row.process.pid == pid) {
-            continue;
-        }
-        let Ok(Some(row)) = index.row(pid, detail.needs) else { continue };
-        let is_new = |owner: &&Rc<Owner>| {
-            let same = |o: &Rc<Owner>| {
-                (o.kind, o.runtime, o.key(), &o.within)
-                    == (owner.kind, owner.runtime, owner.key(), &owner.within)
-            };
-            !owners.iter().any(same)
-        };
-        owners.extend(row.owner().filter(is_new).map(Rc::clone));
-        rows.push(row);
+        add(index, (&mut owners, &mut rows), pid, detail);
     }
     answer.owners = Some(owners);
     answer.processes = rows;
+    if let Some(gap) = gap {
+        *answer = partial(answer.clone(), gap);
+    }
+}
+
+/// Adds a process and its owner, each once.
+fn add(
+    index: &mut Index<'_>,
+    (owners, rows): (&mut Vec<Rc<Owner>>, &mut Vec<Row>),
+    pid: u32,
+    detail: Detail,
+) {
+    if rows.iter().any(|row| row.process.pid == pid) {
+        return;
+    }
+    let Ok(Some(row)) = index.row(pid, detail.needs) else { return };
+    let is_new = |owner: &&Rc<Owner>| {
+        let same = |o: &Rc<Owner>| {
+            (o.kind, o.runtime, o.key(), &o.within)
+                == (owner.kind, owner.runtime, owner.key(), &owner.within)
+        };
+        !owners.iter().any(same)
+    };
+    owners.extend(row.owner().filter(is_new).map(Rc::clone));
+    rows.push(row);
+}
+
+/// Names those who use it: by what they are in, run, map or have open there.
+fn used(
+    index: &mut Index<'_>,
+    answer: &mut Answer,
+    (device, root): ((u32, u32), &BStr),
+    detail: Detail,
+) {
+    let (uses, gap) = match index.using(device, root, what::FDS) {
+        Ok(told) => told,
+        Err(e) => (Vec::new(), Some(Gap::from_read(what::PROCESS, &e))),
+    };
+    let mut owners = answer.owners.take().unwrap_or_default();
+    for one in &uses {
+        if index.host().out_of_time() {
+            break;
+        }
+        add(index, (&mut owners, &mut answer.processes), one.pid, detail);
+    }
+    answer.processes.sort_by_key(|row| row.process.pid);
+    answer.owners = Some(owners);
+    answer.uses = uses;
     if let Some(gap) = gap {
         *answer = partial(answer.clone(), gap);
     }

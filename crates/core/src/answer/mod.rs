@@ -25,6 +25,7 @@ use whose_fields::Needs;
 
 use crate::index::Index;
 use crate::index::binds::Bound;
+use crate::index::busy::Use;
 use crate::index::sandboxes::Hidden;
 use crate::model::{Evidence, Fact, File, Gap, Membership, Owner, OwnerKind, Row};
 use crate::target::{Target, Typed};
@@ -100,6 +101,8 @@ pub struct Answer {
     pub binary: Option<File>,
     /// For a path that containers have bound: where in each.
     pub bound: Vec<Bound>,
+    /// For a file system that is mounted: who uses it, and by what.
+    pub uses: Vec<Use>,
     /// For a path or layer: where it was found.
     pub place: Option<Place>,
     /// For what can have several owners: all of them; empty when it is nobody's.
@@ -133,6 +136,7 @@ impl Answer {
             binary: None,
             place: None,
             bound: Vec::new(),
+            uses: Vec::new(),
             seen: Vec::new(),
             owners: None,
             candidates: Vec::new(),

@@ -33,7 +33,7 @@ pub struct Held {
 
 /// What could not be told.
 #[derive(Debug, Default)]
-struct Asked {
+pub(super) struct Asked {
     /// How many may not be looked at, and why the first may not.
     refused: usize,
     first: Option<ReadError>,
@@ -52,7 +52,7 @@ impl Asked {
         }
     }
 
-    fn gap(self, what: &'static str, path: BString) -> Option<Gap> {
+    pub(super) fn gap(self, what: &'static str, path: BString) -> Option<Gap> {
         if self.is_late {
             let why = "not all processes were asked in time";
             return Some(Gap::from_read(what, &ReadError::new(path, Class::TimedOut, why)));
@@ -72,7 +72,7 @@ const RUN_AS_ROOT: Option<&str> = Some("run as root: sudo whose ...");
 
 impl Index<'_> {
     /// All processes but this one, until the time is out.
-    fn each_process(
+    pub(super) fn each_process(
         &self,
         asked: &mut Asked,
         ask: &mut dyn FnMut(u32, &mut Asked),
@@ -163,7 +163,7 @@ impl Index<'_> {
 
     /// A process whose mount namespace may not be known: what it has mounted may be, and it may have nothing of it.
     /// The first of all is in the host's.
-    fn unplaced(
+    pub(super) fn unplaced(
         &self,
         pid: u32,
         process: &ProcDir<'_>,
@@ -226,7 +226,7 @@ impl Index<'_> {
 }
 
 /// Where a mount has the directory of a file system, or something in it; `true` with it: that was removed.
-fn held(mount: &Mount, device: (u32, u32), root: &BStr) -> Option<(BString, bool)> {
+pub(super) fn held(mount: &Mount, device: (u32, u32), root: &BStr) -> Option<(BString, bool)> {
     if mount.device != device {
         return None;
     }

@@ -6,6 +6,7 @@
 pub mod arbitrate;
 mod bearers;
 pub mod binds;
+pub mod busy;
 pub mod containers;
 #[cfg(test)]
 mod counted;

@@ -1,0 +1,151 @@
+//! Who uses a file system that is mounted: by one look at what every process is in, runs, maps and has open, as
+//! fuser(1) does with `-m`.
+//!
+//! What the kernel itself holds is not seen: a loop device behind one of its files, swap, an export.
+
+use std::collections::HashSet;
+
+use bstr::{BStr, BString};
+use whose_kernel::object::{Look, Object};
+use whose_kernel::parse::maps;
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::read::process::ProcDir;
+use whose_kernel::{Class, ReadError};
+
+use super::Index;
+use super::held::{Asked, held};
+use crate::model::Gap;
+
+/// Links of a process that lead to files, and what that is called.
+const LINKS: [&str; 3] = ["cwd", "root", "exe"];
+
+/// A process that uses a file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// The process.
+    pub pid: u32,
+    /// By what: `cwd`, `root`, `exe`, `map`, `fd`.
+    pub how: Vec<&'static str>,
+    /// The descriptors that it has open there.
+    pub fds: Vec<u32>,
+}
+
+/// The file system that is asked about.
+struct Asking<'a> {
+    device: (u32, u32),
+    root: &'a BStr,
+    /// Ids of the mounts of it, in all mount namespaces: the files of a btrfs have other device numbers.
+    mounts: HashSet<u64>,
+}
+
+impl Index<'_> {
+    /// The processes that use a directory of a file system, by any mount of it; with the gap where not all could be
+    /// asked.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn using(
+        &self,
+        device: (u32, u32),
+        root: &BStr,
+        what: &'static str,
+    ) -> Result<(Vec<Use>, Option<Gap>), ReadError> {
+        let asking = Asking { device, root, mounts: self.mounts_of(device, root)? };
+        let (mut asked, mut found) = (Asked::default(), Vec::new());
+        self.each_process(&mut asked, &mut |pid, asked| {
+            let Ok(process) = self.host().process(pid) else { return };
+            match self.used_by(pid, &process, &asking) {
+                Ok(used) => found.extend(Some(used).filter(|used| !used.how.is_empty())),
+                Err(e) => self.unplaced(pid, &process, (device, root), asked, e),
+            }
+        })?;
+        Ok((found, asked.gap(what, self.host().shown(b"proc"))))
+    }
+
+    /// The ids of the mounts of a directory of a file system: the host's, and those of every other namespace.
+    fn mounts_of(&self, device: (u32, u32), root: &BStr) -> Result<HashSet<u64>, ReadError> {
+        let of = |mounts: &[Mount]| -> Vec<u64> {
+            let own = mounts.iter().filter(|m| held(m, device, root).is_some());
+            own.map(|m| u64::from(m.id)).collect()
+        };
+        let mut ids: HashSet<u64> = of(self.host().mounts()?).into_iter().collect();
+        let mut seen = HashSet::new();
+        for pid in self.host().pids()? {
+            if self.host().out_of_time() {
+                break;
+            }
+            let Ok(process) = self.host().process(pid) else { continue };
+            let Ok(namespace) = process.namespace("mnt") else { continue };
+            if Some(namespace) != self.hosts_mounts() && seen.insert(namespace) {
+                ids.extend(of(&process.mountinfo().unwrap_or_default()));
+            }
+        }
+        Ok(ids)
+    }
+
+    fn used_by(
+        &self,
+        pid: u32,
+        process: &ProcDir<'_>,
+        asking: &Asking<'_>,
+    ) -> Result<Use, ReadError> {
+        let mut used = Use { pid, ..Use::default() };
+        for link in LINKS {
+            match process.object(link) {
+                Ok(object) if asking.has(&object) => used.how.push(link),
+                Ok(_) => {}
+                // A kernel thread has none, and what has ended neither.
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if self.maps_some(process, asking)? {
+            used.how.push("map");
+        }
+        let fds = match process.descriptors() {
+            Ok(fds) => fds,
+            Err(e) if e.class == Class::Gone => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        let is_there = |fd: &u32| {
+            let object = process.object(&format!("fd/{fd}"));
+            object.is_ok_and(|object| asking.has(&object))
+        };
+        used.fds = fds.into_iter().filter(is_there).collect();
+        used.fds.sort_unstable();
+        if !used.fds.is_empty() {
+            used.how.push("fd");
+        }
+        Ok(used)
+    }
+
+    /// Whether a process maps a file there, by the device that its table has. Of one directory of a file system
+    /// that does not tell.
+    fn maps_some(&self, process: &ProcDir<'_>, asking: &Asking<'_>) -> Result<bool, ReadError> {
+        if asking.root != "/" {
+            return Ok(false);
+        }
+        let exam = process.stat().and_then(|stat| {
+            let (reader, ticks) = process.reader(stat.start_ticks);
+            self.host().exam(reader, ticks)
+        });
+        let exam = match exam {
+            Ok(exam) => exam,
+            Err(e) if e.class == Class::Gone => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let all = maps::parse(exam.maps()).map_err(|bad| bad.at(BString::default()))?;
+        Ok(all.iter().any(|m| m.device == asking.device && m.inode != 0))
+    }
+}
+
+impl Asking<'_> {
+    fn has(&self, object: &Object) -> bool {
+        let is_it = |look: Look| {
+            // What was opened before all of it was unmounted is on a mount that nobody lists.
+            let by_device = self.root == "/" && look.device == self.device;
+            by_device || look.mount.is_some_and(|id| self.mounts.contains(&id))
+        };
+        object.look().is_ok_and(is_it)
+    }
+}
