@@ -197,7 +197,7 @@ impl super::Index<'_> {
         }
     }
 
-    /// Has the arguments read that [`Index::read_slow`] will want of one row, where more is read before.
+    /// Has the arguments read that [`Self::read_slow`] will want of one row, where more is read before.
     pub(super) fn prefetch_slow(&self, row: &Row, needs: Needs) {
         let process = &row.process;
         if needs.has(Needs::CMDLINE.and(Needs::OWNER)) && !process.is_kernel() && !process.is_dead()
