@@ -36,7 +36,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<()> {
     let rounds = bench.rounds.all;
     for (literal, title) in [(ALL, "every line"), (RARE, "one line of 100")] {
         let theirs = Line::new(["grep", "-F", "-e", literal, &path]);
-        let (pairs, outputs) = bench.race(&ours, &theirs, rounds, false)?;
+        let (pairs, outputs) = bench.race(&ours, &theirs, rounds)?;
         for (text, _) in &outputs {
             check(text, &owners)?;
         }
@@ -45,7 +45,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<()> {
     }
     // Both are ours: memory must not grow with the text.
     let little = bench.ours(&["annotate", &short.display().to_string()]);
-    let (pairs, _) = bench.race(&ours, &little, rounds, false)?;
+    let (pairs, _) = bench.race(&ours, &little, rounds)?;
     let asked = &[(Figure::Peak, 1.1)];
     bench.row("whose annotate, 1,000,000 lines", "whose annotate, 100,000 lines", pairs, asked);
     Ok(())

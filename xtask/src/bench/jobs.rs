@@ -22,6 +22,8 @@ pub(super) const LISTS: &str = "ps";
 const FILTER: &str = "annotate";
 /// What takes room on disks.
 const DISK: &str = "disk";
+/// Those that are run a second time, with the caches dropped before each run.
+pub(super) const COLD: [&str; 3] = ["card", "exe", DISK];
 /// The one that compares hosts.
 pub(super) const GROWTH: &str = "growth";
 
@@ -45,6 +47,8 @@ pub(super) struct Bench<'b> {
     pub(super) rounds: Rounds,
     pub(super) ending: &'b Ending,
     pub(super) report: &'b mut Report,
+    /// Whether the caches are dropped before each run.
+    pub(super) cold: bool,
 }
 
 /// What ours and theirs wrote, run by run.
@@ -105,7 +109,7 @@ impl Bench<'_> {
         }
         let theirs = Line::new(["ps", "-e", "-o", "pid,comm,cgroup"]);
         let before = living()?;
-        let (pairs, outputs) = self.race(&self.ours(words), &theirs, self.rounds.all, false)?;
+        let (pairs, outputs) = self.race(&self.ours(words), &theirs, self.rounds.all)?;
         let steady = throughout(&before, &living()?);
         let (mut most, least) = (0, steady.len());
         for (ours, theirs) in &outputs {
@@ -127,30 +131,25 @@ impl Bench<'_> {
         };
         let ours = self.ours(&[&pid.to_string()]);
         let nothing = Line::new(["/bin/true"]);
-        for (cold, heat) in [(false, ""), (true, ", cold")] {
-            let rounds = if cold { self.rounds.cold } else { self.rounds.one };
-            let title = format!("whose PID{heat}");
-            if let Some(docker) = docker {
-                let script = format!("cat /proc/{pid}/cgroup; exec \"$@\"");
-                let mut theirs = Line::new(["sh", "-c", &script, "sh"]);
-                theirs.words.extend(docker.client.words.clone());
-                theirs.env = docker.client.env.clone();
-                let (pairs, outputs) =
-                    self.race(&ours, &theirs.and(["inspect", &name]), rounds, cold)?;
-                for (ours, theirs) in outputs {
-                    says(&ours, &name)?;
-                    says(&theirs, &format!("\"/{name}\""))?;
-                }
-                let asked: Asked = if cold { &[] } else { &[(Figure::Wall, 1.0 / 4.0)] };
-                self.row(&title, "cat cgroup; docker inspect", pairs, asked);
-            }
-            let (pairs, outputs) = self.race(&ours, &nothing, rounds, cold)?;
-            for (ours, _) in outputs {
+        if let Some(docker) = docker {
+            let script = format!("cat /proc/{pid}/cgroup; exec \"$@\"");
+            let mut theirs = Line::new(["sh", "-c", &script, "sh"]);
+            theirs.words.extend(docker.client.words.clone());
+            theirs.env = docker.client.env.clone();
+            let theirs = theirs.and(["inspect", &name]);
+            let (pairs, outputs) = self.race(&ours, &theirs, self.rounds.one)?;
+            for (ours, theirs) in outputs {
                 says(&ours, &name)?;
+                says(&theirs, &format!("\"/{name}\""))?;
             }
-            let asked: Asked = if cold { &[] } else { &[(Figure::Wall, 4.0)] };
-            self.row(&title, "/bin/true", pairs, asked);
+            let asked = &[(Figure::Wall, 1.0 / 4.0)];
+            self.row("whose PID", "cat cgroup; docker inspect", pairs, asked);
         }
+        let (pairs, outputs) = self.race(&ours, &nothing, self.rounds.one)?;
+        for (ours, _) in outputs {
+            says(&ours, &name)?;
+        }
+        self.row("whose PID", "/bin/true", pairs, &[(Figure::Wall, 4.0)]);
         Ok(())
     }
 
@@ -158,7 +157,7 @@ impl Bench<'_> {
         let (name, _) = docker.asked()?;
         let theirs = docker.client.clone().and(["top", name]);
         let ours = self.ours(&["pids", name]);
-        let (pairs, outputs) = self.race(&ours, &theirs, self.rounds.one, false)?;
+        let (pairs, outputs) = self.race(&ours, &theirs, self.rounds.one)?;
         for (ours, theirs) in outputs {
             let (ours, theirs) = (numbers(&ours, "")?, numbers(&theirs, "PID")?);
             ensure!(ours == theirs, "whose pids: {ours:?}, docker top: {theirs:?}");
@@ -177,19 +176,15 @@ impl Bench<'_> {
         );
         let theirs = Line::new(["sh", "-c", &script]);
         let ours = self.ours(&["exe", &pid.to_string()]);
-        for (cold, heat) in [(false, ""), (true, ", cold")] {
-            let rounds = if cold { self.rounds.cold } else { self.rounds.one };
-            let (pairs, outputs) = self.race(&ours, &theirs, rounds, cold)?;
-            for (ours, theirs) in outputs {
-                // Theirs is the path in the container.
-                let path = String::from_utf8_lossy(&ours);
-                ensure!(Path::new(path.trim_end()).is_file(), "whose exe: {path:?} is no file");
-                says(&theirs, "/bin/busybox")?;
-            }
-            let asked: Asked = if cold { &[] } else { &[(Figure::Wall, 1.0 / 2.0)] };
-            let title = format!("whose exe PID{heat}");
-            self.row(&title, "readlink exe; awk maps; readlink map_files", pairs, asked);
+        let (pairs, outputs) = self.race(&ours, &theirs, self.rounds.one)?;
+        for (ours, theirs) in outputs {
+            // Theirs is the path in the container.
+            let path = String::from_utf8_lossy(&ours);
+            ensure!(Path::new(path.trim_end()).is_file(), "whose exe: {path:?} is no file");
+            says(&theirs, "/bin/busybox")?;
         }
+        let recipe = "readlink exe; awk maps; readlink map_files";
+        self.row("whose exe PID", recipe, pairs, &[(Figure::Wall, 1.0 / 2.0)]);
         Ok(())
     }
 
@@ -238,23 +233,23 @@ impl Bench<'_> {
         total(&String::from_utf8_lossy(&text)).map(Some)
     }
 
-    /// Runs both in turn, after a run of each that does not count unless the caches are dropped.
+    /// Runs both in turn, so many times unless the caches are dropped, after a run of each that does not
+    /// count.
     pub(super) fn race(
         &self,
         ours: &Line,
         theirs: &Line,
         rounds: usize,
-        cold: bool,
     ) -> Result<(Pairs, Outputs)> {
         let run = |line: &Line| {
             self.ending.check()?;
-            if cold {
-                rustix::fs::sync();
-                std::fs::write("/proc/sys/vm/drop_caches", "3").context("dropping caches")?;
+            if self.cold {
+                super::drop_caches()?;
             }
             self.meter.run(line)
         };
-        if !cold {
+        let rounds = if self.cold { self.rounds.cold } else { rounds };
+        if !self.cold {
             run(ours)?;
             run(theirs)?;
         }
@@ -267,10 +262,13 @@ impl Bench<'_> {
         Ok((pairs, outputs))
     }
 
+    /// Adds a row; of cold runs nothing is asked.
     pub(super) fn row(&mut self, ours: &str, theirs: &str, pairs: Pairs, asked: Asked) {
         let (processes, containers) = (self.world.processes, self.world.containers);
-        let (ours, theirs) = (ours.to_owned(), theirs.to_owned());
-        let (asked, hierarchies) = (asked.to_vec(), self.world.hierarchies);
+        let heat = if self.cold { ", cold" } else { "" };
+        let (ours, theirs) = (format!("{ours}{heat}"), theirs.to_owned());
+        let asked = if self.cold { Vec::new() } else { asked.to_vec() };
+        let hierarchies = self.world.hierarchies;
         let row = Row { processes, containers, hierarchies, ours, theirs, pairs, asked };
         self.report.rows.push(row);
     }
