@@ -14,6 +14,8 @@ use crate::model::{Description, Gap, Mounting, RootFiles, Rootfs};
 use crate::state::machined::Machine;
 use crate::state::nspawn::{self as files, CAP, Mode, Settings};
 
+/// Entries that their directory may have.
+const MOST: usize = 100_000;
 /// Where they are.
 const PLACE: &str = "var/lib/machines";
 /// Where the administrator's settings are, the first that has them alone counts; beside the machine are some that
@@ -75,6 +77,16 @@ pub(super) fn list(root: &StateRoot) -> Result<Vec<BString>, ReadError> {
 pub(super) fn of(root: &StateRoot, name: &BStr) -> Result<Option<Image>, ReadError> {
     let own = segment::chosen(name).filter(|name| !name.starts_with(b"."));
     let (Some(own), Some(images)) = (own, images(root)) else { return Ok(None) };
+    let raw_name = [own, b".raw"].concat();
+    // Listed, since who may not see any of them is told that of all of them.
+    let names = match images.list(b"", MOST) {
+        Ok(entries) => entries.into_iter().map(|entry| entry.name),
+        Err(e) if e.class == Class::Gone => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if !names.into_iter().any(|name| name == own || name == raw_name) {
+        return Ok(None);
+    }
     let look = |file: &[u8], is: fn(&Look) -> bool| match images.look(file) {
         Ok(look) => Ok(is(&look).then(|| images.join(file))),
         Err(e) if e.class == Class::Gone => Ok(None),
@@ -84,7 +96,7 @@ pub(super) fn of(root: &StateRoot, name: &BStr) -> Result<Option<Image>, ReadErr
     if let Some(dir) = look(own, Look::is_dir)? {
         return Ok(image(dir, true));
     }
-    let raw = look(&[own, b".raw"].concat(), |look| !look.is_dir())?;
+    let raw = look(&raw_name, |look| !look.is_dir())?;
     Ok(raw.and_then(|raw| image(raw, false)))
 }
 

@@ -191,6 +191,8 @@ fn users_own(host: &Host, user: &User) -> Option<BString> {
 /// Roots at paths that someone's mounts show: a user's is opened as one of his.
 fn open(host: &Host, paths: Vec<BString>) -> FoundRoots {
     let mut found = FoundRoots::default();
+    // All of a saved tree belongs to who unpacked it, if that was not root.
+    let admin = host.root().look(b"").map_or(0, |look| look.uid);
     for path in paths {
         // Where it leads is the mounter's text.
         if let Err(e) = host.guard(&path) {
@@ -199,7 +201,7 @@ fn open(host: &Host, paths: Vec<BString>) -> FoundRoots {
         }
         let uid = host.root().look(&path).map_or(0, |look| look.uid);
         let more = match uid {
-            0 => open_all(host, [path]),
+            uid if uid == 0 || uid == admin => open_all(host, [path]),
             uid => {
                 let opened = host.owned_dir(BStr::new("/"), path.as_ref(), uid);
                 let user = || Some(name_of(host, uid));
