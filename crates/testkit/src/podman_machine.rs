@@ -7,6 +7,7 @@ use crate::janitor::Janitor;
 use crate::machine_root as machine;
 use crate::procfs;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -76,6 +77,8 @@ pub struct PodmanMachine {
     dir: Option<tempfile::TempDir>,
     nspawn: Child,
     janitor: Option<Janitor>,
+    /// The top cgroup directories that were there before.
+    old_cgroups: BTreeSet<PathBuf>,
 }
 
 impl PodmanMachine {
@@ -94,10 +97,12 @@ impl PodmanMachine {
         command.env("WHOSE_LAB", dir.path()).current_dir("/").process_group(0);
         machine::boot(&mut command, dir.path(), &dir.path().join("machine"));
         machine::unit(&mut command);
+        let old_cgroups = cgroup::tops().into_iter().collect();
         let nspawn = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         let nspawn = nspawn.map_err(|e| format!("starting systemd-nspawn: {e}"))?;
         // From here on dropping it cleans up.
-        let mut machine = PodmanMachine { dir: Some(dir), nspawn, janitor: Some(janitor) };
+        let (dir, janitor) = (Some(dir), Some(janitor));
+        let mut machine = PodmanMachine { dir, nspawn, janitor, old_cgroups };
         // What is mounted inside is only seen there.
         let asks = |machine: &PodmanMachine| {
             let Some(init) = machine.try_init() else { return false };
@@ -297,6 +302,9 @@ impl Drop for PodmanMachine {
         }
         drop(self.nspawn.kill());
         drop(self.nspawn.wait());
+        // With what is in it the next machine could not be started.
+        let is_its = |name: &str| name == "payload" || name == "supervisor";
+        cgroup::remove_new(&self.old_cgroups, is_its);
         drop(self.janitor.take());
         if let Some(dir) = self.dir.take() {
             let path = dir.path().to_owned();
