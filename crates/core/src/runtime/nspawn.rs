@@ -120,8 +120,9 @@ impl Runtime for Nspawn {
     ) -> Option<Result<Description, ReadError>> {
         Some(match images::registered(root, id) {
             Ok(machine) => Ok(machined::describe(root, &machine)),
+            // Who may not see what machines are started from knows all the same that it is not registered.
             Err(gone) if gone.class == Class::Gone => {
-                images::of(root, id).and_then(|image| image.map(|i| i.describe()).ok_or(gone))
+                images::of(root, id).ok().flatten().map(images::Image::describe).ok_or(gone)
             }
             Err(e) => Err(e),
         })
