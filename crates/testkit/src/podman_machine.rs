@@ -77,8 +77,6 @@ pub struct PodmanMachine {
     dir: Option<tempfile::TempDir>,
     nspawn: Child,
     janitor: Option<Janitor>,
-    /// The top cgroup directories that were there before.
-    old_cgroups: BTreeSet<PathBuf>,
 }
 
 impl PodmanMachine {
@@ -97,12 +95,11 @@ impl PodmanMachine {
         command.env("WHOSE_LAB", dir.path()).current_dir("/").process_group(0);
         machine::boot(&mut command, dir.path(), &dir.path().join("machine"));
         machine::unit(&mut command);
-        let old_cgroups = cgroup::tops().into_iter().collect();
         let nspawn = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         let nspawn = nspawn.map_err(|e| format!("starting systemd-nspawn: {e}"))?;
         // From here on dropping it cleans up.
         let (dir, janitor) = (Some(dir), Some(janitor));
-        let mut machine = PodmanMachine { dir, nspawn, janitor, old_cgroups };
+        let mut machine = PodmanMachine { dir, nspawn, janitor };
         // What is mounted inside is only seen there.
         let asks = |machine: &PodmanMachine| {
             let Some(init) = machine.try_init() else { return false };
@@ -302,9 +299,9 @@ impl Drop for PodmanMachine {
         }
         drop(self.nspawn.kill());
         drop(self.nspawn.wait());
-        // With what is in it the next machine could not be started.
+        // With what is in it the next machine could not be started; an empty one may have been there before.
         let is_its = |name: &str| name == "payload" || name == "supervisor";
-        cgroup::remove_new(&self.old_cgroups, is_its);
+        cgroup::remove_new(&BTreeSet::new(), is_its);
         drop(self.janitor.take());
         if let Some(dir) = self.dir.take() {
             let path = dir.path().to_owned();
