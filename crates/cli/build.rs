@@ -1,13 +1,21 @@
-//! How the binary is linked: without shared libraries, where the C compiler's archives are there.
+//! How the binary is linked: without shared libraries and at a fixed address, where the C compiler's
+//! archives are there.
 //!
-//! To find, map and relocate them takes a tenth of a millisecond each, a good part of what a short
-//! command takes; and a binary without any runs wherever it is copied to. Cargo has no way to say
+//! To find, map and relocate libraries takes a tenth of a millisecond each, a good part of what a short
+//! command takes; and a binary without any runs wherever it is copied to. To relocate the program itself
+//! writes to each page that has an address in it, about fifty copies of a page that most commands never
+//! read: a seventh of what they take. A random address is a second wall behind memory safety, and only
+//! `seam/` is unsafe; stack, heap and mappings have theirs as ever. Who has to ship position-independent
+//! programs sets WHOSE_PIE=1 when they build. Cargo has no way to say
 //! so for one binary (`crt-static` in RUSTFLAGS is for macros too, which can't be), so the linker
 //! is told: wherever it is asked for a shared library, it finds a linker script that names the
 //! archive. Where an archive is missing, the binary is linked as usual.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Asks for a program that runs at any address, with 1.
+const KEEP_PIE: &str = "WHOSE_PIE";
 
 /// What the standard library asks for, and the archive that has it.
 const LIBRARIES: [(&str, &str); 7] = [
@@ -35,13 +43,19 @@ fn main() {
     if archives(&linker).is_some_and(|archives| scripts(&directory, &archives).is_ok()) {
         // Not by link-search, which all that is built along with this would follow.
         println!("cargo:rustc-link-arg-bins=-L{}", directory.display());
-        println!("cargo:rustc-link-arg-bins=-static-pie");
+        println!("cargo:rerun-if-env-changed={KEEP_PIE}");
+        if variable(KEEP_PIE) == "1" {
+            println!("cargo:rustc-link-arg-bins=-static-pie");
+        } else {
+            println!("cargo:rustc-link-arg-bins=-no-pie");
+            println!("cargo:rustc-link-arg-bins=-static");
+        }
     }
 }
 
-/// The archives, if the compiler has them all, and what a static position-independent program
-/// starts with.
+/// The archives, if the compiler has them all, and what a static program starts with.
 fn archives(linker: &str) -> Option<Vec<PathBuf>> {
+    find(linker, "crt1.o")?;
     find(linker, "rcrt1.o")?;
     LIBRARIES.iter().map(|(_, archive)| find(linker, archive)).collect()
 }

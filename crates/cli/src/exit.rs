@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 /// Bad syntax.
 pub(crate) const USAGE: u8 = 2;
@@ -23,15 +22,15 @@ impl Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Says on stderr why the command ends. A closed pipe is no error.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+/// Says on stderr why the command ends, and returns its status. A closed pipe is no error.
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if let Some(io) = error.downcast_ref::<io::Error>()
         && io.kind() == io::ErrorKind::BrokenPipe
     {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     say(&format!("{error:#}"));
-    ExitCode::from(if error.is::<Usage>() { USAGE } else { INTERNAL })
+    if error.is::<Usage>() { USAGE } else { INTERNAL }
 }
 
 /// One line on stderr, safe on a terminal. That stderr is closed is nobody's business.

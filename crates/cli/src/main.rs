@@ -1,4 +1,5 @@
 //! The `whose` command: whose process is this?
+#![cfg_attr(not(test), no_main)]
 
 mod args;
 mod commands;
@@ -8,19 +9,29 @@ mod output;
 mod progress;
 mod settings;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
-fn main() -> ExitCode {
-    let typed = match args::parse(std::env::args_os()) {
+#[cfg(not(test))]
+whose_kernel::start_at!(run);
+
+/// Unit tests have a start of their own.
+#[cfg(test)]
+fn main() {
+    run(std::env::args_os().collect());
+}
+
+/// Runs the command that was typed. Returns the exit status.
+fn run(typed: Vec<OsString>) -> u8 {
+    let typed = match args::parse(typed) {
         Ok(typed) => typed,
         Err(error) => {
             // clap writes help to stdout and errors to stderr, and knows about closed pipes.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
+            return u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
         }
     };
     match commands::run(typed) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => exit::report(&error),
     }
 }

@@ -1,7 +1,9 @@
 //! What is printed: formats, escapes, pipes, colour.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use whose_testkit::fixture::DockerContainer;
@@ -175,6 +177,33 @@ fn a_closed_pipe_is_silent() {
     child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(complaint, "");
+}
+
+/// Else the next file that is opened would get its number, and what is said be written to it.
+#[test]
+fn a_closed_descriptor_is_dev_null() {
+    let host = host();
+    let mut child = Command::new("sh")
+        .args(["-c", "exec \"$0\" annotate --root \"$1\" >&- 2>&-"])
+        .arg(env!("CARGO_BIN_EXE_whose"))
+        .arg(host.path())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let of = |what: &str| std::path::PathBuf::from(format!("/proc/{}/{what}", child.id()));
+    let is_whose = || std::fs::read(of("comm")).is_ok_and(|comm| comm == b"whose\n");
+    let opened =
+        |fd: &str| std::fs::read_link(of(fd)).is_ok_and(|file| file == Path::new("/dev/null"));
+    let all = || is_whose() && opened("fd/1") && opened("fd/2");
+    let is_so = (0..1000).any(|_| {
+        all() || {
+            std::thread::sleep(Duration::from_millis(10));
+            false
+        }
+    });
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(is_so);
 }
 
 #[test]

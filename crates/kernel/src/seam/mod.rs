@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod constant;
+pub mod entry;
 pub mod fork;
 pub mod handle;
 pub mod mounts;
