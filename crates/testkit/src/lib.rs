@@ -10,6 +10,7 @@
 //!   [`containerd_db`] starts one for what it writes to its databases;
 //! - [`podman`], [`lxc`] and [`nspawn`] do the same for those engines, [`users`] makes ordinary
 //!   users with engines of their own;
+//! - [`archive`] brings packages of Debian's, [`debian13`] the programs of that release;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
 //! - [`cgroup`] makes, finds and removes cgroups;
 //! - [`crowd`] makes thousands of processes, or storms of short-lived ones; [`janitor`] clears up after
@@ -28,6 +29,7 @@
     reason = "test support: a panic with the whole story is its error report, stderr its log"
 )]
 
+pub mod archive;
 pub mod bolt;
 mod call;
 pub mod cases;
@@ -37,6 +39,7 @@ pub mod containerd_db;
 pub mod cri;
 pub mod crowd;
 pub mod daemon;
+pub mod debian13;
 pub mod docker;
 pub mod facts;
 pub mod fixture;

@@ -1,5 +1,5 @@
 //! The root of a machine of systemd-nspawn with systemd as its PID 1, and how it boots: it has the host's own
-//! `/usr`, so nothing is installed for it.
+//! `/usr`, or that of another release, so nothing is installed for it.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -32,9 +32,12 @@ pub(crate) fn root(dir: &Path, wants: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What boots the machine with that root; its name is that of the directory `dir`, which marks its processes
-/// too. More options may follow, then [`unit()`].
-pub(crate) fn boot(command: &mut Command, dir: &Path, root: &Path) {
+/// The host's own programs.
+pub(crate) const USR: &str = "/usr";
+
+/// What boots the machine with that root and `usr` as its `/usr`; its name is that of the directory `dir`,
+/// which marks its processes too. More options may follow, then [`unit()`].
+pub(crate) fn boot(command: &mut Command, dir: &Path, root: &Path, usr: &Path) {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     command
         .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
@@ -43,7 +46,7 @@ pub(crate) fn boot(command: &mut Command, dir: &Path, root: &Path) {
         .args(["--capability=all", "--system-call-filter=@raw-io @mount @keyring bpf"])
         .arg(format!("--machine={name}"))
         .arg(format!("--directory={}", root.display()))
-        .arg("--bind-ro=/usr")
+        .arg(format!("--bind-ro={}:/usr", usr.display()))
         .arg(format!("--setenv=WHOSE_LAB={}", dir.display()));
 }
 

@@ -3,6 +3,7 @@
 
 use crate::call::{ended, said, waited};
 use crate::cgroup;
+use crate::debian13;
 use crate::janitor::Janitor;
 use crate::machine_root as machine;
 use crate::procfs;
@@ -30,17 +31,49 @@ pub struct User {
     pub name: &'static str,
     /// The uid, which nobody on the host has.
     pub uid: u32,
-    /// The storage driver of that user's podman.
-    pub driver: &'static str,
+    /// How that user's podman keeps layers: the table of its `storage.conf`.
+    storage: &'static str,
     /// The first of the subordinate ids.
     first: u32,
 }
 
-/// The users in the machine.
-pub const USERS: [User; 2] = [
-    User { name: "alice", uid: 47_000, driver: "overlay", first: 300_000 },
-    User { name: "bob", uid: 47_001, driver: "vfs", first: 400_000 },
+/// The users in the machine: one has the kernel's overlay, one has plain copies, one has what puts layers
+/// together in a program.
+pub const USERS: [User; 3] = [
+    User { name: "alice", uid: 47_000, storage: OVERLAY, first: 300_000 },
+    User { name: "bob", uid: 47_001, storage: COPIES, first: 400_000 },
+    User { name: "carol", uid: 47_002, storage: PROGRAM, first: 500_000 },
 ];
+
+const OVERLAY: &str = "[storage]\ndriver = \"overlay\"\n";
+const COPIES: &str = "[storage]\ndriver = \"vfs\"\n";
+const PROGRAM: &str = "[storage]\ndriver = \"overlay\"\n[storage.options.overlay]\n\
+                       mount_program = \"/usr/bin/fuse-overlayfs\"\n";
+
+/// Whose programs run in the machine.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    usr: PathBuf,
+    runtime: &'static str,
+    /// The units besides the users' managers that it is to start.
+    units: &'static str,
+}
+
+impl Programs {
+    /// The host's own, with runc.
+    #[must_use]
+    pub fn hosts() -> Programs {
+        Programs { usr: machine::USR.into(), runtime: "runc", units: "" }
+    }
+
+    /// Those of [`debian13`], with crun, which needs the system's bus.
+    ///
+    /// # Errors
+    /// What did not work.
+    pub fn debian13() -> Result<Programs, String> {
+        Ok(Programs { usr: debian13::usr()?, runtime: "crun", units: "dbus.service" })
+    }
+}
 
 /// The manager of the user NAME. Neither logind nor a login is needed for it.
 const MANAGER: &str = "\
@@ -65,7 +98,7 @@ const CONFIGURATION: &str = "\
 default_ulimits = [\"nofile=1024:1024\", \"nproc=4096:4096\"]
 pids_limit = 0
 [engine]
-runtime = \"runc\"
+runtime = \"RUNTIME\"
 cgroup_manager = \"systemd\"
 events_logger = \"none\"
 lock_type = \"file\"
@@ -84,16 +117,17 @@ impl PodmanMachine {
     ///
     /// # Errors
     /// What did not work, with what the machine printed.
-    pub fn start() -> Result<PodmanMachine, String> {
+    pub fn start(programs: &Programs) -> Result<PodmanMachine, String> {
         let dir = tempfile::Builder::new().prefix("whose-machine-").tempdir();
         let dir = dir.map_err(|e| format!("a directory for a machine: {e}"))?;
-        let janitor = prepare(dir.path()).map_err(|e| format!("preparing a machine: {e}"))?;
+        let janitor =
+            prepare(dir.path(), programs).map_err(|e| format!("preparing a machine: {e}"))?;
         let log = std::fs::File::create(dir.path().join("boot")).map_err(|e| e.to_string())?;
         let errors = log.try_clone().map_err(|e| e.to_string())?;
         let mut command = Command::new("systemd-nspawn");
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("WHOSE_LAB", dir.path()).current_dir("/").process_group(0);
-        machine::boot(&mut command, dir.path(), &dir.path().join("machine"));
+        machine::boot(&mut command, dir.path(), &dir.path().join("machine"), &programs.usr);
         machine::unit(&mut command);
         let nspawn = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
         let nspawn = nspawn.map_err(|e| format!("starting systemd-nspawn: {e}"))?;
@@ -104,7 +138,9 @@ impl PodmanMachine {
         let asks = |machine: &PodmanMachine| {
             let Some(init) = machine.try_init() else { return false };
             let bus = |user: &User| format!("/proc/{init}/root/run/user/{}/bus", user.uid);
-            USERS.iter().all(|user| Path::new(&bus(user)).exists())
+            let systems = format!("/proc/{init}/root/run/dbus/system_bus_socket");
+            let is_there = |path: String| Path::new(&path).exists();
+            (programs.units.is_empty() || is_there(systems)) && USERS.iter().map(bus).all(is_there)
         };
         let mut over = None;
         let answered = waited(START, || {
@@ -112,6 +148,8 @@ impl PodmanMachine {
             over.is_some() || asks(&machine)
         });
         if answered && over.is_none() {
+            // The host's own may be for root alone.
+            machine.run(&machine.inside(), &["mknod", "-m", "666", "/dev/fuse", "c", "10", "229"]);
             return Ok(machine);
         }
         let said = std::fs::read_to_string(machine.dir().join("boot")).unwrap_or_default();
@@ -237,12 +275,12 @@ impl PodmanMachine {
 }
 
 /// The machine's root, and what the janitor has to know.
-fn prepare(dir: &Path) -> std::io::Result<Janitor> {
+fn prepare(dir: &Path, programs: &Programs) -> std::io::Result<Janitor> {
     let root = dir.join("machine");
     let open = || Permissions::from_mode(0o755);
     std::fs::set_permissions(dir, open())?;
     let managers = USERS.map(|user| format!("user@{}.service", user.uid));
-    machine::root(&root, &managers.join(" "))?;
+    machine::root(&root, &format!("{} {}", managers.join(" "), programs.units))?;
     for dir in [&root.join("var/tmp"), &root.join("etc/containers")] {
         std::fs::create_dir_all(dir)?;
     }
@@ -254,11 +292,11 @@ fn prepare(dir: &Path) -> std::io::Result<Janitor> {
         let text = std::fs::read_to_string(etc.join(name)).unwrap_or_default();
         std::fs::write(etc.join(name), text + &line)
     };
-    for User { name, uid, driver, first } in USERS {
+    for User { name, uid, storage, first } in USERS {
         let home = root.join("home").join(name);
         let conf = home.join(".config/containers");
         std::fs::create_dir_all(&conf)?;
-        std::fs::write(conf.join("storage.conf"), format!("[storage]\ndriver = \"{driver}\"\n"))?;
+        std::fs::write(conf.join("storage.conf"), storage)?;
         for dir in [&home, &home.join(".config"), &conf, &conf.join("storage.conf")] {
             chown(dir, Some(uid), Some(uid))?;
         }
@@ -269,7 +307,8 @@ fn prepare(dir: &Path) -> std::io::Result<Janitor> {
         let manager = MANAGER.replace("NAME", name).replace("UID", &uid.to_string());
         std::fs::write(etc.join(format!("systemd/system/user@{uid}.service")), manager)?;
     }
-    std::fs::write(etc.join("containers/containers.conf"), CONFIGURATION)?;
+    let configuration = CONFIGURATION.replace("RUNTIME", programs.runtime);
+    std::fs::write(etc.join("containers/containers.conf"), configuration)?;
     let policy = "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n";
     std::fs::write(etc.join("containers/policy.json"), policy)?;
     std::fs::write(dir.join("mark"), format!("WHOSE_LAB={}\n", dir.display()))?;

@@ -110,7 +110,7 @@ impl Asking {
         let id = inspected["Id"].as_str().expect("an id");
         let mut facts = Facts::about(format!("podman's {}", self.label));
         let told = self.answer(&init.to_string());
-        same(&mut facts, &told["owner"], inspected);
+        same_owner(&mut facts, &told["owner"], inspected);
         let log = &inspected["HostConfig"]["LogConfig"];
         let is_file = log["Type"] != "journald" && !self.nested;
         let log = if is_file { log["Path"].clone() } else { Value::Null };
@@ -140,14 +140,15 @@ fn owner_gaps(told: &Value) -> Vec<Value> {
     told["gaps"].as_array().into_iter().flatten().filter(of_owner).cloned().collect()
 }
 
-/// Milliseconds of a time, however it is written.
+/// Milliseconds of a time, however it is written; the engine's "never" is none.
 fn ms(value: &Value) -> Option<i64> {
-    let out = Command::new("date").args(["-u", "+%s%3N", "-d", value.as_str()?]).output().ok()?;
+    let text = value.as_str().filter(|text| !text.starts_with("0001-01-01"))?;
+    let out = Command::new("date").args(["-u", "+%s%3N", "-d", text]).output().ok()?;
     String::from_utf8_lossy(&out.stdout).trim().parse().ok()
 }
 
 /// An owner by what podman says of the container.
-fn same(facts: &mut Facts, owner: &Value, inspected: &Value) {
+pub fn same_owner(facts: &mut Facts, owner: &Value, inspected: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let sandbox = inspected["IsInfra"] == true;
     facts.same("kind", owner["kind"].clone(), json!(if sandbox { "sandbox" } else { "container" }));

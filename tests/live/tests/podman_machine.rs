@@ -1,6 +1,7 @@
 //! Podman where systemd makes the cgroups: root's, and a user's with what his manager delegates; scopes, pods'
 //! slices, units with split cgroups and units that podman generated. Asked inside, where it is a host, by
-//! root and by the user, and from outside.
+//! root and by the user, and from outside. Of the host's own release with a bolt database, and of Debian 13
+//! with `db.sql`, quadlet and crun.
 #![allow(
     clippy::panic,
     clippy::expect_used,
@@ -13,12 +14,12 @@ use std::path::Path;
 
 use serde_json::Value;
 use whose_live_tests::inner::busybox_archive;
-use whose_live_tests::podman::{Asking, NEEDS, listed};
+use whose_live_tests::podman::{Asking, NEEDS, listed, same_owner};
 use whose_live_tests::{alone, pid_of, unique, whose};
 use whose_testkit::facts::Facts;
 use whose_testkit::harness::Whose;
-use whose_testkit::podman_machine::{PodmanMachine, USERS, User};
-use whose_testkit::{procfs, require};
+use whose_testkit::podman_machine::{PodmanMachine, Programs, USERS, User};
+use whose_testkit::{procfs, require, skip};
 
 const IMAGE: &str = "localhost/lab:1";
 const PROGRAM: &str = "/whose";
@@ -38,11 +39,14 @@ struct Kind {
 struct Lab {
     machine: PodmanMachine,
     kinds: Vec<Kind>,
+    /// The cgroup that the runtime makes in a container's scope.
+    inmost: &'static str,
 }
 
 impl Lab {
-    fn start() -> Lab {
-        let machine = PodmanMachine::start().unwrap_or_else(|e| panic!("{e}"));
+    /// Boots it, with containers of what every release has.
+    fn start(programs: &Programs, inmost: &'static str) -> Lab {
+        let machine = PodmanMachine::start(programs).unwrap_or_else(|e| panic!("{e}"));
         let archive = busybox_archive(machine.dir());
         let homes = USERS.map(|user| format!("home/{}", user.name));
         for home in homes.iter().map(String::as_str).chain(["root"]) {
@@ -50,15 +54,18 @@ impl Lab {
         }
         let program = machine.root().join(PROGRAM.trim_start_matches('/'));
         std::fs::copy(whose().bin(), program).unwrap();
-        let mut lab = Lab { machine, kinds: Vec::new() };
-        for user in [None, Some(USERS[0]), Some(USERS[1])] {
+        let mut lab = Lab { machine, kinds: Vec::new(), inmost };
+        for user in Lab::users() {
             lab.podman(user, &["import", "-q", "busybox.tar", IMAGE]);
             lab.plain(user);
             lab.pod(user);
-            lab.split_unit(user);
         }
-        lab.generated_unit();
         lab
+    }
+
+    /// The system, and those in the machine.
+    fn users() -> impl Iterator<Item = Option<User>> {
+        [None].into_iter().chain(USERS.map(Some))
     }
 
     fn before(&self, user: Option<User>) -> Vec<String> {
@@ -85,7 +92,7 @@ impl Lab {
         let words = ["run", "-d", "--network", "none", "--label", "a=b", "--name", &name, IMAGE];
         self.podman(user, &[&words[..], &["/bin/sleep", "97301"]].concat());
         let slice = Lab::slice(user);
-        let cgroup = format!("{slice}/libpod-ID.scope");
+        let cgroup = format!("{slice}/libpod-ID.scope{}", self.inmost);
         let monitors = format!("{slice}/libpod-conmon-ID.scope");
         self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
     }
@@ -101,7 +108,7 @@ impl Lab {
         let prefix = if user.is_some() { "user" } else { "machine" };
         let slice = format!("{}/{prefix}-libpod_pod_POD.slice", Lab::slice(user));
         for name in [name, infra["Name"].as_str().unwrap().to_owned()] {
-            let cgroup = format!("{slice}/libpod-ID.scope");
+            let cgroup = format!("{slice}/libpod-ID.scope{}", self.inmost);
             let monitors = format!("{slice}/libpod-conmon-ID.scope");
             self.kinds.push(Kind { name, user, pod: Some(pod.clone()), cgroup, monitors });
         }
@@ -128,6 +135,39 @@ impl Lab {
             Some(_) => ("*/libpod-payload-ID".into(), "*/runtime".into()),
         };
         self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
+    }
+
+    /// A unit that quadlet makes of a file.
+    fn quadlet(&mut self, user: Option<User>) {
+        let name = Lab::named(user, "quadlet");
+        let text = format!(
+            "[Unit]\nDefaultDependencies=no\n[Container]\nImage={IMAGE}\nContainerName={name}\n\
+             Exec=/bin/sleep 97305\nNetwork=none\nLabel=a=b\n[Quadlet]\nDefaultDependencies=false\n"
+        );
+        let place = match user {
+            None => "etc/containers/systemd".to_owned(),
+            Some(user) => format!("etc/containers/systemd/users/{}", user.uid),
+        };
+        self.machine.write(&format!("{place}/{name}.container"), &text);
+        self.start_unit(user, &name);
+        let (cgroup, monitors) = match user {
+            None => (
+                format!("/system.slice/{name}.service/libpod-payload-ID"),
+                format!("/system.slice/{name}.service/runtime"),
+            ),
+            Some(_) => ("*/libpod-payload-ID".into(), "*/runtime".into()),
+        };
+        self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
+    }
+
+    /// One that ended and one that was never started.
+    fn stopped(&self, user: Option<User>) -> [String; 2] {
+        let names = ["ended", "new"].map(|name| Lab::named(user, name));
+        for (verb, name) in ["run", "create"].iter().zip(&names) {
+            let words = [verb, "--network", "none", "--label", "a=b", "--name", name, IMAGE];
+            self.podman(user, &[&words[..], &["/bin/sleep", "0"]].concat());
+        }
+        names
     }
 
     /// A unit that `podman generate systemd` writes.
@@ -212,15 +252,96 @@ fn in_its_cgroup(lab: &Lab, kind: &Kind, inspected: &Value, asking: &Asking) -> 
     facts.finish(11)
 }
 
+const SYSTEMD: &[&str] = &["systemd-nspawn", "nsenter", "setpriv"];
+
 #[test]
 fn with_the_systemd_manager() {
-    let systemd = ["systemd-nspawn", "/lib/systemd/systemd", "nsenter", "setpriv", "catatonit"];
+    let systemd = ["/lib/systemd/systemd", "catatonit", "fuse-overlayfs"];
     let bus = ["dbus-daemon", "/usr/lib/systemd/user/dbus.socket", "newuidmap"];
-    if !require(&[NEEDS, &systemd, &bus].concat()) {
+    if !require(&[NEEDS, SYSTEMD, &systemd, &bus].concat()) {
         return;
     }
     let _alone = alone();
-    let lab = Lab::start();
+    let mut lab = Lab::start(&Programs::hosts(), "");
+    for user in Lab::users() {
+        lab.split_unit(user);
+    }
+    lab.generated_unit();
+    assert!(lab.machine.root().join("var/lib/containers/storage/libpod/bolt_state.db").exists());
+    all_of(&lab);
+}
+
+/// A host with cgroups of v2 alone, the database that Podman has since release 5, and units of quadlet's.
+#[test]
+fn of_debian_13() {
+    if !require(&[&["root", "busybox", "apt-get", "dpkg-deb"], SYSTEMD].concat()) {
+        return;
+    }
+    let _alone = alone();
+    let programs = match Programs::debian13() {
+        Ok(programs) => programs,
+        Err(why) => return skip("debian13", &why),
+    };
+    let mut lab = Lab::start(&programs, "/container");
+    only_v2_is_mounted(&lab);
+    for user in Lab::users() {
+        lab.quadlet(user);
+    }
+    let storage = "storage/db.sql";
+    assert!(lab.machine.root().join("var/lib/containers").join(storage).exists());
+    for user in USERS {
+        let home = lab.machine.root().join("home").join(user.name);
+        let data = home.join(".local/share/containers");
+        assert!(data.join(storage).exists(), "{}", data.display());
+        assert!(!data.join("storage/libpod/bolt_state.db").exists());
+    }
+    all_of(&lab);
+    for user in Lab::users() {
+        those_that_do_not_run(&lab, user);
+    }
+}
+
+/// What the machine mounts, and what `whose` makes of it.
+fn only_v2_is_mounted(lab: &Lab) {
+    let mounts = lab.machine.run(&lab.machine.inside(), &["cat", "/proc/mounts"]);
+    let kinds = mounts.lines().filter_map(|line| line.split(' ').nth(2));
+    let groups: Vec<&str> = kinds.filter(|kind| kind.starts_with("cgroup")).collect();
+    assert_eq!(groups, ["cgroup2"], "{mounts}");
+    let told = lab.whose(None).args(["doctor", "--json"]).run().expect_code(0).json();
+    assert_eq!(told["host"]["cgroups"], "v2", "{told:#}");
+}
+
+/// By name, in the list, and from outside in the list, against the engine.
+fn those_that_do_not_run(lab: &Lab, user: Option<User>) {
+    let names = lab.stopped(user);
+    let mut facts = Facts::about("containers that don't run");
+    let mut askers = vec![lab.whose(None)];
+    askers.extend(user.map(|user| lab.whose(Some(user))));
+    for name in &names {
+        let inspected = lab.machine.inspect(&lab.before(user), name);
+        for asker in askers.iter().chain([&whose()]) {
+            let list = listed(asker);
+            let rows: Vec<&Value> = list.iter().filter(|o| o["name"] == name.as_str()).collect();
+            assert_eq!(rows.len(), 1, "{name}: {list:#?}");
+            same_owner(&mut facts, rows[0], &inspected);
+            facts.same("user", rows[0]["user"].as_str(), user.map(|user| user.name));
+            facts.same("processes", rows[0]["processes"].as_u64(), Some(0));
+        }
+        for asker in &askers {
+            let told = asker.clone().args(["--json", name]).run().expect_code(0).json();
+            let told = &told["answers"][0];
+            same_owner(&mut facts, &told["owner"], &inspected);
+            let pids = asker.clone().args(["pids", name]).run();
+            facts.same("no PIDs", (pids.code, pids.stdout.is_empty()), (Some(1), true));
+        }
+    }
+    // Two containers, in three places at least.
+    let count = facts.finish(2 * 3 * 12);
+    eprintln!("{count} facts of {}", names.join(" and "));
+}
+
+/// All that run, by root and by whose they are inside, and from outside.
+fn all_of(lab: &Lab) {
     let (mut inside, mut outside) = (0, 0);
     for kind in &lab.kinds {
         let inspected = lab.machine.inspect(&lab.before(kind.user), &kind.name);
@@ -237,7 +358,7 @@ fn with_the_systemd_manager() {
         for asker in askers {
             let asking = Asking::with(asker, &[&kind.name, &exact], &label);
             inside += asking.check_at(&inspected, init, name_of(kind), kind.pod.as_deref());
-            inside += in_its_cgroup(&lab, kind, &inspected, &asking);
+            inside += in_its_cgroup(lab, kind, &inspected, &asking);
         }
         let outer = lab.machine.outside(init).expect("the host sees it");
         let asking = Asking::root(&[&kind.name], &label).nested();
@@ -251,11 +372,13 @@ fn with_the_systemd_manager() {
         assert_eq!(name, wanted.as_deref(), "{told:#}");
         assert_eq!(asking.pids(&kind.name), [outer].into());
     }
-    assert!(inside >= 700 && outside >= 290, "{inside} {outside}");
+    let of_users = lab.kinds.iter().filter(|kind| kind.user.is_some()).count();
+    let each = lab.kinds.len() + of_users;
+    assert!(inside >= 30 * each && outside >= 20 * lab.kinds.len(), "{inside} {outside}");
     eprintln!("{inside} facts of {} containers inside, {outside} from outside", lab.kinds.len());
     for user in USERS {
-        what_the_user_sees(&lab, user);
-        what_holds_the_users_namespaces(&lab, user);
+        what_the_user_sees(lab, user);
+        what_holds_the_users_namespaces(lab, user);
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 
-use super::archive::Archive;
 use super::tools;
+use whose_testkit::archive::Archive;
 
 /// An unpacked kernel.
 #[derive(Debug)]
@@ -56,12 +56,12 @@ impl Kernel {
 
 /// Downloads the newest and removes the others.
 fn fetch(archive: &Archive, suites: &[&str], dir: &Path) -> Result<PathBuf> {
-    let apt = archive.apt(suites, dir)?;
-    let package = apt.newest_kernel()?;
+    let apt = archive.apt(suites, dir).map_err(Error::msg)?;
+    let package = apt.newest_kernel().map_err(Error::msg)?;
     for old in packages(dir)? {
         std::fs::remove_file(&old).with_context(|| format!("removing {}", old.display()))?;
     }
-    apt.download(&package)?;
+    apt.download(&package).map_err(Error::msg)?;
     match packages(dir)?.as_slice() {
         [one] => Ok(one.clone()),
         other => bail!("apt-get download {package} left {} files", other.len()),

@@ -6,7 +6,6 @@
 //! stacks of `cargo xtask hostpath`, which judge by markers in the files, and tells of them on a
 //! serial line.
 
-mod archive;
 mod cpio;
 mod guest;
 mod kernel;
@@ -21,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use archive::Archive;
 use kernel::Kernel;
 use report::Report;
+use whose_testkit::archive::Archive;
 
 /// Where the results are kept, a file for each kernel, beneath the project's root.
 const RESULTS: &str = "docs/kernels";
@@ -49,7 +48,7 @@ pub(crate) fn run(root: &Path, words: &[String]) -> Result<bool> {
     tools::check()?;
     let cache = cache()?;
     let scratch = tools::Scratch::make(&cache)?;
-    let archive = Archive::of_this_machine()?;
+    let archive = Archive::of_this_machine().map_err(anyhow::Error::msg)?;
     let programs = programs::build(root)?;
     let disk = rootfs::image(&archive, &cache, options.update)?;
     let report = Report::begin(root, &programs)?;

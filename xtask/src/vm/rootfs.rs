@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::archive::Archive;
 use super::tools;
+use whose_testkit::archive::Archive;
 
 /// What the cases need beyond the essential packages.
 const PACKAGES: &[&str] = &[

@@ -51,7 +51,7 @@ fn service(dir: &Path) -> String {
 
 /// What boots it. Its name is that of the directory.
 pub(super) fn boot(command: &mut Command, dir: &Path) {
-    machine::boot(command, dir, &dir.join("machine"));
+    machine::boot(command, dir, &dir.join("machine"), Path::new(machine::USR));
     command.arg(format!("--bind={}", dir.display()));
     machine::unit(command);
 }

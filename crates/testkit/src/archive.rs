@@ -1,40 +1,49 @@
 //! Debian's archive, through apt and with lists of its own: the machine's apt is asked where the
 //! archive is, and not changed.
 
+use crate::call::said;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use anyhow::{Context, Result, ensure};
-
-use super::tools;
+use std::time::Duration;
 
 /// Signs every suite, Debian's package debian-archive-keyring.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// How long one call of apt may take.
+const CALL: Duration = Duration::from_secs(600);
 
 /// Where packages come from.
 #[derive(Debug)]
-pub(super) struct Archive {
+pub struct Archive {
     /// The suite of this machine.
-    pub(super) own: String,
+    pub own: String,
     main: String,
     security: Option<String>,
 }
 
 impl Archive {
     /// Takes the mirrors that this machine's apt uses.
-    pub(super) fn of_this_machine() -> Result<Self> {
-        ensure!(Path::new(KEYRING).is_file(), "missing: apt-get install debian-archive-keyring");
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn of_this_machine() -> Result<Self, String> {
+        if !Path::new(KEYRING).is_file() {
+            return Err("missing: apt-get install debian-archive-keyring".to_owned());
+        }
         let format = "$(CODENAME) $(COMPONENT) $(REPO_URI)";
-        let lines = tools::text(Command::new("apt-get").args([
-            "indextargets",
-            "--format",
-            format,
-            "Created-By: Packages",
-        ]))?;
-        let release = std::fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
-        let own = codename(&release).context("/etc/os-release has no VERSION_CODENAME")?;
+        let lines = said(
+            Command::new("apt-get").args([
+                "indextargets",
+                "--format",
+                format,
+                "Created-By: Packages",
+            ]),
+            CALL,
+        )?;
+        let release = std::fs::read_to_string("/etc/os-release");
+        let release = release.map_err(|e| format!("/etc/os-release: {e}"))?;
+        let own = codename(&release).ok_or("/etc/os-release has no VERSION_CODENAME")?;
         let main = mirror(&lines, own);
-        let main = main.with_context(|| format!("apt has no sources of {own}; is this Debian?"))?;
+        let main = main.ok_or_else(|| format!("apt has no sources of {own}; is this Debian?"))?;
         let security = mirror(&lines, &format!("{own}-security"));
         Ok(Self {
             own: own.to_owned(),
@@ -44,29 +53,33 @@ impl Archive {
     }
 
     /// The line of a sources.list for a suite; `None` without a mirror for security updates.
-    pub(super) fn source(&self, suite: &str) -> Option<String> {
+    #[must_use]
+    pub fn source(&self, suite: &str) -> Option<String> {
         let security = suite.ends_with("-security");
         let uri = if security { self.security.as_ref()? } else { &self.main };
         Some(format!("deb [signed-by={KEYRING}] {uri} {suite} main"))
     }
 
     /// An apt that knows these suites alone, with its lists in `dir`, brought up to date.
-    pub(super) fn apt(&self, suites: &[&str], dir: &Path) -> Result<Apt> {
-        let lists = dir.join("lists");
-        std::fs::create_dir_all(lists.join("partial")).context("the folder of apt's lists")?;
+    ///
+    /// # Errors
+    /// What apt said.
+    pub fn apt(&self, suites: &[&str], dir: &Path) -> Result<Apt, String> {
+        let wrong = |e: std::io::Error| format!("{}: {e}", dir.display());
+        std::fs::create_dir_all(dir.join("lists/partial")).map_err(wrong)?;
+        std::fs::create_dir_all(dir.join("archives/partial")).map_err(wrong)?;
         let lines: Vec<String> = suites.iter().filter_map(|suite| self.source(suite)).collect();
-        std::fs::write(dir.join("sources.list"), lines.join("\n") + "\n")
-            .context("writing sources.list")?;
-        std::fs::write(dir.join("status"), "").context("writing status")?;
+        std::fs::write(dir.join("sources.list"), lines.join("\n") + "\n").map_err(wrong)?;
+        std::fs::write(dir.join("status"), "").map_err(wrong)?;
         let apt = Apt { dir: dir.to_owned() };
-        tools::output(apt.command("apt-get").arg("update"))?;
+        said(apt.command("apt-get").args(["update", "--error-on=any"]), CALL)?;
         Ok(apt)
     }
 }
 
 /// apt with a configuration of its own.
 #[derive(Debug)]
-pub(super) struct Apt {
+pub struct Apt {
     dir: PathBuf,
 }
 
@@ -82,8 +95,11 @@ impl Apt {
             format!("Dir::State::lists={dir}/lists"),
             format!("Dir::State::status={dir}/status"),
             format!("Dir::Cache={dir}"),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=3".to_owned(),
             "APT::Sandbox::User=root".to_owned(),
             "APT::Architecture=amd64".to_owned(),
+            "APT::Install-Recommends=false".to_owned(),
         ] {
             command.args(["-o", &option]);
         }
@@ -92,16 +108,41 @@ impl Apt {
     }
 
     /// The newest package that `linux-image-amd64` stands for.
-    pub(super) fn newest_kernel(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// What apt said.
+    pub fn newest_kernel(&self) -> Result<String, String> {
         let show = ["show", "--no-all-versions", "linux-image-amd64"];
-        let text = tools::text(self.command("apt-cache").args(show))?;
-        let package = depends_on_kernel(&text).context("linux-image-amd64 stands for no kernel")?;
+        let text = said(self.command("apt-cache").args(show), CALL)?;
+        let package = depends_on_kernel(&text).ok_or("linux-image-amd64 stands for no kernel")?;
         Ok(package.to_owned())
     }
 
     /// Brings a package into the directory, checked by apt.
-    pub(super) fn download(&self, package: &str) -> Result<()> {
-        tools::output(self.command("apt-get").args(["download", package])).map(drop)
+    ///
+    /// # Errors
+    /// What apt said.
+    pub fn download(&self, package: &str) -> Result<(), String> {
+        said(self.command("apt-get").args(["download", package]), CALL).map(drop)
+    }
+
+    /// Unpacks these packages and all that they depend on below `tree`: their files, and nothing is run.
+    /// What was downloaded goes.
+    ///
+    /// # Errors
+    /// What apt or dpkg said.
+    pub fn unpack(&self, packages: &[&str], tree: &Path) -> Result<(), String> {
+        let install = ["install", "--yes", "--download-only", "--quiet"];
+        said(self.command("apt-get").args(install).args(packages), CALL)?;
+        let archives = self.dir.join("archives");
+        let wrong = |e: std::io::Error| format!("{}: {e}", archives.display());
+        for entry in std::fs::read_dir(&archives).map_err(wrong)? {
+            let path = entry.map_err(wrong)?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                said(Command::new("dpkg-deb").arg("-x").args([&path, tree]), CALL)?;
+            }
+        }
+        std::fs::remove_dir_all(&archives).map_err(wrong)
     }
 }
 
