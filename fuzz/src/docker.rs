@@ -2,9 +2,10 @@
 
 use std::fmt::Debug;
 
-use bstr::BStr;
+use bstr::{BStr, ByteSlice};
 use whose_core::state::{docker, docker_layers, json};
 use whose_core::storage;
+use whose_core::storage::images::{self, Of};
 
 pub(crate) fn config(bytes: &[u8]) {
     if let Some(config) = stable(bytes, docker::parse_config) {
@@ -66,6 +67,15 @@ pub(crate) fn store_path(bytes: &[u8]) {
         }
         let entry = storage::entry(place.store, place.name.as_ref());
         assert_eq!(driver.place(entry.as_ref()).map(|p| p.name), Some(place.name));
+    }
+    // What image stores make of it: what an item is looked up by lies beneath the data root, on the path's way.
+    for (root, _, item) in images::readings(BStr::new(bytes)) {
+        let whole = [root.as_bytes(), b"/", &item.rel].concat();
+        assert!(!root.is_empty() && bytes.starts_with(&whole));
+        assert!(matches!(bytes.get(whole.len()), None | Some(b'/')));
+        if let Of::Image(name) | Of::Layer(name) = &item.of {
+            assert!(!name.is_empty() && !name.contains(&b'/'));
+        }
     }
 }
 

@@ -91,6 +91,7 @@ mod tests {
                 owners: vec!["c".into()],
                 images: vec!["app:1".into(), b"\xfe".as_slice().into()],
             }),
+            stored: None,
             mount: Some(FileMount {
                 kind: "overlay".into(),
                 source: "overlay".into(),

@@ -7,6 +7,7 @@ use whose_core::model::{Fact, File, Layer, LayerKind};
 use whose_core::storage::Part;
 
 use crate::card::Card;
+use crate::card_stored::has_users;
 use crate::text;
 
 /// Containers and images that the card names.
@@ -31,7 +32,10 @@ impl Card<'_> {
         if let Some(volume) = volume {
             self.line("volume", &text::sanitise(volume))?;
         }
-        let is_known = file.layer.is_some() || volume.is_some();
+        if let Some(stored) = &file.stored {
+            self.stored(answer, stored)?;
+        }
+        let is_known = file.layer.is_some() || volume.is_some() || file.stored.is_some();
         match (answer.owner(), &answer.owners) {
             (Some(_), _) => self.owner(answer)?,
             (None, Some(owners)) if owners.is_empty() && !is_known => {
@@ -46,7 +50,7 @@ impl Card<'_> {
                 if more > 0 {
                     self.line("", &format!("and {more} more: whose --json"))?;
                 }
-                let whole = answer.gaps.is_empty();
+                let whole = answer.gaps.is_empty() && file.stored.as_ref().is_none_or(has_users);
                 if owners.is_empty() && whole {
                     self.line("used by", "no container")?;
                 }
@@ -151,7 +155,7 @@ impl Card<'_> {
         }
     }
 
-    fn images(&mut self, place: Option<&Place>) -> io::Result<()> {
+    pub(crate) fn images(&mut self, place: Option<&Place>) -> io::Result<()> {
         let images = place.map(|p| p.images.as_slice()).unwrap_or_default();
         for (at, image) in images.iter().take(SOME).enumerate() {
             let names: Vec<String> = image.names.iter().map(|n| text::sanitise(n)).collect();

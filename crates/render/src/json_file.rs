@@ -3,7 +3,7 @@
 use bstr::BString;
 use data_encoding::BASE64;
 use serde_json::{Map, Value};
-use whose_core::model::{Fact, File, FileMount, Inode, Layer};
+use whose_core::model::{Fact, File, FileMount, Inode, Layer, Stored};
 
 use crate::json::put_bytes;
 use crate::text;
@@ -22,6 +22,9 @@ pub(crate) fn file(file: &File) -> Value {
     put_word(&mut object, "role", file.role.map(whose_core::model::FileRole::name));
     if let Some(of) = &file.layer {
         object.insert("layer".into(), layer(of));
+    }
+    if let Some(of) = &file.stored {
+        object.insert("stored".into(), stored(of));
     }
     if let Some(of) = &file.mount {
         object.insert("mount".into(), mount(of));
@@ -68,6 +71,24 @@ pub(crate) fn layer(layer: &Layer) -> Value {
     }
     put_texts(&mut object, "owners", &layer.owners);
     put_texts(&mut object, "images", &layer.images);
+    Value::Object(object)
+}
+
+/// One STORED.
+fn stored(stored: &Stored) -> Value {
+    let mut object = Map::new();
+    put_word(&mut object, "kind", Some(stored.kind.name()));
+    put_optional(&mut object, "id", stored.id.as_ref());
+    put_bytes(&mut object, "engine", &stored.engine);
+    put_bytes(&mut object, "root", &stored.root);
+    put_fact(&mut object, "standing", &stored.standing, |o, standing| {
+        o.insert("standing".into(), standing.name().into());
+    });
+    if let Some(of) = &stored.layer {
+        object.insert("layer".into(), layer(of));
+    }
+    put_texts(&mut object, "images", &stored.images);
+    put_texts(&mut object, "image_ids", &stored.image_ids);
     Value::Object(object)
 }
 

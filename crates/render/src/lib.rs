@@ -7,6 +7,7 @@ mod card;
 mod card_binary;
 mod card_layer;
 mod card_pod;
+mod card_stored;
 mod containers;
 mod csv;
 mod doctor;

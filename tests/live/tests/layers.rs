@@ -104,6 +104,7 @@ fn overlay2() {
     cases.case("short names", || short_names(&stock));
     cases.case("by name and digest", || named(&stock));
     cases.case("own directories", || own_directories(&stock));
+    cases.case("the image store", || image_store(&stock));
     cases.case("a moved tag", || moved_tag(&stock));
     cases.case("the classic builder", || classic(&stock));
     cases.case("BuildKit", || buildkit(&stock));
@@ -137,6 +138,7 @@ fn unstacked(stock: &Stock) {
     let mut cases = Cases::of(format!("layers-{}", stock.driver));
     cases.case("every layer is somebody's", || everything(stock));
     cases.case("images", || images(stock));
+    cases.case("the image store", || image_store(stock));
     cases.case("own layers", || {
         for (name, id) in &stock.containers {
             let mount = stock.database(&format!("mounts/{id}/mount-id"));
@@ -235,6 +237,69 @@ fn images(stock: &Stock) {
             assert_eq!(answer(upper)["file"]["layer"]["diff_id"], *diffs.last().unwrap());
         }
     }
+}
+
+/// What Docker keeps beside the layers' files, by its own word on images and containers.
+fn image_store(stock: &Stock) {
+    let base = stock.data.join(format!("image/{}", stock.driver));
+    let told = |rel: &str| answer(base.join(rel).to_str().unwrap());
+    for name in [IMAGE, DEEP] {
+        let image = stock.image(name);
+        let id = image["Id"].as_str().unwrap();
+        let of_it = |c: &&String| stock.docker.inspect(c)["Image"] == id;
+        let mine = stock.containers.iter().filter(|(_, id)| of_it(id));
+        let mine: BTreeSet<String> = mine.map(|(_, id)| id.clone()).collect();
+        let told = told(&format!("imagedb/content/{}", id.replace(':', "/")));
+        let stored = &told["file"]["stored"];
+        assert_eq!([&stored["kind"], &stored["standing"]], ["image-config", "used"], "{told:#}");
+        assert_eq!([&stored["id"], &stored["image_ids"][0]], [id, id], "{told:#}");
+        assert_eq!(stored["root"], stock.data.to_str().unwrap(), "{told:#}");
+        assert!(texts(&stored["images"]).contains(&name), "{told:#}");
+        assert_eq!(ids(&told["owners"]), mine, "{told:#}");
+    }
+    let mut seen = 0;
+    for entry in std::fs::read_dir(base.join("layerdb/sha256")).unwrap() {
+        let chain = entry.unwrap().file_name().into_string().unwrap();
+        let layer = stock.told(&stock.database(&format!("sha256/{chain}/cache-id")));
+        for (file, kind) in [("", "layer-record"), ("tar-split.json.gz", "tar-split")] {
+            let told = told(&format!("layerdb/sha256/{chain}/{file}"));
+            let stored = &told["file"]["stored"];
+            assert_eq!([&stored["kind"], &stored["standing"]], [kind, "used"], "{told:#}");
+            assert_eq!(stored["id"], format!("sha256:{chain}"), "{told:#}");
+            assert_eq!(stored["layer"], layer["file"]["layer"], "{told:#}");
+            assert_eq!(ids(&told["owners"]), ids(&layer["owners"]), "{told:#}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 8, "{seen}");
+    for (name, id) in &stock.containers {
+        let told = told(&format!("layerdb/mounts/{id}/mount-id"));
+        assert_eq!(told["owner"]["name"], name.as_str(), "{told:#}");
+    }
+    assert_eq!(told("repositories.json")["file"]["stored"]["kind"], "table");
+    let own = answer(stock.data.join("network/files/local-kv.db").to_str().unwrap());
+    assert_eq!(
+        [&own["file"]["stored"]["kind"], &own["owners"]],
+        [&Value::from("other"), &Value::Array(vec![])]
+    );
+    // What nothing has may just be in the making, and is an orphan once it is older.
+    let lost = base.join("imagedb/metadata/sha256").join("0123456789abcdef".repeat(4));
+    std::fs::create_dir_all(&lost).unwrap();
+    let young = whose().args(["--json", lost.to_str().unwrap()]).run().expect_code(3);
+    let young = young.json()["answers"][0].clone();
+    assert_eq!(
+        [&young["status"], &young["file"]["stored"]["standing"]],
+        [&Value::from("partial"), &Value::Null]
+    );
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::open(&lost).unwrap().set_modified(old).unwrap();
+    let told = answer(lost.to_str().unwrap());
+    std::fs::remove_dir(&lost).unwrap();
+    assert_eq!(
+        [&told["status"], &told["file"]["stored"]["standing"]],
+        ["found", "orphan"],
+        "{told:#}"
+    );
 }
 
 fn short_names(stock: &Stock) {

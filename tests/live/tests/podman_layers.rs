@@ -9,6 +9,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -128,6 +129,7 @@ fn ids(owners: &Value) -> BTreeSet<String> {
 fn run(stock: &Stock, suite: &str) {
     let mut cases = Cases::of(format!("podman-layers-{suite}"));
     cases.case("every layer is somebody's", || everything(stock));
+    cases.case("the image store", || image_store(stock));
     cases.case("podman's own word", || inspected(stock));
     cases.case("by name", || named(stock));
     cases.case("of a process", || of_a_process(stock));
@@ -200,6 +202,83 @@ fn everything(stock: &Stock) {
     }
     assert_eq!(seen["upper"], 4, "{seen:?}");
     assert!(seen["image"] >= 4, "{seen:?}");
+}
+
+/// What is kept beside the layers' files, by the tables and by podman's own word on images.
+fn image_store(stock: &Stock) {
+    let root = stock.podman.graph_root();
+    let kept = |rel: &str| root.join(format!("{}-{rel}", stock.driver));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let containers = stock.table("containers", "containers");
+    let mut kinds = BTreeSet::new();
+    for image in stock.table("images", "images") {
+        let id = text(&image["id"]);
+        let mine = containers.iter().filter(|c| c["image"] == image["id"]);
+        let mine: BTreeSet<String> = mine.map(|c| text(&c["id"])).collect();
+        let dir = kept(&format!("images/{id}"));
+        let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+        for path in files.chain([dir.clone()]) {
+            let told = answer(path.to_str().unwrap());
+            let stored = &told["file"]["stored"];
+            assert_eq!(
+                (&stored["standing"], &told["gaps"]),
+                (&json!("used"), &json!([])),
+                "{told:#}"
+            );
+            assert_eq!(stored["id"], format!("sha256:{id}"), "{told:#}");
+            assert_eq!(stored["images"], image["names"], "{told:#}");
+            assert_eq!(stored["root"], root.to_str().unwrap(), "{told:#}");
+            assert_eq!(ids(&told["owners"]), mine, "{told:#}");
+            for owner in told["owners"].as_array().unwrap() {
+                assert_eq!(owner["user"], stock.user(), "{told:#}");
+            }
+            let kind = text(&stored["kind"]);
+            // A configuration is what its digest says.
+            if kind == "image-config" {
+                let sum = std::process::Command::new("sha256sum").arg(&path).output().unwrap();
+                assert!(sum.stdout.starts_with(id.as_bytes()), "{}", path.display());
+            }
+            kinds.insert(kind);
+        }
+    }
+    assert_eq!(kinds, ["image-config", "image-record", "manifest"].map(str::to_owned).into());
+    let mut seen = 0;
+    for layer in stock.layers.keys() {
+        let path = kept(&format!("layers/{layer}.tar-split.gz"));
+        if !path.exists() {
+            continue;
+        }
+        let (told, of) =
+            (answer(path.to_str().unwrap()), answer(stock.dir(layer).to_str().unwrap()));
+        let stored = &told["file"]["stored"];
+        assert_eq!(
+            (&stored["kind"], &stored["id"]),
+            (&json!("tar-split"), &json!(layer)),
+            "{told:#}"
+        );
+        assert_eq!(stored["layer"], of["file"]["layer"], "{told:#}");
+        assert_eq!(ids(&told["owners"]), ids(&of["owners"]), "{told:#}");
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen}");
+    let table = answer(kept("images/images.json").to_str().unwrap());
+    assert_eq!(table["file"]["stored"]["kind"], "table", "{table:#}");
+    // What no table has may just be in the making, and is an orphan once it is older.
+    let lost = kept(&format!("images/{}", "0123456789abcdef".repeat(4)));
+    std::fs::create_dir(&lost).unwrap();
+    let of_root = std::fs::metadata(root).unwrap();
+    std::os::unix::fs::chown(&lost, Some(of_root.uid()), Some(of_root.gid())).unwrap();
+    let young = whose().args(["--json", lost.to_str().unwrap()]).run().expect_code(3);
+    let young = young.json()["answers"][0].clone();
+    assert_eq!(
+        (&young["status"], &young["file"]["stored"]["standing"]),
+        (&json!("partial"), &Value::Null)
+    );
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::open(&lost).unwrap().set_modified(old).unwrap();
+    let told = answer(lost.to_str().unwrap());
+    std::fs::remove_dir(&lost).unwrap();
+    assert_eq!(told["file"]["stored"]["standing"], "orphan", "{told:#}");
 }
 
 /// UpperDir and LowerDir as podman has them, with the places among the lowers.

@@ -182,6 +182,7 @@ fn suite(snapshotter: &'static str) {
     cases.case("the files that run", || running(&stock));
     cases.case("every snapshot is somebody's", || everything(&stock));
     cases.case("chain ids", || chain_ids(&stock));
+    cases.case("the content store", || contents(&stock));
     cases.case("only reads", || {
         let dir = mark_of(&stock, &stock.containers[0]);
         trace::only_reads(&["--json", dir.to_str().unwrap()], 0);
@@ -360,6 +361,82 @@ fn everything(stock: &Stock) {
 }
 
 /// `layer:sha256:...`: two namespaces may have the same.
+/// Each blob, by containerd's word on images and what their manifests say; tasks and tables.
+fn contents(stock: &Stock) {
+    let root = stock.containerd.root();
+    let blobs = root.join("io.containerd.content.v1.content/blobs");
+    let mut expected: BTreeMap<String, (&str, BTreeSet<String>)> = BTreeMap::new();
+    let mut made: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for namespace in [DEFAULT, &stock.shop] {
+        let list = stock.containerd.cli(namespace, &["images", "list"]);
+        for line in list.lines().skip(1) {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let (name, target) = (words[0], words[2].to_owned());
+            let mut next = vec![(target, "")];
+            while let Some((digest, kind)) = next.pop() {
+                let bytes = std::fs::read(blobs.join(digest.replace(':', "/"))).unwrap();
+                let document: Value = match kind {
+                    "" => serde_json::from_slice(&bytes).unwrap(),
+                    _ => Value::Null,
+                };
+                let digest_of = |of: &Value| of["digest"].as_str().unwrap().to_owned();
+                let list = |key: &str| document[key].as_array().cloned().unwrap_or_default();
+                next.extend(list("manifests").iter().map(|one| (digest_of(one), "")));
+                next.extend(list("layers").iter().map(|one| (digest_of(one), "layer-blob")));
+                let config = document.get("config").map(|one| (digest_of(one), "image-config"));
+                next.extend(config);
+                let kind = match kind {
+                    "" if document.get("manifests").is_some() => "index",
+                    "" => "manifest",
+                    kind => kind,
+                };
+                let all = stock.containers.iter();
+                let mine = all.filter(|c| c.namespace == namespace && c.image == name);
+                made.entry(digest.clone()).or_default().extend(mine.map(|c| c.id.clone()));
+                let one = expected.entry(digest).or_insert((kind, BTreeSet::new()));
+                one.1.insert(name.to_owned());
+            }
+        }
+    }
+    assert!(expected.len() >= 6, "{expected:?}");
+    for (digest, (kind, images)) in &expected {
+        let told = answer(blobs.join(digest.replace(':', "/")).to_str().unwrap());
+        let mut facts = Facts::about(digest);
+        let stored = &told["file"]["stored"];
+        facts.same("kind", &stored["kind"], *kind);
+        facts.same("standing", &stored["standing"], "used");
+        facts.same("id", &stored["id"], digest.as_str());
+        let named = stored["images"].as_array().unwrap().iter();
+        let named: BTreeSet<String> = named.map(|n| n.as_str().unwrap().to_owned()).collect();
+        facts.same("images", &named, images);
+        facts.same("owners", &ids(&told["owners"]), &made[digest]);
+        facts.same("gaps", &told["gaps"], &serde_json::json!([]));
+        facts.finish(6);
+    }
+    for one in &stock.containers {
+        let task = format!("io.containerd.runtime.v2.task/{}/{}", one.namespace, one.id);
+        for dir in [root.join(&task), stock.containerd.state().join(&task).join("config.json")] {
+            let told = answer(dir.to_str().unwrap());
+            assert_eq!(told["file"]["stored"]["kind"], "task", "{told:#}");
+            assert_eq!(told["owner"]["id"], one.id.as_str(), "{told:#}");
+            assert_eq!(told["owner"]["init_pid"], u64::from(one.pid), "{told:#}");
+        }
+    }
+    let table = answer(root.join("io.containerd.metadata.v1.bolt/meta.db").to_str().unwrap());
+    assert_eq!(table["file"]["stored"]["kind"], "table", "{table:#}");
+    // What no namespace has may just be in the making, and is an orphan once it is older.
+    let lost = blobs.join("sha256").join("0123456789abcdef".repeat(4));
+    std::fs::write(&lost, "lost").unwrap();
+    let young = whose().args(["--json", lost.to_str().unwrap()]).run().expect_code(3);
+    let young = young.json()["answers"][0].clone();
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().append(true).open(&lost).unwrap().set_modified(old).unwrap();
+    let told = answer(lost.to_str().unwrap());
+    std::fs::remove_file(&lost).unwrap();
+    assert_eq!(young["status"], "partial", "{young:#}");
+    assert_eq!(told["file"]["stored"]["standing"], "orphan", "{told:#}");
+}
+
 fn chain_ids(stock: &Stock) {
     let (default, shop) = (stock.known(DEFAULT), stock.known(&stock.shop));
     let mut seen = 0;

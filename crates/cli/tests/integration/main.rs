@@ -18,6 +18,7 @@ mod doctor;
 mod documented;
 mod flatpak;
 mod honesty;
+mod image_stores;
 mod jails;
 mod kind;
 mod layers;

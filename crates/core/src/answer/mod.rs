@@ -15,6 +15,7 @@ mod path;
 mod pids;
 mod pod;
 mod process;
+mod stored;
 pub mod tree;
 mod volume;
 

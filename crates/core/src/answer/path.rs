@@ -7,7 +7,7 @@ use whose_fields::Needs;
 
 use super::held::{held, of_kubelet};
 use super::volume::in_volume;
-use super::{Answer, Detail, Status, back, container};
+use super::{Answer, Detail, Status, back, container, stored};
 use crate::index::Index;
 use crate::index::binds::Bound;
 use crate::index::layers::{Found, LayerId, LayerInfo, User};
@@ -80,16 +80,39 @@ pub(super) fn path(
             let kept = format!("kept for {}", user.key);
             let seen = Evidence::agreeing(Source::StateFile, kept, host);
             answer.place = place(index, root);
+            stored::kept_for(index, &mut answer, root, &user);
             one_owner(index, &mut answer, root, &user, vec![seen], detail);
         }
-        Ok(None) => match index.volume_at(host.as_ref()) {
-            Ok(Some(volume)) => in_volume(index, &mut answer, &volume, detail),
-            Ok(None) => beside(index, typed, &mut answer, &host, detail),
-            Err(gap) => answer = partial(answer, gap),
-        },
+        Ok(None) => {
+            if let Err(gap) = in_store_or_not(index, typed, &mut answer, &host, detail) {
+                answer = partial(answer, gap);
+            }
+        }
         Err(gap) => answer = partial(answer, gap),
     }
     answer
+}
+
+/// Whose a path is that is in no layer, and kept for no container.
+fn in_store_or_not(
+    index: &mut Index<'_>,
+    typed: &Typed,
+    answer: &mut Answer,
+    host: &BString,
+    detail: Detail,
+) -> Result<(), Gap> {
+    if let Some(found) = index.stored_at(host.as_ref())? {
+        stored::in_store(index, answer, &found, detail);
+    } else if let Some(volume) = index.volume_at(host.as_ref())? {
+        in_volume(index, answer, &volume, detail);
+    } else {
+        beside(index, typed, answer, host, detail);
+        let is_nobodys = answer.owners.as_ref().is_some_and(Vec::is_empty);
+        if is_nobodys && answer.owner().is_none() && answer.gaps.is_empty() {
+            stored::in_root(index, answer, host)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whose a path is that lies in nothing of an engine's.
@@ -325,7 +348,7 @@ fn owner(index: &mut Index<'_>, root: usize, user: &User, detail: Detail) -> Rc<
     index.container_of_root(root, user, detail.needs.and(Needs::DESCRIPTION))
 }
 
-fn one_owner(
+pub(super) fn one_owner(
     index: &mut Index<'_>,
     answer: &mut Answer,
     root: usize,

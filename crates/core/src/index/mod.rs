@@ -18,6 +18,7 @@ mod entry;
 mod facts;
 pub mod held;
 mod helpers;
+pub mod image_store;
 mod inner;
 mod instances;
 pub mod interfaces;

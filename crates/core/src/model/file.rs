@@ -29,6 +29,8 @@ pub struct File {
     pub role: Option<FileRole>,
     /// The layer it lies in.
     pub layer: Option<Layer>,
+    /// What of an engine's own it is.
+    pub stored: Option<Stored>,
     /// The mount it is reached by.
     pub mount: Option<FileMount>,
     /// The file itself: the one that runs, where that is proven.
@@ -206,6 +208,78 @@ pub struct Layer {
     pub owners: Vec<BString>,
     /// Names of the images that hold it; the id of one without a name.
     pub images: Vec<BString>,
+}
+
+words! {
+    /// What a file of an engine's own is, beside layers and volumes.
+    StoredKind {
+        /// The configuration of an image.
+        ImageConfig = "image-config",
+        /// What else is kept of an image.
+        ImageRecord = "image-record",
+        /// The manifest of an image.
+        Manifest = "manifest",
+        /// A list of manifests, one a platform.
+        Index = "index",
+        /// A layer, as it was downloaded.
+        LayerBlob = "layer-blob",
+        /// Another blob of a content store.
+        Blob = "blob",
+        /// What is kept of a layer.
+        LayerRecord = "layer-record",
+        /// By which a layer's archive is put together again.
+        TarSplit = "tar-split",
+        /// Where a layer was downloaded from, or is known to be.
+        Distribution = "distribution-record",
+        /// What is kept for a container.
+        ContainerRecord = "container-record",
+        /// The bundle that a container's task was made from.
+        Task = "task",
+        /// What was begun to be written: a download, or a layer.
+        Begun = "begun",
+        /// A table of all that there is, or a directory of all of a kind.
+        Table = "table",
+        /// Not known what.
+        Other = "other",
+    }
+}
+
+words! {
+    /// Who has what is stored.
+    Standing {
+        /// An image or a container.
+        Used = "used",
+        /// The engine has it, but no image and no container does.
+        Unused = "unused",
+        /// What a build left for the next one.
+        BuildCache = "build-cache",
+        /// Its removal has begun.
+        Removing = "removing",
+        /// The engine does not know it.
+        Orphan = "orphan",
+    }
+}
+
+/// A file of an engine's own that is in no layer and no volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What it is.
+    pub kind: StoredKind,
+    /// The image, layer (its chain id, or its name in the store), container or blob that it is of, in full;
+    /// none of what is of all.
+    pub id: Option<BString>,
+    /// The engine.
+    pub engine: BString,
+    /// The engine's root, a path of the host.
+    pub root: BString,
+    /// Who has it; absent of what is of nothing in particular.
+    pub standing: Fact<Standing>,
+    /// The layer that it is of, where that is known.
+    pub layer: Option<Layer>,
+    /// Names of the images that need it; the id of one without a name.
+    pub images: Vec<BString>,
+    /// Ids of those images.
+    pub image_ids: Vec<BString>,
 }
 
 /// The mount a file is reached by.

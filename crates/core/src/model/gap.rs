@@ -143,6 +143,8 @@ pub mod what {
         HASH = "hash of the binary",
         /// Layers of an engine's store, and whose they are.
         LAYERS = "layers of an engine",
+        /// An engine's images, and who needs what is kept of them.
+        IMAGES = "images of an engine",
         /// A path that was asked for.
         PATH = "path",
         /// Names of pods, in the kubelet's files.

@@ -16,7 +16,7 @@ pub use evidence::{Evidence, Source};
 pub use fact::Fact;
 pub use file::{
     CopiedUp, File, FileMount, FileRole, FileState, Inode, Layer, LayerKind, Mounting, RootFiles,
-    Rootfs, Verified,
+    Rootfs, Standing, Stored, StoredKind, Verified,
 };
 pub use gap::Gap;
 pub use listed::{Listed, TOTALS};

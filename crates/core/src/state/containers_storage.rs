@@ -11,6 +11,7 @@ use std::collections::HashSet;
 
 use bstr::{BString, ByteSlice};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
 
@@ -67,6 +68,17 @@ pub struct Layer {
     /// Digest of its files, `sha256:...`.
     #[serde(rename = "diff-digest")]
     pub diff_digest: String,
+    /// What else the library notes of it.
+    pub flags: Option<Map<String, Value>>,
+}
+
+impl Layer {
+    /// Whether its making was begun and not ended: the library removes what was broken off when it next
+    /// opens the store to write.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.flags.as_ref().and_then(|flags| flags.get("incomplete")) == Some(&Value::Bool(true))
+    }
 }
 
 /// `storage.conf`, as far as it is used.
@@ -172,6 +184,12 @@ impl Store<'_> {
         self.path("layers", "layers.json")
     }
 
+    /// The path of the table of images, below the root.
+    #[must_use]
+    pub fn images_file(&self) -> Vec<u8> {
+        self.path("images", "images.json")
+    }
+
     /// The path of the table of containers, below the root.
     #[must_use]
     pub fn containers_file(&self) -> Vec<u8> {
@@ -183,7 +201,7 @@ impl Store<'_> {
     /// # Errors
     /// When the table is there and can't be read.
     pub fn images(&self) -> Result<Vec<Image>, ReadError> {
-        self.table(&self.path("images", "images.json"), parse_images)
+        self.table(&self.images_file(), parse_images)
     }
 
     /// Full ids of the containers that have a directory here.
@@ -272,6 +290,9 @@ mod tests {
         let image = br#"[{"id":"cd","names":null,"layer":"l","mapped-layers":["m"],"future":[]}]"#;
         let image = parse_images(image).unwrap().remove(0);
         assert_eq!((image.names, image.mapped_layers.unwrap()), (None, vec!["m".to_owned()]));
+        let incomplete = br#"[{"id":"l","flags":{"incomplete":true,"x":{}}},{"id":"m","flags":{"incomplete":1}}]"#;
+        let incomplete = parse_layers(incomplete).unwrap();
+        assert_eq!([incomplete[0].is_incomplete(), incomplete[1].is_incomplete()], [true, false]);
         let layer = br#"[{"id":"l","parent":"k","diff-digest":"sha256:00","diff-size":7}]"#;
         let layer = parse_layers(layer).unwrap().remove(0);
         assert_eq!((layer.parent.as_str(), layer.diff_digest.as_str()), ("k", "sha256:00"));

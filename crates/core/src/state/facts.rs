@@ -193,6 +193,8 @@ fn file(object: &Map<String, Value>, gaps: &[Gap]) -> Option<File> {
             Some(value) => Some(layer(value.as_object()?)?),
             None => None,
         },
+        // A process's file lies in none.
+        stored: None,
         mount: match object.get("mount") {
             Some(value) => Some(mount(value.as_object()?)?),
             None => None,

@@ -72,7 +72,7 @@ pub(super) fn through(
 }
 
 /// The engine that has a container, by what it keeps with it.
-fn engine_of(store: &Store<'_>, container: &files::Container) -> Engine {
+pub(super) fn engine_of(store: &Store<'_>, container: &files::Container) -> Engine {
     if crio::parse_metadata(&container.metadata).is_some() {
         return Engine("cri-o");
     }
@@ -185,6 +185,7 @@ impl Tables {
             info.layer.kind = Some(LayerKind::Orphan);
             return Ok(());
         };
+        info.is_changing = layer.is_incomplete();
         let digest = BString::from(layer.diff_digest.as_str());
         info.layer.diff_id = Some(digest).filter(|d| !d.is_empty());
         let mut users = Vec::new();

@@ -448,16 +448,24 @@ impl LayerDb {
 
     /// The images that have this layer, by name and id.
     pub fn images(&mut self, root: &Root, chain: &BStr) -> Read<Image> {
-        let mut images = Read::new();
         let stack = match self.stack(root, Some(chain.into())) {
             Ok(stack) => stack,
             Err(e) => return Read::failed(e),
         };
         let diffs: Vec<BString> = stack.into_iter().rev().map(|(_, c)| c.diff).collect();
-        let has = |of_image: &[BString]| of_image.starts_with(&diffs);
+        self.images_with(root, |_, of_image| of_image.starts_with(&diffs))
+    }
+
+    /// The images of which this is true, by id and the diff ids of their layers.
+    pub fn images_with(
+        &mut self,
+        root: &Root,
+        has: impl Fn(&BString, &[BString]) -> bool,
+    ) -> Read<Image> {
+        let mut images = Read::new();
         if let Some(kept) = &self.kept {
-            let ids = kept.images.iter().filter(|(_, diffs)| has(diffs)).map(|(id, _)| id.clone());
-            images.list.extend(ids.map(|id| Image { id, names: Vec::new() }));
+            let found = kept.images.iter().filter(|(id, diffs)| has(id, diffs));
+            images.list.extend(found.map(|(id, _)| Image { id: id.clone(), names: Vec::new() }));
         } else {
             let dir = self.images_dir();
             let ids = match list(root, &dir) {
@@ -467,7 +475,7 @@ impl LayerDb {
             for id in ids.into_iter().filter(|id| files::is_hex64(id)) {
                 let rel = [&dir[..], b"/", &id].concat();
                 match files::document(root, &rel, files::parse_image) {
-                    Ok(of_image) if has(&of_image) => {
+                    Ok(of_image) if has(&id, &of_image) => {
                         images.list.push(Image { id, names: Vec::new() });
                     }
                     Ok(_) => {}
@@ -491,6 +499,26 @@ impl LayerDb {
             (a.names.is_empty(), &a.names, &a.id).cmp(&(b.names.is_empty(), &b.names, &b.id))
         });
         images
+    }
+
+    /// One image, by its id without the algorithm.
+    ///
+    /// # Errors
+    /// `gone` when there is none; when it or the table of names can't be read.
+    pub fn image(&mut self, root: &Root, id: &BStr) -> Result<Image, ReadError> {
+        files::document(root, &self.image_file(id), files::parse_image)?;
+        let names = self.names(root)?.get(id).cloned().unwrap_or_default();
+        Ok(Image { id: id.into(), names })
+    }
+
+    /// The path of an image's configuration, for people.
+    #[must_use]
+    pub fn shown_image(&self, root: &Root, id: &BStr) -> BString {
+        root.join(&self.image_file(id))
+    }
+
+    fn image_file(&self, id: &BStr) -> Vec<u8> {
+        [&self.images_dir()[..], b"/", id].concat()
     }
 
     fn names(&mut self, root: &Root) -> Result<BTreeMap<BString, Vec<BString>>, ReadError> {

@@ -10,6 +10,7 @@ mod containers_storage;
 mod docker;
 pub mod docker_layerdb;
 mod drivers;
+pub mod images;
 pub mod table;
 
 use bstr::{BStr, BString};

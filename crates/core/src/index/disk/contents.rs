@@ -1,25 +1,18 @@
 //! containerd's content store: what images were downloaded as. A blob is the one image's that needs it, or
 //! is shared, or left over from a build, or needed by nothing that has a name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bstr::{BString, ByteSlice};
-use whose_kernel::{Class, ReadError};
 
 use super::super::Index;
-use super::{DiskPlan, MOST};
+use super::DiskPlan;
 use crate::model::gap::what;
 use crate::model::{Engine, Gap, Usage, UsageKind, UsagePart};
-use crate::runtime::StateRoot;
-use crate::state::containerd::metadata::{Blob, Contents, Metadata};
+use crate::state::containerd::metadata::{Blob, Contents};
+use crate::storage::images::containerd_contents::{self as store, BLOBS, BUILDKIT, INGEST};
 
 const ENGINE: Engine = Engine("containerd");
-/// The store below containerd's root (plugins/content/local/store.go): `blobs/<algorithm>/<digits>`, and what
-/// is being written in `ingest`.
-const BLOBS: &str = "io.containerd.content.v1.content/blobs";
-const INGEST: &str = "io.containerd.content.v1.content/ingest";
-/// The namespace of BuildKit's workers.
-const BUILDKIT: &str = "buildkit";
 
 impl Index<'_> {
     /// Adds the blobs of all containerds.
@@ -33,11 +26,12 @@ impl Index<'_> {
             if !seen.insert((look.device, look.ino)) {
                 continue;
             }
-            let contents = blobs_of(state).and_then(|there| {
-                let contents = contents_of(state)?;
+            let contents = store::blobs(&state.root).and_then(|there| {
+                let contents = store::contents(&state.root)?;
                 // One is there just before the database says so.
                 let is_new = |digest: &BString| !contents.blobs.contains_key(digest);
-                let later = there.iter().any(is_new).then(|| contents_of(state)).transpose()?;
+                let later =
+                    there.iter().any(is_new).then(|| store::contents(&state.root)).transpose()?;
                 Ok((there, contents, later))
             });
             match contents {
@@ -52,7 +46,7 @@ impl Index<'_> {
                 // They are in the rest of the engine's directory then.
                 Err(e) => plan.gaps.push(Gap::from_read(what::LAYERS, &e)),
             }
-            if state.root.list(INGEST.as_bytes(), MOST).is_ok_and(|begun| !begun.is_empty()) {
+            if store::has_begun(&state.root) {
                 let row = self.shared_row(plan, number, ENGINE, UsageKind::Downloads, INGEST);
                 let part = UsagePart::Directory;
                 plan.planned.push(self.planned(row, part, number, INGEST.into()));
@@ -65,12 +59,12 @@ impl Index<'_> {
         plan: &mut DiskPlan,
         root: usize,
         (digest, blob): (&BString, &Blob),
-        used: &BTreeSet<BString>,
+        used: &BTreeMap<BString, Vec<BString>>,
     ) {
         let ids: BTreeSet<&BString> = blob.images.iter().map(|(_, digest)| digest).collect();
         let names: BTreeSet<&BString> = blob.images.iter().map(|(name, _)| name).collect();
         let names: Vec<BString> = names.into_iter().cloned().collect();
-        let is_used = ids.iter().any(|id| used.contains(*id));
+        let is_used = ids.iter().any(|id| used.contains_key(*id));
         let kind = match (ids.len(), blob.namespaces.as_slice()) {
             (0, []) => UsageKind::Orphan,
             (0, all) if all.iter().all(|name| name == BUILDKIT) => UsageKind::BuildCache,
@@ -127,29 +121,5 @@ impl Index<'_> {
         let number = plan.row(row);
         plan.images.insert((root, kind, place), number);
         number
-    }
-}
-
-/// The digests of what lies in the store.
-fn blobs_of(state: &StateRoot) -> Result<Vec<BString>, ReadError> {
-    let mut digests = Vec::new();
-    for algorithm in state.root.list(BLOBS.as_bytes(), MOST)?.into_iter().filter(|e| e.is_dir) {
-        let dir = [BLOBS.as_bytes(), b"/", &algorithm.name].concat();
-        for blob in state.root.list(&dir, MOST)?.into_iter().filter(|e| !e.is_dir) {
-            digests.push([algorithm.name.as_slice(), b":", &blob.name].concat().into());
-        }
-    }
-    Ok(digests)
-}
-
-fn contents_of(state: &StateRoot) -> Result<Contents, ReadError> {
-    match Metadata::open(&state.root) {
-        Ok(metadata) => metadata.contents(),
-        Err(e) if e.class == Class::Gone => Err(ReadError {
-            cause: "it is not beside the content store, so that whose its blobs are is not known"
-                .into(),
-            ..e
-        }),
-        Err(e) => Err(e),
     }
 }

@@ -28,7 +28,7 @@ const MOST_BLOBS: usize = 4096;
 const REFERS_CONTENT: &[u8] = b"containerd.io/gc.ref.content";
 const REFERS_SNAPSHOT: &[u8] = b"containerd.io/gc.ref.snapshot.";
 
-pub use content::{Blob, Contents};
+pub use content::{Blob, BlobPart, Contents};
 pub use snapshots::{Holder, User};
 
 /// The database of one containerd.
@@ -135,6 +135,14 @@ impl Metadata {
             Some(all) => container(&all, id),
             None => Ok(None),
         })
+    }
+
+    /// Whether a namespace has a container.
+    ///
+    /// # Errors
+    /// The read's, or `malformed`.
+    pub fn has_container(&self, namespace: &[u8], id: &[u8]) -> Result<bool, ReadError> {
+        self.database.view(|top| Ok(top.at(&[b"v1", namespace, b"containers", id])?.is_some()))
     }
 
     /// The records of all containers of a namespace. Each is as it was at one moment; one that is made

@@ -1,9 +1,9 @@
 //! The content store's blobs: which namespaces have each, and which images need it (containerd
 //! core/metadata/content.go; what needs what is said by labels, core/metadata/gc.go).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use whose_kernel::ReadError;
 
 use super::{AT_ONCE, MOST, MOST_BLOBS, Metadata, REFERS_CONTENT, labels};
@@ -14,8 +14,21 @@ use crate::state::bolt::{Bucket, Trouble};
 pub struct Contents {
     /// By their digests.
     pub blobs: BTreeMap<BString, Blob>,
-    /// Digests of the images that containers have.
-    pub used: BTreeSet<BString>,
+    /// Digests of the images that containers have, with those: `NAMESPACE/ID`.
+    pub used: BTreeMap<BString, Vec<BString>>,
+}
+
+/// What a blob is to the image that needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobPart {
+    /// A list of manifests, one a platform.
+    Index,
+    /// A manifest.
+    Manifest,
+    /// The configuration.
+    Config,
+    /// A layer.
+    Layer,
 }
 
 /// One blob.
@@ -25,6 +38,8 @@ pub struct Blob {
     pub namespaces: Vec<BString>,
     /// The images that need it: name, and digest of what that stands for.
     pub images: Vec<(BString, BString)>,
+    /// What it is to those, where that is told.
+    pub part: Option<BlobPart>,
 }
 
 impl Metadata {
@@ -58,44 +73,79 @@ impl Metadata {
                 let (Some(images), Some(blobs)) = (images, blobs) else { return Ok(all) };
                 for name in names {
                     let target = images.at(&[name, b"target"])?;
-                    let digest = target.map_or(Ok(None), |target| target.value(b"digest"))?;
-                    if let Some(digest) = digest {
-                        all.push((name.clone(), digest.clone(), needed_by(&blobs, digest)?));
+                    let Some(target) = target else { continue };
+                    if let Some(digest) = target.value(b"digest")? {
+                        let part = target.value(b"mediatype")?.and_then(|of| part_of(&of));
+                        all.push((name.clone(), digest.clone(), needed_by(&blobs, digest, part)?));
                     }
                 }
                 Ok(all)
             })?;
             for (name, digest, blobs) in needed {
-                for blob in blobs {
+                for (blob, part) in blobs {
                     let one = into.blobs.entry(blob).or_default();
                     one.images.push((name.clone(), digest.clone()));
+                    one.part = one.part.or(part);
                 }
                 digests.insert(name, digest);
             }
         }
         let used = self.each(namespace, |all, id| {
-            all.bucket(id)?.map_or(Ok(None), |one| one.value(b"image"))
+            let image = all.bucket(id)?.map_or(Ok(None), |one| one.value(b"image"))?;
+            Ok(image.map(|image| (BString::from(id), image)))
         })?;
-        into.used.extend(used.iter().filter_map(|name| digests.get(name).cloned()));
+        for (id, image) in used {
+            let Some(digest) = digests.get(&image) else { continue };
+            let key = [namespace.as_slice(), b"/", &id].concat().into();
+            into.used.entry(digest.clone()).or_default().push(key);
+        }
         Ok(())
     }
 }
 
-/// A blob and all that it needs.
-fn needed_by(blobs: &Bucket<'_>, target: BString) -> Result<BTreeSet<BString>, Trouble> {
-    let (mut seen, mut next) = (BTreeSet::new(), vec![target]);
-    while let Some(digest) = next.pop() {
-        if seen.contains(&digest) {
+/// What a target is by its media type (OCI image-spec media-types.md; Docker's own are older).
+fn part_of(media_type: &[u8]) -> Option<BlobPart> {
+    let is_index = media_type.contains_str(".image.index.") || media_type.contains_str(".list.");
+    let is_manifest = media_type.contains_str(".manifest.");
+    match (is_index, is_manifest) {
+        (true, _) => Some(BlobPart::Index),
+        (_, true) => Some(BlobPart::Manifest),
+        _ => None,
+    }
+}
+
+/// What a blob is by the label that names it, without what all begin with (containerd
+/// core/images/mediatypes.go, `ChildGCLabels`).
+fn part_of_label(label: &[u8]) -> Option<BlobPart> {
+    match label {
+        b".config" => Some(BlobPart::Config),
+        label if label.starts_with(b".m.") => Some(BlobPart::Manifest),
+        label if label.starts_with(b".l.") => Some(BlobPart::Layer),
+        _ => None,
+    }
+}
+
+/// A blob and all that it needs, each with what it is.
+fn needed_by(
+    blobs: &Bucket<'_>,
+    target: BString,
+    part: Option<BlobPart>,
+) -> Result<BTreeMap<BString, Option<BlobPart>>, Trouble> {
+    let (mut seen, mut next) = (BTreeMap::new(), vec![(target, part)]);
+    while let Some((digest, part)) = next.pop() {
+        if seen.contains_key(&digest) {
             continue;
         }
         let Some(blob) = blobs.bucket(&digest)? else { continue };
-        seen.insert(digest);
+        seen.insert(digest, part);
         if seen.len() > MOST_BLOBS {
             return Err(Trouble::TooMuch);
         }
-        let needs =
-            labels(&blob)?.into_iter().filter(|(label, _)| label.starts_with(REFERS_CONTENT));
-        next.extend(needs.map(|(_, digest)| digest));
+        let named = labels(&blob)?.into_iter().filter_map(|(label, digest)| {
+            let label = label.strip_prefix(REFERS_CONTENT)?;
+            Some((digest, part_of_label(label)))
+        });
+        next.extend(named);
     }
     Ok(seen)
 }

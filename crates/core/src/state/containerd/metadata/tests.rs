@@ -8,7 +8,7 @@ use whose_kernel::root::{Links, Root};
 use whose_kernel::{Class, Host, Options};
 use whose_testkit::bolt::{Bucket, Layout, file};
 
-use super::{Cri, FILE, Metadata, Users};
+use super::{BlobPart, Cri, FILE, Metadata, Users};
 use crate::state::containerd::snapshotter::Snapshotter;
 
 /// What containerd 1.6.20 wrote for one pod with one container, both made over the CRI.
@@ -297,5 +297,8 @@ fn blobs_are_of_the_images_that_need_them() {
     assert_eq!(images("lone"), [""; 0]);
     assert_eq!(contents.blobs[BStr::new("lone")].namespaces, ["k8s.io", "shop"]);
     assert_eq!(contents.blobs.len(), 8);
-    assert_eq!(Vec::from_iter(&contents.used), ["index-top"]);
+    assert_eq!(Vec::from_iter(contents.used.keys()), ["index-top"]);
+    assert_eq!(contents.used[BStr::new("index-top")], ["shop/c1", "shop/c2"]);
+    let part = |digest: &str| contents.blobs[BStr::new(digest)].part;
+    assert_eq!([part("layer"), part("lone")], [Some(BlobPart::Layer), None]);
 }
