@@ -47,6 +47,7 @@ impl Target {
 pub const TARGETS: &[Target] = &[
     Target::new("annotate", annotate::annotate),
     Target::new("apptainer", machines::apptainer),
+    Target::new("aufs", memory::aufs),
     Target::new("auxv", memory::auxv),
     Target::new("bolt", databases::bolt),
     Target::new("boot_id", boot::boot_id),

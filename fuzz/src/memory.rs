@@ -3,7 +3,7 @@
 
 use bstr::BStr;
 use whose_kernel::parse::handle::{Handle, parse_origin};
-use whose_kernel::parse::{auxv, elf, maps, overlay, statmount};
+use whose_kernel::parse::{aufs, auxv, elf, maps, overlay, statmount};
 
 pub(crate) fn maps(bytes: &[u8]) {
     let Ok(mappings) = maps::parse(bytes) else {
@@ -44,6 +44,20 @@ pub(crate) fn overlay(bytes: &[u8]) {
     let overlay = overlay::parse(BStr::new(bytes));
     let texts = overlay.lowers.iter().chain(&overlay.data).chain(&overlay.upper);
     assert!(texts.map(|t| t.len()).sum::<usize>() <= bytes.len());
+}
+
+pub(crate) fn aufs(bytes: &[u8]) {
+    if let Ok(branch) = aufs::branch(bytes) {
+        assert!(branch.path.starts_with(b"/") && branch.path.len() < bytes.len());
+    }
+    match aufs::options(BStr::new(bytes)) {
+        Ok(aufs::Branches::Named(all)) => {
+            assert!(all.iter().map(|b| b.path.len()).sum::<usize>() < bytes.len());
+        }
+        // It is joined in a path.
+        Ok(aufs::Branches::InSysfs(id)) => assert!(id.iter().all(u8::is_ascii_hexdigit)),
+        Err(_) => {}
+    }
 }
 
 pub(crate) fn statmount(bytes: &[u8]) {

@@ -173,10 +173,10 @@ impl Host {
     /// The host's root directory.
     ///
     /// # Errors
-    /// The kernel's; `unsupported` in a saved tree, where nothing lives.
+    /// The kernel's; `unsupported` in a capture, which has what was read and no other file.
     pub fn root_object(&self) -> Result<Object, ReadError> {
-        if self.mode() == HostMode::Saved {
-            let why = "a saved tree has no running kernel behind it";
+        if self.mode() == HostMode::Saved && !self.is_loose() {
+            let why = "a capture holds no layers";
             return Err(ReadError::new(self.shown(b""), crate::Class::Unsupported, why));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -13,9 +13,9 @@
 mod exe_cases;
 
 use exe_cases::{
-    anonymous, binds, chroot_and_mounts, containerd, copy_up, deleted, docker, drivers, hostile,
-    interpreters, layers, lxc, names, nested, nspawn, odd_stacks, podman, privileges, sandboxes,
-    traces,
+    anonymous, aufs, binds, chroot_and_mounts, containerd, copy_up, deleted, docker, drivers,
+    hostile, interpreters, layers, lxc, names, nested, nspawn, odd_stacks, podman, privileges,
+    sandboxes, traces,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use whose_live_tests::alone;
@@ -41,6 +41,11 @@ fn suite(name: &str, cases_of: impl FnOnce(&mut Cases, &Markers)) {
 #[test]
 fn exe_of_layers() {
     suite("layers", layers::cases);
+}
+
+#[test]
+fn exe_on_aufs() {
+    suite("aufs", aufs::cases);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod crio;
 mod disk;
 mod doctor;
 mod documented;
+mod drivers;
 mod flatpak;
 mod honesty;
 mod image_stores;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bstr::{BStr, BString};
-use whose_kernel::Mode;
+use whose_kernel::{Host, Mode};
 
 use super::binary::{NEEDS, add_layer, add_layer_of, directory, one_process, subject};
 use super::container::{self, Resolved};
@@ -89,15 +89,20 @@ fn stored(
 
 /// What a path leads to by what an engine's state says of a container's layers and mounts.
 fn in_state(index: &mut Index<'_>, owner: &Owner, path: &BStr) -> Result<Option<File>, Gap> {
-    if index.host().mode() == Mode::Saved {
-        let why = "a saved tree holds no layers";
+    let host = index.host();
+    if host.mode() == Mode::Saved && !host.is_loose() {
+        let why = "a capture holds no layers";
         return Err(Gap::new(what::PATH, Class::Unsupported, path, why, None));
     }
-    let Stored { dirs, driver, kind, mounts, within } = index.stored(owner)?;
+    let stored = index.stored(owner)?;
+    by_layers(index.host(), &stored, path)
+}
+
+fn by_layers(host: &Host, stored: &Stored, path: &BStr) -> Result<Option<File>, Gap> {
+    let Stored { dirs, names, driver, kind, mounts, within } = stored;
     let within = within.as_ref().map(|root| root.as_ref());
     let driver = driver.map(|driver| driver as &dyn Driver);
-    let parts = Parts { dirs: &dirs, driver, kind, mounts: &mounts, within };
-    stored::stored(index.host(), &parts, path)
+    stored::stored(host, &Parts { dirs, names, driver, kind: *kind, mounts, within }, path)
 }
 
 /// The same when nothing but the path is asked for: without one there is no answer.

@@ -16,6 +16,8 @@ use crate::storage::{DRIVERS, Driver, table};
 pub struct Stored {
     /// The directories of its layers on the host, the topmost first; one where the driver stacks nothing.
     pub dirs: Vec<BString>,
+    /// Their names in the engine's table; none where it has no table.
+    pub names: Vec<BString>,
     /// The driver; `None` where the engine has no table, and its configuration names the directories.
     pub driver: Option<&'static dyn Driver>,
     /// How the layers are put together.
@@ -26,8 +28,8 @@ pub struct Stored {
     pub within: Option<BString>,
 }
 
-/// The directories of a container's layers, and their driver.
-type Layers = (Vec<BString>, &'static dyn Driver);
+/// The directories of a container's layers, their names and their driver.
+type Layers = (Vec<BString>, Vec<BString>, &'static dyn Driver);
 
 impl Index<'_> {
     /// The layers and mounts of a container that was found by its engine's state.
@@ -62,23 +64,19 @@ impl Index<'_> {
                 RootFiles::Stack(dirs) => (dirs, Kind::Overlay),
                 RootFiles::Image(image) => (vec![self.mount_of_image(image)?], Kind::Tree),
             };
-            return Ok(Stored { dirs, driver: None, kind, mounts, within });
+            return Ok(Stored { dirs, names: Vec::new(), driver: None, kind, mounts, within });
         }
         let mounts = match runtime.mounts(state, key) {
             None => return Err(unknown("what its engine mounts in it is not read")),
             Some(mounts) => mounts.map_err(|e| Gap::from_read(what::LAYERS, &e))?,
         };
         let layers = self.layers_of(number, engine, key)?;
-        let (dirs, driver) = layers.ok_or_else(|| unknown("no table has its layers"))?;
+        let (dirs, names, driver) = layers.ok_or_else(|| unknown("no table has its layers"))?;
         let Some((_, state)) = self.roots.get(number) else {
             return Err(unknown("its engine's root was not found again"));
         };
-        let kind = match driver.stacks() {
-            false => Kind::Tree,
-            true if driver.is_mounted_by_program(&state.root) => Kind::Fuse,
-            true => Kind::Overlay,
-        };
-        Ok(Stored { dirs, driver: Some(driver), kind, mounts, within })
+        let kind = driver.kind(&state.root);
+        Ok(Stored { dirs, names, driver: Some(driver), kind, mounts, within })
     }
 
     /// Where the host has the image of a container's root mounted.
@@ -109,11 +107,21 @@ impl Index<'_> {
                 let store = state.root.join(driver.stores().first().unwrap_or(&"").as_bytes());
                 return Err(Gap::new(what::LAYERS, Class::Unsupported, store, why, None));
             }
+            if let Some(name) = names.first()
+                && let Some(volume) = driver.volume(&state.root, name.1.as_ref())
+            {
+                let root = state.root.shown();
+                let root = self.host().unrooted(root).unwrap_or(root);
+                let mounts = self.host().mounts().unwrap_or_default();
+                let dirs = vec![volume.mounted(mounts, root)?];
+                return Ok(Some((dirs, vec![name.1.clone()], *driver)));
+            }
             let dir = |(store, name): (&'static str, BString)| -> BString {
                 let path = state.root.join(&driver.files(store, name.as_ref()));
                 self.host().unrooted(path.as_ref()).unwrap_or(path.as_ref()).into()
             };
-            return Ok(Some((names.into_iter().map(dir).collect(), *driver)));
+            let own = names.iter().map(|(_, name)| name.clone()).collect();
+            return Ok(Some((names.into_iter().map(dir).collect(), own, *driver)));
         }
         Ok(None)
     }

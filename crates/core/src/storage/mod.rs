@@ -12,11 +12,14 @@ pub mod docker_layerdb;
 mod drivers;
 pub mod images;
 pub mod table;
+pub mod volume;
 
 use bstr::{BStr, BString};
 use whose_kernel::root::Root;
 
 use crate::model::Engine;
+use binary::stored::Kind;
+use volume::Volume;
 
 /// Every driver.
 pub const DRIVERS: &[&dyn Driver] = &[
@@ -34,6 +37,8 @@ pub const DRIVERS: &[&dyn Driver] = &[
     &drivers::containerd_fuse_overlayfs::FUSE_OVERLAYFS,
     &drivers::containerd_erofs::EROFS,
     &drivers::containerd_blockfile::Blockfile,
+    &drivers::containerd_devmapper::Devmapper,
+    &drivers::containerd_zfs::Zfs,
     &drivers::containerd_nydus::NYDUS,
     &drivers::containerd_stargz::STARGZ,
     &drivers::containerd_stargz_service::STARGZ_SERVICE,
@@ -106,6 +111,25 @@ pub trait Driver: Sync {
     /// another: it has marks of its own besides the kernel's.
     fn is_mounted_by_program(&self, _root: &Root) -> bool {
         false
+    }
+
+    /// How the layers of a container of this data root are put together.
+    fn kind(&self, root: &Root) -> Kind {
+        match self.stacks() {
+            false => Kind::Tree,
+            true if self.is_mounted_by_program(root) => Kind::Fuse,
+            true => Kind::Overlay,
+        }
+    }
+
+    /// Whether each layer has an entry in one of the [`Driver::stores`].
+    fn has_directories(&self) -> bool {
+        true
+    }
+
+    /// The file system that a layer is by itself, where that is so; it is mounted only while something uses it.
+    fn volume(&self, _root: &Root, _name: &BStr) -> Option<Volume> {
+        None
     }
 
     /// The directory of a layer's files, below the data root; `store` is one of [`Driver::layers`].
@@ -277,17 +301,23 @@ mod tests {
         };
         let (docker, containerd, podman) = ("docker", "containerd", "podman");
         let all = vec![
-            (docker, "zfs"),
-            (docker, "aufs"),
-            (docker, "devicemapper"),
             (containerd, "erofs"),
             (containerd, "blockfile"),
             (containerd, "nydus"),
             (containerd, "stargz"),
             (containerd, "stargz"),
-            (podman, "zfs"),
         ];
         assert_eq!(hiding(&root), all);
+        let volumes = DRIVERS.iter().filter(|d| d.volume(&root, BStr::new("x")).is_some());
+        let volumes: Vec<_> = volumes.map(|d| (d.engines()[0].0, d.name())).collect();
+        let all = [
+            (docker, "zfs"),
+            (docker, "devicemapper"),
+            (containerd, "devmapper"),
+            (containerd, "zfs"),
+            (podman, "zfs"),
+        ];
+        assert_eq!(volumes, all);
         let served = |root: &Root| -> Vec<(&str, &str)> {
             let all = DRIVERS.iter().filter(|d| d.is_mounted_by_program(root));
             all.map(|d| (d.engines()[0].0, d.name())).collect()

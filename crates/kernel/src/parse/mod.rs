@@ -1,5 +1,6 @@
 //! Pure parsers: bytes to structs, no I/O. One file a format.
 
+pub mod aufs;
 pub mod auxv;
 pub mod boot;
 pub mod btf;

@@ -30,7 +30,7 @@
 //! | 14a | script | interpreters |
 //! | 14b | applet by a link | interpreters |
 //! | 14c | binfmt_misc with flag F | interpreters |
-//! | 15 | storage drivers and engines | anonymous, containerd, drivers, hostile, lxc, nspawn, podman, sandboxes |
+//! | 15 | storage drivers and engines | anonymous, aufs, containerd, drivers, hostile, lxc, nspawn, podman, sandboxes |
 //! | 16a | idmapped mount or layer | binds, lxc, nspawn, podman |
 //! | 16b | stack of a user namespace | copy_up, podman |
 //! | 17a | mount lazily unmounted | binds |
@@ -71,6 +71,7 @@
 //! namespace and LXC's `loop:` stand in for it.
 
 pub(crate) mod anonymous;
+pub(crate) mod aufs;
 pub(crate) mod binds;
 pub(crate) mod chroot_and_mounts;
 pub(crate) mod containerd;

@@ -62,6 +62,13 @@ impl Index<'_> {
                 return;
             }
         };
+        if !layers.is_empty() && !store.driver.has_directories() {
+            let path = store.driver.stores().first().unwrap_or(&"").as_bytes();
+            let why = "its layers are devices or datasets without a directory, so that their size is not seen";
+            let path = self.disk_path(store.root, BStr::new(path));
+            plan.gaps.push(Gap::new(what::DISK, Class::Unsupported, path, why, None));
+            return;
+        }
         if !layers.is_empty() {
             plan.drivers.push(store.driver.name());
             plan.stores.extend(store.driver.stores().iter().map(|dir| (store.root, *dir)));

@@ -12,9 +12,9 @@ use whose_kernel::worker::exam::Way;
 
 use super::filesystems::FileSystems;
 use super::mounted::DELETED;
-use super::stack::{Stack, joined};
+use super::stack::{Stack, Union, joined};
 use super::walk::{self, Found, Where};
-use super::{Look1, fuse};
+use super::{Look1, aufs, fuse};
 use crate::model::FileRole;
 
 /// A file that may be it.
@@ -95,14 +95,16 @@ impl<'h> Candidates<'h> {
         let kind = look.mounted.mount.as_ref().map(|m| m.fs_type.as_bytes().to_vec());
         let fuse = kind.as_deref().is_some_and(is_fuse);
         let overlay = look.mounted.overlay();
-        let mut candidates = match overlay {
-            Some(mount) => look.overlay(mount, file_systems),
-            None if fuse => look.fuse(),
-            None => look.plain(file_systems),
+        let aufs = look.mounted.mount.as_ref().filter(|m| m.fs_type == aufs::TYPE);
+        let mut candidates = match (overlay, aufs) {
+            (Some(mount), _) => look.overlay(mount, file_systems),
+            (None, Some(mount)) => look.aufs(mount, file_systems),
+            _ if fuse => look.fuse(),
+            _ => look.plain(file_systems),
         };
         if let Some(object) = look.again().filter(|_| !fuse) {
             let nowhere = kind.is_none() && object.handle().is_ok_and(|h| h.is_of_a_view());
-            let merged = overlay.is_some() || nowhere;
+            let merged = overlay.is_some() || aufs.is_some() || nowhere;
             let role = if merged { FileRole::Merged } else { look.direct_role() };
             let mut last = Candidate::new(object, role, look.mounted.same_ns);
             last.is_merged = merged;
@@ -288,7 +290,7 @@ impl<'h> Look1<'h> {
                 self.by_walk(&mut candidates, other, path, file_systems, NESTED);
             }
         }
-        if self.memory.has_pages() {
+        if self.memory.has_pages() && stack.union != Union::Aufs {
             // Many file systems may have a file of this number: only the page can tell.
             self.by_number(&mut candidates, stack, file_systems);
         }

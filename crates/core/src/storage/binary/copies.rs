@@ -2,7 +2,7 @@
 
 use super::candidates::{Candidate, Candidates};
 use super::memory::{By, Compared};
-use super::stack::Stack;
+use super::stack::{Stack, Union};
 use super::{Look1, mounted};
 use crate::model::{CopiedUp, FileRole};
 
@@ -67,12 +67,16 @@ impl Look1<'_> {
         match winner.role? {
             // The numbers and the handle of a copy stay those of the lower file.
             FileRole::Upper | FileRole::UpperIndex => {
+                let at_path = |c: &Candidate| c.by_path.is_some() && c.is_lower();
+                if stack.is_some_and(|s| s.union == Union::Aufs) {
+                    // Nothing marks a copy there.
+                    return (!others().any(|c| at_path(&c))).then_some(CopiedUp::No);
+                }
                 if winner.says_copied || handles.is_lower || self.shows_another(winner) {
                     return Some(CopiedUp::BeforeStart);
                 }
                 // A copy of one of several hard links does not say what it was made of.
                 let links = |c: &Candidate| c.object.look().is_ok_and(|l| l.nlink > 1);
-                let at_path = |c: &Candidate| c.by_path.is_some() && c.is_lower();
                 let may_be_copy = || others().any(|c| at_path(&c) && links(&c));
                 (handles.is_known() || !may_be_copy()).then_some(CopiedUp::No)
             }

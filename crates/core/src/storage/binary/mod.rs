@@ -5,6 +5,7 @@
 //! when the process maps the very page that the candidate has, or when the kernel says so by inode
 //! or by handle. What can't be proven is listed as a candidate and never given as the path.
 
+mod aufs;
 mod candidates;
 mod copies;
 mod filesystems;
@@ -388,6 +389,9 @@ impl Look1<'_> {
                         // The kernel names the layer's file, and no file system here has it.
                         file.host = Fact::Absent;
                     }
+                    if let Some(why) = problem.clone().filter(|_| file.host.gap().is_some()) {
+                        file.host = self.unread(why);
+                    }
                     return Located { file, running: Some(candidate.object) };
                 }
                 Compared::Other => disproven.push(candidate),
@@ -431,11 +435,15 @@ impl Look1<'_> {
             }
             (None, None) => "every file that it could be is another one".into(),
         };
-        let path = self.subject.link(self.host);
-        let gap = Gap::new(what::BINARY, Class::Unsupported, path, why.clone(), None);
-        file.host = Fact::Unread(gap);
+        file.host = self.unread(why.clone());
         file.why = Some(why);
         of(file)
+    }
+
+    /// That there is no path, and why.
+    fn unread(&self, why: Cow<'static, str>) -> Fact<BString> {
+        let path = self.subject.link(self.host);
+        Fact::Unread(Gap::new(what::BINARY, Class::Unsupported, path, why, None))
     }
 
     /// A file system that gives each of its trees inode numbers of their own.

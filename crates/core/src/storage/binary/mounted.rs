@@ -231,7 +231,8 @@ impl Mounted {
 
     /// The merged view's path on the host, where the host has that file system mounted too.
     pub(super) fn merged(&self, look: &Look1<'_>) -> Option<BString> {
-        let mount = self.mount.as_ref().filter(|m| m.fs_type == "overlay")?;
+        let is_union = |m: &&Mount| m.fs_type == "overlay" || m.fs_type == super::aufs::TYPE;
+        let mount = self.mount.as_ref().filter(is_union)?;
         let mounts = look.host.mounts().ok()?;
         let open = |m: &Mount, inner: &BString| {
             let path = joined(&m.point, strip(&m.root, inner)?);

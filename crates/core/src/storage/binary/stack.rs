@@ -27,6 +27,17 @@ pub(super) struct Dir {
     pub(super) path: BString,
 }
 
+/// What puts the layers of a stack together: each has its own marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Union {
+    /// The kernel's overlay.
+    Overlay,
+    /// fuse-overlayfs.
+    Fuse,
+    /// aufs.
+    Aufs,
+}
+
 /// An overlay's directories. Texts are their mounter's, so what a text leads to is a guess, which
 /// costs nothing when it is wrong: the page check refuses it. The upper directory is known for
 /// certain where the kernel gives the handle of the overlay's own root.
@@ -46,8 +57,8 @@ pub(super) struct Stack<'h> {
     base: OnceCell<Option<BString>>,
     /// Whether texts are read in the target's own root before the host's.
     target_first: bool,
-    /// Whether fuse-overlayfs puts the layers together.
-    pub(super) is_fuse: bool,
+    /// What puts the layers together.
+    pub(super) union: Union,
 }
 
 impl<'h> Stack<'h> {
@@ -89,13 +100,18 @@ impl<'h> Stack<'h> {
             near,
             base,
             target_first,
-            is_fuse: false,
+            union: Union::Overlay,
         }
     }
 
     /// The same, where the layers have the marks of fuse-overlayfs besides the kernel's.
     pub(super) fn of_fuse(self) -> Self {
-        Self { is_fuse: true, ..self }
+        Self { union: Union::Fuse, ..self }
+    }
+
+    /// The same, where aufs puts the layers together, by marks of its own.
+    pub(super) fn of_aufs(self) -> Self {
+        Self { union: Union::Aufs, ..self }
     }
 
     /// Which part of the stack holds this path of the host: of directories one in another the
@@ -131,13 +147,16 @@ impl<'h> Stack<'h> {
             near: self.near.clone(),
             base: OnceCell::new(),
             target_first: true,
-            is_fuse: self.is_fuse,
+            union: self.union,
         })
     }
 
     /// Whether a file's metadata and its content may lie in two layers. The attribute that says so
     /// can't be read without CAP_SYS_ADMIN, so only the overlay's options exclude it.
     pub(super) fn may_split(&self) -> bool {
+        if self.union == Union::Aufs {
+            return false;
+        }
         // The module's own default; a file of sysfs shows a page as its size.
         let default =
             || !self.host.root().read(METACOPY, 8192).is_ok_and(|text| text.starts_with(b"N"));

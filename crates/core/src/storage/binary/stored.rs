@@ -29,12 +29,16 @@ pub enum Kind {
     Overlay,
     /// A program does, fuse-overlayfs.
     Fuse,
+    /// aufs does.
+    Aufs,
 }
 
 /// A container's file system as its engine would mount it.
 pub struct Parts<'p> {
     /// The directories of its layers, the topmost first.
     pub dirs: &'p [BString],
+    /// Their names in the engine's table, if that told of them.
+    pub names: &'p [BString],
     /// The driver, if an engine's table told of them.
     pub driver: Option<&'p dyn Driver>,
     /// How they are put together.
@@ -70,17 +74,16 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
     let (upper, lowers) = (Some(upper.clone()), lowers.to_vec());
     let options = Overlay { upper, lowers, userxattr, ..Overlay::default() };
     let stack = Stack::new(host, (&root, None), options, None, &file_systems, Vec::new());
-    let stack = if parts.kind == Kind::Fuse { stack.of_fuse() } else { stack };
+    let stack = match parts.kind {
+        Kind::Tree | Kind::Overlay => stack,
+        Kind::Fuse => stack.of_fuse(),
+        Kind::Aufs => stack.of_aufs(),
+    };
     if !stack.is_whole() || stack.upper().is_none() {
         return Err(fail(Class::Gone, "one of its layers is not there"));
     }
-    // A user writes his table, and his directories: neither a name nor a link may lead out of his root.
-    if let Some(within) = parts.within {
-        let real = host.lookup(&root, within, Way::Links).ok().and_then(|o| o.path().ok()?);
-        let is_his = |dir: &Dir| real.as_ref().is_some_and(|real| is_below(real, &dir.path));
-        if !stack.upper().into_iter().chain(stack.lowers().iter().flatten()).all(is_his) {
-            return Err(fail(Class::Forbidden, "its user's table leads out of his store"));
-        }
+    if parts.within.is_some_and(|within| !keeps_within(host, &root, &stack, within)) {
+        return Err(fail(Class::Forbidden, "its user's table leads out of his store"));
     }
     let mut work = Work { host, root: &root, parts, stack: &stack, mounts: Vec::new() };
     work.place_mounts()?;
@@ -100,7 +103,9 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
         }
         Place::Layers(mut all) if all.len() == 1 => {
             let (path, object) = all.swap_remove(0);
-            let at = stack.layer_of(path.as_ref()).map(|(at, _)| at);
+            // The directories' own paths are those of this program, whatever directory is the host's root.
+            let real = object.path().ok().flatten().unwrap_or_else(|| path.clone());
+            let at = stack.layer_of(real.as_ref()).map(|(at, _)| at);
             file.role = Some(match at {
                 _ if parts.kind == Kind::Tree => FileRole::Direct,
                 _ if parts.kind == Kind::Fuse => FileRole::FuseLayer,
@@ -108,26 +113,62 @@ pub fn stored(host: &Host, parts: &Parts<'_>, path: &BStr) -> Result<Option<File
                 _ => FileRole::Lower,
             });
             file.layer = at.and_then(|at| layer(parts, at));
+            if parts.kind == Kind::Aufs && at != Some(0) {
+                untied(host, parts, path.as_ref(), &object)?;
+            }
             if parts.kind != Kind::Tree && walk::is_metadata_only(host, &object, userxattr) {
                 return Err(fail(Class::Unsupported, "its content lies in another layer than it"));
             }
             tell(&mut file, path, &object);
-            if parts.kind == Kind::Fuse {
-                file.why = Some(
-                    "it does not run: by its engine's state, as fuse-overlayfs reads its layers"
-                        .into(),
-                );
+            let reads = match parts.kind {
+                Kind::Tree | Kind::Overlay => None,
+                Kind::Fuse => Some("fuse-overlayfs"),
+                Kind::Aufs => Some("aufs"),
+            };
+            if let Some(who) = reads {
+                let why =
+                    format!("it does not run: by its engine's state, as {who} reads its layers");
+                file.why = Some(why.into());
             }
         }
         Place::Layers(all) => {
             file.host = Fact::Absent;
             let count = all.len();
-            file.why =
-                Some(format!("the overlay merges this directory from {count} layers").into());
+            let by = if parts.kind == Kind::Aufs { "aufs" } else { "the overlay" };
+            file.why = Some(format!("{by} merges this directory from {count} layers").into());
             file.candidates = all.into_iter().map(|(path, _)| path).collect();
         }
     }
     Ok(Some(file))
+}
+
+/// Whether all directories lie in a user's root. He writes his table, and his directories: neither a name nor a link may
+/// lead out of it.
+fn keeps_within(host: &Host, root: &Object, stack: &Stack<'_>, within: &BStr) -> bool {
+    let real = host.lookup(root, within, Way::Links).ok().and_then(|o| o.path().ok()?);
+    let is_his = |dir: &Dir| real.as_ref().is_some_and(|real| is_below(real, &dir.path));
+    stack.upper().into_iter().chain(stack.lowers().iter().flatten()).all(is_his)
+}
+
+/// Where aufs keeps copies of files with several names, until their names are all made in the upper directory: a lower
+/// file of several names may be one whose copy is there (aufs4-linux fs/aufs/plink.c; auplink(8) empties it).
+const LINKED: &[u8] = b".wh..wh.plnk";
+/// Of them at most.
+const MOST_LINKED: usize = 100_000;
+
+/// Whether nothing can be a copy of a lower file under another name.
+fn untied(host: &Host, parts: &Parts<'_>, path: &BStr, object: &Object) -> Result<(), Gap> {
+    let is_one = object.look().is_ok_and(|look| !look.is_file() || look.nlink < 2);
+    let Some(upper) = parts.dirs.first().filter(|_| !is_one) else { return Ok(()) };
+    let fail = |class, why: &'static str| Gap::new(what::PATH, class, path, why, None);
+    match host.root().list(&joined(upper, LINKED), MOST_LINKED) {
+        Ok(kept) if kept.is_empty() => Ok(()),
+        Err(e) if e.class == Class::Gone => Ok(()),
+        Ok(_) => {
+            Err(fail(Class::Unsupported, "it may be a copy that aufs keeps under another name"))
+        }
+        Err(e) => Err(Gap::from_read(what::PATH, &e)),
+    }
 }
 
 fn tell(file: &mut File, path: BString, object: &Object) {
@@ -142,7 +183,7 @@ fn layer(parts: &Parts<'_>, at: usize) -> Option<Layer> {
     let last = dir.rfind_byte(b'/').map_or(0, |at| at + 1);
     let number = |n: usize| u32::try_from(n).ok();
     Some(Layer {
-        id: dir[last..].into(),
+        id: parts.names.get(at).cloned().unwrap_or_else(|| dir[last..].into()),
         dir: dir.clone(),
         driver: driver.name().into(),
         index: at.checked_sub(1).and_then(number),
@@ -325,7 +366,14 @@ mod tests {
         let ask = |mounts: &[Mounting], path: &str| {
             stored(
                 &host,
-                &Parts { dirs: &dirs, driver, kind: Kind::Overlay, mounts, within: None },
+                &Parts {
+                    dirs: &dirs,
+                    names: &[],
+                    driver,
+                    kind: Kind::Overlay,
+                    mounts,
+                    within: None,
+                },
                 BStr::new(path),
             )
         };
@@ -366,8 +414,14 @@ mod tests {
         let mounts = [Mounting { at: "/host".into(), from: Some("/".into()) }];
         let ask = |layers: &[&Path], path: &str| {
             let dirs: Vec<BString> = layers.iter().copied().map(text).collect();
-            let parts =
-                Parts { dirs: &dirs, driver, kind: Kind::Overlay, mounts: &mounts, within: None };
+            let parts = Parts {
+                dirs: &dirs,
+                names: &[],
+                driver,
+                kind: Kind::Overlay,
+                mounts: &mounts,
+                within: None,
+            };
             stored(&host, &parts, BStr::new(path))
         };
         for circle in ["/a", "/b/x", "/self"] {
@@ -407,7 +461,8 @@ mod tests {
         let host = Host::open(Options::default()).unwrap();
         let dirs = [text(&up), text(&low)];
         let ask = |kind, path: &str| {
-            let parts = Parts { dirs: &dirs, driver: None, kind, mounts: &[], within: None };
+            let parts =
+                Parts { dirs: &dirs, names: &[], driver: None, kind, mounts: &[], within: None };
             let told = stored(&host, &parts, BStr::new(path)).unwrap()?;
             Some((told.host.known().cloned(), told.role))
         };
@@ -440,7 +495,14 @@ mod tests {
             let dirs: Vec<BString> = layers.iter().map(|l| text(&store.join(l))).collect();
             let mounts = [Mounting { at: "/vol".into(), from: Some(text(from)) }];
             let within = Some(BStr::new(&within));
-            let parts = Parts { dirs: &dirs, driver, kind: Kind::Overlay, mounts: &mounts, within };
+            let parts = Parts {
+                dirs: &dirs,
+                names: &[],
+                driver,
+                kind: Kind::Overlay,
+                mounts: &mounts,
+                within,
+            };
             stored(&host, &parts, BStr::new(path))
         };
         let volume = store.join("vol");

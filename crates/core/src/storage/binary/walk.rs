@@ -6,9 +6,9 @@ use whose_kernel::Host;
 use whose_kernel::object::Object;
 use whose_kernel::worker::exam::Way;
 
-use super::stack::{Dir, Stack};
+use super::stack::{Dir, Stack, Union};
 
-/// How the names of fuse-overlayfs's whiteouts begin, as those of aufs do (fuse-overlayfs main.c).
+/// How the names of aufs's whiteouts begin (Documentation of aufs, `design/01intro.txt`), as those of fuse-overlayfs do.
 const WHITEOUT: &[u8] = b".wh.";
 /// What it puts in a directory that shows nothing of those below.
 const OPAQUE: &str = ".wh..wh..opq";
@@ -61,7 +61,7 @@ impl Step<'_> {
 /// Every regular file that the layers have at an overlay's path, top first: not only the one that
 /// the overlay shows, since a process may run one that is hidden by now.
 pub(super) fn walk(host: &Host, stack: &Stack<'_>, path: &BStr) -> Vec<Found> {
-    let walker = Walker::new(host, stack);
+    let walker = Walker { hidden_too: true, ..Walker::new(host, stack) };
     let mut merged: Merged<'_> = walker
         .layers
         .iter()
@@ -136,13 +136,15 @@ struct Walker<'w, 's> {
     stack: &'w Stack<'s>,
     /// The upper directory, if any, then the lowers.
     layers: Vec<Option<&'w Dir>>,
+    /// Whether a last name that a mark of its own hides is looked for further down all the same.
+    hidden_too: bool,
 }
 
 impl<'w, 's> Walker<'w, 's> {
     fn new(host: &'w Host, stack: &'w Stack<'s>) -> Self {
         let lowers = stack.lowers().iter().map(Option::as_ref);
         let layers = std::iter::once(stack.upper()).chain(lowers).collect();
-        Self { host, stack, layers }
+        Self { host, stack, layers, hidden_too: false }
     }
 
     /// The roots of a layer and those below.
@@ -247,8 +249,8 @@ impl<'w, 's> Walker<'w, 's> {
                 return None;
             }
             let above = below.as_ref().unwrap_or(dir);
-            if self.stack.is_fuse && self.is_whited_out(above, part) {
-                entry.stop = true;
+            if self.stack.union != Union::Overlay && self.is_whited_out(above, part) {
+                entry.stop = !(last && self.hidden_too) || part.starts_with(WHITEOUT);
                 return None;
             }
             let object = self.host.lookup(above, part, Way::Plain).ok()?;
@@ -275,18 +277,21 @@ impl<'w, 's> Walker<'w, 's> {
         }
     }
 
-    /// Whether fuse-overlayfs shows nothing of this name in a layer's directory, or below it.
+    /// Whether fuse-overlayfs and aufs show nothing of this name in a layer's directory, or below it.
     fn is_whited_out(&self, dir: &Object, name: &BStr) -> bool {
         let mark = BString::from([WHITEOUT, name].concat());
         name.starts_with(WHITEOUT) || self.host.lookup(dir, mark.as_ref(), Way::Plain).is_ok()
     }
 
     fn marks(&self, object: &Object) -> Marks {
-        if self.stack.is_fuse {
+        let has = || self.host.lookup(object, BStr::new(OPAQUE), Way::Plain).is_ok();
+        let is_dir = || object.look().is_ok_and(|look| look.is_dir());
+        if self.stack.union == Union::Aufs {
+            return Marks { opaque: is_dir() && has(), ..Marks::default() };
+        }
+        if self.stack.union == Union::Fuse {
             let is_set = |name: &&str| self.host.attribute(object, name).is_ok_and(|v| v == b"y");
-            let has = || self.host.lookup(object, BStr::new(OPAQUE), Way::Plain).is_ok();
-            let is_dir = object.look().is_ok_and(|look| look.is_dir());
-            let opaque = is_dir && (OPAQUES.iter().any(is_set) || has());
+            let opaque = is_dir() && (OPAQUES.iter().any(is_set) || has());
             return Marks { opaque, ..Marks::default() };
         }
         let get =

@@ -1,8 +1,9 @@
-//! aufs, which moby no longer has: `aufs/{diff,mnt,layers}/<name>`.
+//! aufs, which moby no longer has: `aufs/{diff,mnt,layers}/<name>` (moby 20.10 daemon/graphdriver/aufs/aufs.go).
 
 use bstr::{BStr, BString};
 use whose_kernel::root::Root;
 
+use crate::storage::binary::stored::Kind;
 use crate::storage::{Driver, Part};
 
 /// See the module.
@@ -18,8 +19,8 @@ impl Driver for Aufs {
         &["aufs/diff", "aufs/mnt", "aufs/layers"]
     }
 
-    fn hides(&self, _root: &Root) -> Option<&'static str> {
-        Some("the marks of aufs are not read")
+    fn kind(&self, _root: &Root) -> Kind {
+        Kind::Aufs
     }
 
     fn stacks(&self) -> bool {

@@ -1,8 +1,10 @@
-//! devicemapper, which moby no longer has: a thin volume a layer, mounted while it is in use.
+//! devicemapper, which moby no longer has: a thin volume a layer, `docker-MAJ:MIN-INO-NAME` by the device and inode of
+//! its directory, mounted while it is in use (moby 20.10 daemon/graphdriver/devmapper/deviceset.go).
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::root::Root;
 
+use crate::storage::volume::Volume;
 use crate::storage::{Driver, Part};
 
 /// See the module.
@@ -18,8 +20,11 @@ impl Driver for DeviceMapper {
         &["devicemapper/mnt", "devicemapper/metadata"]
     }
 
-    fn hides(&self, _root: &Root) -> Option<&'static str> {
-        Some("its volume is mounted only while it runs")
+    fn volume(&self, root: &Root, name: &BStr) -> Option<Volume> {
+        let look = root.look(b"devicemapper").ok();
+        let exact = look.map(|l| format!("docker-{}:{}-{}-{name}", l.device.0, l.device.1, l.ino));
+        let volume = Volume::device(b"docker-", &[b"-", name.as_bytes()].concat(), exact);
+        Some(volume.with_files_in("rootfs"))
     }
 
     fn stacks(&self) -> bool {

@@ -6,6 +6,7 @@ use whose_kernel::root::Root;
 
 use crate::model::Engine;
 use crate::storage::table::Kind;
+use crate::storage::volume::Volume;
 use crate::storage::{Driver, Part, entry};
 
 /// Whether a program does what the kernel's overlay would.
@@ -40,8 +41,8 @@ impl Driver for Graph {
         self.stores
     }
 
-    fn hides(&self, _root: &Root) -> Option<&'static str> {
-        (self.name == "zfs").then_some("its dataset is mounted only while it runs")
+    fn volume(&self, _root: &Root, name: &BStr) -> Option<Volume> {
+        (self.name == "zfs").then(|| Volume::dataset(name))
     }
 
     fn is_mounted_by_program(&self, root: &Root) -> bool {

@@ -4,6 +4,7 @@
 use bstr::{BStr, BString};
 use whose_kernel::root::Root;
 
+use crate::storage::volume::Volume;
 use crate::storage::{Driver, Part};
 
 /// See the module.
@@ -19,8 +20,8 @@ impl Driver for Zfs {
         &["zfs/graph"]
     }
 
-    fn hides(&self, _root: &Root) -> Option<&'static str> {
-        Some("its dataset is mounted only while it runs")
+    fn volume(&self, _root: &Root, name: &BStr) -> Option<Volume> {
+        Some(Volume::dataset(name))
     }
 
     fn stacks(&self) -> bool {
