@@ -120,6 +120,57 @@ fn in_namespace(pid: u32, kind: &str) -> BTreeSet<u32> {
     procfs::pids().into_iter().filter(|pid| link(*pid).as_ref() == Some(&own)).collect()
 }
 
+/// A process that does nothing but map a file, which it has closed, and which of the mounts it opened it on.
+fn mapper(tool: &Path, file: &Path) -> (u32, Running) {
+    let running = Running::start(Command::new(tool).arg(file));
+    (running.wait("only-maps"), running)
+}
+
+/// By the device alone all files of the disk look alike: the mount tells.
+fn only_maps(disk: &Disk) {
+    let temp = tempfile::tempdir().unwrap();
+    let (source, tool) = (temp.path().join("only-maps.c"), temp.path().join("only-maps"));
+    std::fs::write(
+        &source,
+        "#include <fcntl.h>\n#include <sys/mman.h>\n#include <sys/prctl.h>\n#include <unistd.h>\n\
+         int main(int c, char **v) { int f = open(v[1], O_RDONLY);\n\
+         if (f < 0 || mmap(0, 4096, PROT_READ, MAP_PRIVATE, f, 0) == MAP_FAILED) return 1;\n\
+         close(f); prctl(PR_SET_NAME, \"only-maps\"); for (;;) pause(); }\n",
+    )
+    .unwrap();
+    let built = Command::new("cc").args(["-o"]).args([&tool, &source]).status().unwrap();
+    assert!(built.success());
+    // Its name is set when it has mapped the file: before, it is called by its own.
+    let renamed = temp.path().join("maps");
+    std::fs::rename(&tool, &renamed).unwrap();
+    let (data, other) = (disk.point().join("data"), disk.point().join("other"));
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("file"), "other").unwrap();
+    let bound = temp.path().join("bound");
+    std::fs::create_dir(&bound).unwrap();
+    let mut mount = Command::new("mount");
+    assert!(mount.arg("--bind").args([&data, &bound]).status().unwrap().success());
+    let there = mapper(&renamed, &bound.join("file"));
+    // The same file by another mount, and another file of the same disk, keep the bound one busy no more than nothing.
+    let beside = mapper(&renamed, &data.join("file"));
+    let elsewhere = mapper(&renamed, &other.join("file"));
+    let told = about_mount(bound.to_str().unwrap());
+    let used: Vec<(u32, Value)> = told["uses"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|u| (pid_of(&u["pid"]).unwrap(), u["how"].clone()))
+        .collect();
+    let pids = [there.0, beside.0, elsewhere.0];
+    let busy = Command::new("umount").arg(&bound).output().unwrap();
+    drop((there, beside, elsewhere));
+    assert!(!busy.status.success(), "nothing kept it busy");
+    assert!(Command::new("umount").arg(&bound).status().unwrap().success());
+    let how = |pid: u32| used.iter().find(|(p, _)| *p == pid).map(|(_, how)| how.clone());
+    assert_eq!(how(pids[0]), Some(json!(["map"])), "{told:#}");
+    assert_eq!((how(pids[1]), how(pids[2])), (None, None), "{told:#}");
+}
+
 #[test]
 fn what_is_held() {
     if !require(NEEDS) {
@@ -221,6 +272,7 @@ fn what_is_held() {
         drop(runs);
         std::fs::remove_file(&program).unwrap();
     });
+    cases.case("who only maps a file of a directory that is bound", || only_maps(&disk));
     cases.case("a file by its number", || {
         let program = point.join("data/busybox");
         std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();

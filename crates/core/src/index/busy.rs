@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use bstr::{BStr, BString};
 use whose_kernel::object::{Look, Object};
-use whose_kernel::parse::maps;
+use whose_kernel::parse::maps::{self, Mapping};
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::{Class, ReadError};
@@ -18,6 +18,9 @@ use crate::model::Gap;
 
 /// Links of a process that lead to files, and what that is called.
 const LINKS: [&str; 3] = ["cwd", "root", "exe"];
+
+/// Files of one process that are looked at for the mount that they were opened on, at most.
+const MOST_MAPPED: usize = 4096;
 
 /// A process that uses a file system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,9 +57,10 @@ impl Index<'_> {
         let (mut asked, mut found) = (Asked::default(), Vec::new());
         self.each_process(&mut asked, &mut |pid, asked| {
             let Ok(process) = self.host().process(pid) else { return };
-            match self.used_by(pid, &process, &asking) {
-                Ok(used) => found.extend(Some(used).filter(|used| !used.how.is_empty())),
-                Err(e) => self.unplaced(pid, &process, (device, root), asked, e),
+            let (used, failed) = self.used_by(pid, &process, &asking);
+            found.extend(Some(used).filter(|used| !used.how.is_empty()));
+            if let Some(e) = failed {
+                self.unplaced(pid, &process, (device, root), asked, e);
             }
         })?;
         Ok((found, asked.gap(what, self.host().shown(b"proc"))))
@@ -83,12 +87,13 @@ impl Index<'_> {
         Ok(ids)
     }
 
+    /// By what a process uses it, with what could not be told.
     fn used_by(
         &self,
         pid: u32,
         process: &ProcDir<'_>,
         asking: &Asking<'_>,
-    ) -> Result<Use, ReadError> {
+    ) -> (Use, Option<ReadError>) {
         let mut used = Use { pid, ..Use::default() };
         for link in LINKS {
             match process.object(link) {
@@ -96,16 +101,19 @@ impl Index<'_> {
                 Ok(_) => {}
                 // A kernel thread has none, and what has ended neither.
                 Err(e) if e.class == Class::Gone => {}
-                Err(e) => return Err(e),
+                Err(e) => return (used, Some(e)),
             }
         }
-        if self.maps_some(process, asking)? {
-            used.how.push("map");
+        let mut failed = None;
+        match self.maps_some(process, asking) {
+            Ok(true) => used.how.push("map"),
+            Ok(false) => {}
+            Err(e) => failed = Some(e),
         }
         let fds = match process.descriptors() {
             Ok(fds) => fds,
             Err(e) if e.class == Class::Gone => Vec::new(),
-            Err(e) => return Err(e),
+            Err(e) => return (used, Some(e)),
         };
         let is_there = |fd: &u32| {
             let object = process.object(&format!("fd/{fd}"));
@@ -116,15 +124,12 @@ impl Index<'_> {
         if !used.fds.is_empty() {
             used.how.push("fd");
         }
-        Ok(used)
+        (used, failed)
     }
 
-    /// Whether a process maps a file there, by the device that its table has. Of one directory of a file system
-    /// that does not tell.
+    /// Whether a process maps a file there: by the device that its table has; of one directory of a file system by the
+    /// mount that the mapped file was opened on.
     fn maps_some(&self, process: &ProcDir<'_>, asking: &Asking<'_>) -> Result<bool, ReadError> {
-        if asking.root != "/" {
-            return Ok(false);
-        }
         let exam = process.stat().and_then(|stat| {
             let (reader, ticks) = process.reader(stat.start_ticks);
             self.host().exam(reader, ticks)
@@ -135,7 +140,28 @@ impl Index<'_> {
             Err(e) => return Err(e),
         };
         let all = maps::parse(exam.maps()).map_err(|bad| bad.at(BString::default()))?;
-        Ok(all.iter().any(|m| m.device == asking.device && m.inode != 0))
+        let mut could_be: Vec<&Mapping> =
+            all.iter().filter(|m| m.device == asking.device && m.inode != 0).collect();
+        if asking.root == "/" || could_be.is_empty() {
+            return Ok(!could_be.is_empty());
+        }
+        could_be.sort_by_key(|m| m.inode);
+        // The same file may be mapped by way of several mounts, though mostly its parts are of one.
+        could_be.dedup_by_key(|m| (m.inode, m.name.clone()));
+        for mapping in could_be.iter().take(MOST_MAPPED) {
+            match exam.mapped(mapping.start, mapping.end) {
+                Ok(object) if asking.has(&object) => return Ok(true),
+                Ok(_) => {}
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if could_be.len() > MOST_MAPPED {
+            let why = format!("of the files that it maps more than {MOST_MAPPED} may be there");
+            let path = self.host().shown(format!("proc/{}/map_files", process.pid()).as_bytes());
+            return Err(ReadError::new(path, Class::Unsupported, why));
+        }
+        Ok(false)
     }
 }
 
