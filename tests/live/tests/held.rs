@@ -242,6 +242,34 @@ fn what_is_held() {
         let run = whose().args(["path", point.join("data/file").to_str().unwrap()]).run();
         assert_eq!(run.expect_code(0).stdout_str(), format!("{name}:/srv/file\n"));
     });
+    cases.case("what a container alone has mounted over a directory", || {
+        let dir = point.join("data/below");
+        std::fs::create_dir(&dir).unwrap();
+        let target = dir.to_str().unwrap();
+        let over = |told: &Value| -> Vec<String> {
+            let all = told["evidence"].as_array().into_iter().flatten();
+            let said = all.map(|e| e["detail"].as_str().unwrap().to_owned());
+            said.filter(|s| s.contains("mounted over it")).collect()
+        };
+        assert_eq!(over(&answer(target)), Vec::<String>::new());
+        let inside =
+            ["-m", "-t", &init.to_string(), "mount", "-t", "tmpfs", "of-its-own", "/srv/below"];
+        assert!(Command::new("nsenter").args(inside).status().unwrap().success());
+        let told = answer(target);
+        let said = over(&told);
+        let [said] = &said[..] else { panic!("{told:#}") };
+        let begins = format!("{name} has tmpfs of-its-own mounted over it at /srv/below");
+        assert!(
+            said.starts_with(&begins) && said.contains(&format!(": {init}, in mnt:[")),
+            "{said}"
+        );
+        // It is no owner of what it hides, and has nothing over what lies beside.
+        assert_eq!(told["kind"], "path", "{told:#}");
+        assert_eq!(over(&answer(point.join("data/file").to_str().unwrap())), Vec::<String>::new());
+        let inside = ["-m", "-t", &init.to_string(), "umount", "/srv/below"];
+        assert!(Command::new("nsenter").args(inside).status().unwrap().success());
+        std::fs::remove_dir(&dir).unwrap();
+    });
     cases.case("who keeps it busy", || {
         let program = point.join("busybox");
         std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();

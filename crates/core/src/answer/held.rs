@@ -4,11 +4,12 @@
 use std::rc::Rc;
 
 use bstr::{BStr, BString};
+use whose_fields::Needs;
 use whose_kernel::object::Look;
 use whose_kernel::parse;
 use whose_kernel::parse::mountinfo::mount_of;
 use whose_kernel::worker::exam::Way;
-use whose_kernel::{Mode, ReadError};
+use whose_kernel::{Class, Mode, ReadError};
 
 use super::path::{self, partial};
 use super::{Answer, Detail, Status, container, pod};
@@ -71,6 +72,35 @@ pub(super) fn held(
     true
 }
 
+/// Adds what containers have mounted over a path where the host has nothing: evidence, and no owners of it.
+pub(super) fn hidden(index: &mut Index<'_>, answer: &mut Answer, path: &BString) {
+    if index.host().mode() == Mode::Saved {
+        return;
+    }
+    let (all, gap) = match index.mounted_over(path.as_ref(), what::PATH) {
+        Ok(told) => told,
+        Err(e) => (Vec::new(), Some(Gap::from_read(what::PATH, &e))),
+    };
+    for over in all {
+        let Ok(Some(row)) = index.row(over.pid, Needs::OWNER.and(Needs::DESCRIPTION)) else {
+            continue;
+        };
+        let Some(owner) = row.owner().filter(|owner| owner.kind.contains()) else { continue };
+        let (pid, namespace, mount) = (over.pid, over.namespace, over.mount);
+        let told = format!(
+            "{} has {} {} mounted over it at {}, which the host has not: {pid}, in mnt:[{namespace}]",
+            owner.label(),
+            mount.fs_type,
+            mount.source,
+            mount.point
+        );
+        let file = index.host().shown(format!("proc/{pid}/mountinfo").as_bytes());
+        answer.seen.push(Evidence::agreeing(Source::Mount, told, file));
+    }
+    // Whoever may not be asked has his reasons for what he mounts; that nobody does is not said.
+    answer.gaps.extend(gap.filter(|gap| gap.class == Class::TimedOut));
+}
+
 /// What evidence is made of.
 type Seen = (Source, String, String);
 
@@ -94,7 +124,7 @@ fn share(
         if index.host().out_of_time() {
             let late = ReadError::new(
                 index.host().shown(b"proc"),
-                whose_kernel::Class::TimedOut,
+                Class::TimedOut,
                 "not all that have it were read in time",
             );
             gap = gap.or_else(|| Some(Gap::from_read(what::PROCESS, &late)));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bstr::BString;
 use whose_fields::Needs;
 
-use super::held::{held, of_kubelet};
+use super::held::{held, hidden, of_kubelet};
 use super::volume::in_volume;
 use super::{Answer, Detail, Status, back, container, stored};
 use crate::index::Index;
@@ -129,10 +129,14 @@ fn beside(
             bound(index, answer, host);
         }
     } else if detail.processes && held(index, answer, host, detail) {
+        return; // what is mounted there is asked about
     } else if detail.binary.is_some() {
         bound(index, answer, host);
     } else {
         answer.owners = Some(Vec::new());
+    }
+    if detail.processes {
+        hidden(index, answer, host);
     }
 }
 

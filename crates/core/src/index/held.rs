@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bstr::{BStr, BString, ByteSlice};
-use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::parse::mountinfo::{Mount, mount_of, strip};
 use whose_kernel::parse::{self, maps};
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::{Class, ReadError};
@@ -29,6 +29,17 @@ pub struct Held {
     pub point: BString,
     /// Whether what is mounted was removed.
     pub is_deleted: bool,
+}
+
+/// A process that stands for its mount namespace, and what that has where the host has nothing mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// The process.
+    pub pid: u32,
+    /// Its mount namespace.
+    pub namespace: u64,
+    /// What is mounted there.
+    pub mount: Mount,
 }
 
 /// What could not be told.
@@ -122,16 +133,29 @@ impl Index<'_> {
         root: &BStr,
         what: &'static str,
     ) -> Result<(Vec<Held>, Option<Gap>), ReadError> {
-        let mut asked = Asked::default();
+        let (mut asked, mut found) = (Asked::default(), Vec::new());
+        self.each_namespace(&mut asked, (device, root), &mut |namespace, pid, mounts| {
+            let all = mounts.iter().filter_map(|m| held(m, device, root));
+            found.extend(all.map(|(point, is_deleted)| Held { pid, namespace, point, is_deleted }));
+        })?;
+        Ok((found, asked.gap(what, self.host().shown(b"proc"))))
+    }
+
+    /// The mounts of each mount namespace but the host's, by a process of it, one whose root hides nothing if there is
+    /// such a one; `about` is the directory whose mounts are asked for.
+    fn each_namespace(
+        &self,
+        asked: &mut Asked,
+        about: ((u32, u32), &BStr),
+        each: &mut dyn FnMut(u64, u32, &[Mount]),
+    ) -> Result<(), ReadError> {
         let mut namespaces: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
-        self.each_process(&mut asked, &mut |pid, asked| {
+        self.each_process(asked, &mut |pid, asked| {
             let Ok(process) = self.host().process(pid) else { return };
             let namespace = match process.namespace("mnt") {
                 Ok(namespace) if Some(namespace) == self.hosts_mounts() => return,
                 Ok(namespace) => namespace,
-                Err(e) => {
-                    return self.unplaced(pid, &process, (device, root), asked, e);
-                }
+                Err(e) => return self.unplaced(pid, &process, about, asked, e),
             };
             let known = namespaces.get(&namespace);
             if known.is_some_and(|(_, is_whole)| *is_whole) {
@@ -142,22 +166,36 @@ impl Index<'_> {
                 namespaces.insert(namespace, (pid, is_whole));
             }
         })?;
-        let mut found = Vec::new();
         for (namespace, (pid, _)) in namespaces {
-            let mounts = self.host().process(pid).and_then(|process| process.mountinfo());
-            match mounts {
-                Ok(mounts) => {
-                    let all = mounts.iter().filter_map(|m| held(m, device, root));
-                    found.extend(all.map(|(point, is_deleted)| Held {
-                        pid,
-                        namespace,
-                        point,
-                        is_deleted,
-                    }));
-                }
+            match self.host().process(pid).and_then(|process| process.mountinfo()) {
+                Ok(mounts) => each(namespace, pid, &mounts),
                 Err(e) => asked.failed(e),
             }
         }
+        Ok(())
+    }
+
+    /// Who has something mounted over a path of the host's where the host has nothing: by the file system and the
+    /// directory of it that the path is, whatever it is called there.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
+    pub fn mounted_over(
+        &self,
+        path: &BStr,
+        what: &'static str,
+    ) -> Result<(Vec<Over>, Option<Gap>), ReadError> {
+        let Some(own) = mount_of(self.host().mounts()?, path) else {
+            return Ok((Vec::new(), None));
+        };
+        let rest = strip(&own.point, path).unwrap_or_default();
+        let inside = whose_kernel::root::join(own.root.as_ref(), rest);
+        let about = (own.device, inside.as_bstr());
+        let (mut asked, mut found) = (Asked::default(), Vec::new());
+        self.each_namespace(&mut asked, about, &mut |namespace, pid, mounts| {
+            let all = mounts.iter().filter(|mount| lies_over(mount, mounts, about));
+            found.extend(all.map(|mount| Over { pid, namespace, mount: mount.clone() }));
+        })?;
         Ok((found, asked.gap(what, self.host().shown(b"proc"))))
     }
 
@@ -225,6 +263,17 @@ impl Index<'_> {
     }
 }
 
+/// Whether a mount is attached to this very directory or file of a file system.
+fn lies_over(mount: &Mount, all: &[Mount], (device, inside): ((u32, u32), &BStr)) -> bool {
+    let is_below = |below: &&Mount| below.id == mount.parent && below.device == device;
+    let Some(below) = all.iter().filter(|m| m.device == device).find(is_below) else {
+        return false;
+    };
+    // On top of the root of another one lies what was mounted at the same point again.
+    strip(&below.point, &mount.point)
+        .is_some_and(|rest| whose_kernel::root::join(below.root.as_ref(), rest) == inside)
+}
+
 /// Where a mount has the directory of a file system, or something in it; `true` with it: that was removed.
 pub(super) fn held(mount: &Mount, device: (u32, u32), root: &BStr) -> Option<(BString, bool)> {
     if mount.device != device {
@@ -241,9 +290,32 @@ pub(super) fn held(mount: &Mount, device: (u32, u32), root: &BStr) -> Option<(BS
 #[cfg(test)]
 mod tests {
     use bstr::BStr;
-    use whose_kernel::parse::mountinfo::parse;
+    use whose_kernel::parse::mountinfo::{Mount, parse};
 
-    use super::held;
+    use super::{held, lies_over};
+
+    #[test]
+    fn what_is_mounted_over_a_directory() {
+        // A namespace whose root is a directory of the host's disk.
+        let mounts = parse(
+            b"1 0 8:1 /srv / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /web rw - ext4 /dev/sda2 rw\n\
+              3 2 0:9 / /web/tmp rw - tmpfs none rw\n4 2 8:2 /x /web/y rw - ext4 /dev/sda2 rw\n\
+              5 4 0:8 / /web/y rw - tmpfs none rw\n",
+        )
+        .unwrap();
+        let over = |device: u32, inside: &str| -> Vec<u32> {
+            let is_it = |m: &&Mount| lies_over(m, &mounts, ((8, device), BStr::new(inside)));
+            mounts.iter().filter(is_it).map(|m| m.id).collect()
+        };
+        assert_eq!(over(1, "/srv/web"), [2]);
+        assert_eq!(over(2, "/tmp"), [3]);
+        assert_eq!(over(2, "/y"), [4]);
+        assert_eq!(over(2, "/x"), [5]);
+        assert_eq!(
+            (over(1, "/web"), over(2, "/web/tmp"), over(1, "/srv")),
+            (vec![], vec![], vec![])
+        );
+    }
 
     #[test]
     fn what_is_in_a_directory_that_is_mounted() {
