@@ -23,7 +23,7 @@ const FIGURES: [FieldId; 7] = [
 pub fn usage_document(header: &Header, usage: &DiskUsage, gaps: &[Gap]) -> Value {
     let mut object = header.object();
     object.insert("disk".into(), usage.rows.iter().map(usage_line).collect());
-    object.insert("notes".into(), usage.notes.iter().copied().collect());
+    object.insert("notes".into(), usage.notes.iter().map(|note| &**note).collect());
     object.insert("gaps".into(), gaps.iter().map(gap).collect());
     Value::Object(object)
 }

@@ -212,6 +212,53 @@ fn nspawn() {
             (&du(&[&placed.0]).into(), &(64 << 20).into())
         );
     });
+    cases.case("an overlay of the host's", || {
+        let (nspawn, lower) = (Nspawn::new(), tree(&work.path().join("lower")));
+        let at = |name: &str| work.path().join(name);
+        for name in ["upper", "inner", "merged"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        let dirs = [lower, at("upper"), at("inner")].map(|dir| dir.display().to_string());
+        let options = format!("lowerdir={},upperdir={},workdir={}", dirs[0], dirs[1], dirs[2]);
+        ran(Command::new("mount").args(["-t", "overlay", "o", "-o", &options]).arg(at("merged")));
+        std::fs::write(at("merged").join("own"), vec![3; 300_000]).unwrap();
+        rustix::fs::sync();
+        let running = start(&nspawn, &["-D", at("merged").to_str().unwrap()]);
+        let document = usage();
+        drop(running);
+        ran(Command::new("umount").arg(at("merged")));
+        let found = row(&document, "machine", nspawn.name());
+        assert_eq!(layer(found), at("upper"), "{found:#}");
+        assert!(found["apparent"].as_u64() < Some(WRITTEN as u64), "{found:#}");
+    });
+    cases.case("an overlay whose text leads elsewhere on the host", || {
+        let (nspawn, root) = (Nspawn::new(), tree(&work.path().join("liar")));
+        // Of this name the host has another one, which is large.
+        let decoy = work.path().join("decoy");
+        std::fs::create_dir_all(decoy.join("u")).unwrap();
+        std::fs::write(decoy.join("u/big"), vec![9; 3 * WRITTEN]).unwrap();
+        std::fs::create_dir_all(root.join(decoy.strip_prefix("/").unwrap())).unwrap();
+        rustix::fs::sync();
+        let at = decoy.display();
+        let running = Sleeper::start(|seconds| {
+            let script = format!(
+                "set -e; mkdir -p {at}; mount -t tmpfs t {at}; cd {at}; mkdir l u w m; cp -a /bin l; \
+                 mount -t overlay o -o lowerdir={at}/l,upperdir={at}/u,workdir={at}/w m; \
+                 exec chroot m /bin/sleep {seconds}"
+            );
+            nspawn.command(&["-D", root.to_str().unwrap()], &["/bin/sh", "-c", &script])
+        });
+        let document = usage();
+        drop(running);
+        let found = row(&document, "machine", nspawn.name());
+        assert!(found["layer"].is_null() && found["complete"] == false, "{found:#}");
+        let gaps = document["gaps"].as_array().unwrap();
+        let is_it = |gap: &&Value| {
+            Path::new(gap["path"].as_str().unwrap_or_default()) == decoy.join("u")
+                && gap["cause"].as_str().unwrap().contains("can't be proven")
+        };
+        assert_eq!(gaps.iter().filter(is_it).count(), 1, "{gaps:#?}");
+    });
     cases.case("a root in memory takes no disk", || {
         let (nspawn, root) = (Nspawn::new(), tree(&work.path().join("volatile")));
         // nspawn wants everything below /usr then.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bstr::BString;
+use rustix::fs::StatxTimestamp;
 
 use super::linked::Linked;
 use super::walk::{Tally, Walker};
@@ -55,6 +56,13 @@ pub(super) struct Crew<'w> {
     bytes: AtomicU64,
     /// Jobs of each tree that are not done: one more before it was begun.
     open: Vec<AtomicUsize>,
+    /// When it began, in seconds and nanoseconds of the clock that inodes have their times from.
+    began: (i64, i64),
+}
+
+fn now() -> (i64, i64) {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec, now.tv_nsec)
 }
 
 impl<'w> Crew<'w> {
@@ -78,11 +86,20 @@ impl<'w> Crew<'w> {
             inodes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             open: trees.iter().map(|_| AtomicUsize::new(1)).collect(),
+            began: now(),
         }
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a change of an inode came after the count began: a name that was added changes it too (inode(7)). Of
+    /// file systems whose times are whole seconds the second tells.
+    pub(super) fn is_since(&self, changed: &StatxTimestamp) -> bool {
+        let (seconds, nanoseconds) = (changed.tv_sec, i64::from(changed.tv_nsec));
+        let began = if nanoseconds == 0 { (self.began.0, 0) } else { self.began };
+        (seconds, nanoseconds) >= began
     }
 
     /// Counts until nothing is left to be counted.
@@ -168,7 +185,7 @@ impl<'w> Crew<'w> {
 
     /// The answer.
     pub(super) fn conclude(&self, tally: Tally) -> Counted {
-        let Tally { mut sums, moved, problems } = tally;
+        let Tally { mut sums, moved, problems, again } = tally;
         for (tree, moved) in moved {
             sums[tree].take(&moved);
         }
@@ -182,6 +199,6 @@ impl<'w> Crew<'w> {
             };
             Problem::new(tree, why, count, shown)
         };
-        Counted { sums, problems: problems.into_iter().map(problem).collect() }
+        Counted { sums, problems: problems.into_iter().map(problem).collect(), again }
     }
 }

@@ -164,6 +164,9 @@ pub struct Counted {
     pub sums: Vec<Sum>,
     /// What was not counted, in the order of the trees.
     pub problems: Vec<Problem>,
+    /// Of what is in the sums: inodes with several names that were changed since it began. A name may be new, and the
+    /// inode have counted under its old one before, so that this is the most that counts twice.
+    pub again: Sum,
 }
 
 /// How far it has come.

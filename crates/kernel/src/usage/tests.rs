@@ -242,6 +242,34 @@ fn a_file_that_grows_and_files_that_come_and_go() {
     });
 }
 
+/// What gets another name behind the walk counts for both, which is told; what had several all the time does not.
+#[test]
+fn what_is_linked_again_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let (one, old) = (dir.path().join("a/one"), dir.path().join("a/old"));
+    fill(&one, 10_000);
+    fill(&old, 10_000);
+    fs::hard_link(&old, dir.path().join("b/old")).unwrap();
+    // The clock that the kernel has for inodes goes by ticks.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let root = root(dir.path());
+    let trees: Vec<_> = ["a", "b"].iter().map(|rel| root.tree(rel.as_bytes()).unwrap()).collect();
+    let crew = Crew::new(&trees, 1, MOST);
+    let still = count_with(&crew, &mut |_| true);
+    assert_eq!((still.again, still.sums[0].inodes, still.sums[1].inodes), (Sum::default(), 3, 1));
+    let crew = Crew::new(&trees, 1, MOST);
+    // As if the first tree had been walked before: its only name then is met, and the other one now.
+    fs::hard_link(&one, dir.path().join("b/two")).unwrap();
+    fs::remove_file(&one).unwrap();
+    fs::hard_link(dir.path().join("b/two"), &one).unwrap();
+    let counted = count_with(&crew, &mut |_| true);
+    assert_eq!((counted.again.inodes, counted.again.apparent), (1, 10_000), "{counted:?}");
+    assert_eq!(counted.sums[0].inodes + counted.sums[1].inodes, 4, "each counts once here");
+}
+
 #[test]
 fn what_was_counted_when_it_was_stopped() {
     let dir = tempfile::tempdir().unwrap();

@@ -31,6 +31,7 @@ const ASKED: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::NLINK)
     .union(StatxFlags::INO)
     .union(StatxFlags::SIZE)
+    .union(StatxFlags::CTIME)
     .union(StatxFlags::BLOCKS);
 /// Bytes of directory entries that are read at once.
 const BUFFER: usize = 128 * 1024;
@@ -48,12 +49,15 @@ pub(super) struct Tally {
     pub(super) moved: BTreeMap<usize, Sum>,
     /// How many, and the first by name.
     pub(super) problems: BTreeMap<(usize, Why), (u64, BString)>,
+    /// What may have counted before, under a name that was its only one then.
+    pub(super) again: Sum,
 }
 
 impl Tally {
     pub(super) fn new(trees: usize) -> Self {
         let sums = vec![Sum::default(); trees];
-        Self { sums, moved: BTreeMap::new(), problems: BTreeMap::new() }
+        let again = Sum::default();
+        Self { sums, moved: BTreeMap::new(), problems: BTreeMap::new(), again }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
@@ -63,6 +67,7 @@ impl Tally {
         for (tree, sum) in &other.moved {
             self.moved.entry(*tree).or_default().merge(sum);
         }
+        self.again.merge(&other.again);
         for ((tree, why), (count, path)) in other.problems {
             self.problem(tree, why, count, path);
         }
@@ -431,6 +436,13 @@ impl<'c> Walker<'c> {
             names if names > 1 && !is_dir => self.crew.linked.meet(id(seen), names, self.tree),
             _ => Name::First,
         };
+        if name == Name::First
+            && seen.stx_nlink > 1
+            && !is_dir
+            && self.crew.is_since(&seen.stx_ctime)
+        {
+            self.tally.again.add(bytes, apparent);
+        }
         if name == Name::Other {
             return name;
         }

@@ -1,5 +1,6 @@
 //! Counting what was planned.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
@@ -27,7 +28,7 @@ pub struct DiskUsage {
     /// What could not be counted.
     pub gaps: Vec<Gap>,
     /// What the figures mean, where engines' own differ from them.
-    pub notes: Vec<&'static str>,
+    pub notes: Vec<Cow<'static, str>>,
     /// Whether it was stopped before its end.
     pub is_stopped: bool,
 }
@@ -99,7 +100,8 @@ impl Index<'_> {
         });
         rows.iter_mut()
             .for_each(|row| row.parts.sort_by(|a, b| (a.part, &a.path).cmp(&(b.part, &b.path))));
-        let notes = notes(&rows, &drivers);
+        let mut notes = notes(&rows, &drivers);
+        notes.extend(twice(&counted.again));
         DiskUsage { rows, gaps, notes, is_stopped }
     }
 
@@ -138,7 +140,7 @@ impl Index<'_> {
 }
 
 /// How the figures differ from those of engines, if they do.
-fn notes(rows: &[Usage], drivers: &[&str]) -> Vec<&'static str> {
+fn notes(rows: &[Usage], drivers: &[&str]) -> Vec<Cow<'static, str>> {
     let differs = |row: &Usage| {
         let is_told = matches!(row.kind, UsageKind::Container | UsageKind::Volume);
         is_told && row.parts.iter().any(|part| part.bytes != part.apparent)
@@ -149,7 +151,17 @@ fn notes(rows: &[Usage], drivers: &[&str]) -> Vec<&'static str> {
         (has(&["vfs", "native"]), COPIES),
         (has(&["btrfs"]), EXTENTS),
     ];
-    all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note).collect()
+    all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.into()).collect()
+}
+
+/// What may have counted once more than it should, if anything may.
+fn twice(again: &usage::Sum) -> Option<Cow<'static, str>> {
+    let (inodes, bytes) = (again.inodes, again.bytes);
+    let note = format!(
+        "{inodes} files with several names were changed while they were counted, perhaps by another name: at most \
+         {bytes} bytes count twice"
+    );
+    (inodes > 0).then(|| note.into())
 }
 
 /// The gap that a problem leaves. What is mounted in an engine's directory is its containers' own view,

@@ -6,6 +6,7 @@ use whose_kernel::Mode;
 use whose_kernel::parse::mountinfo::{Mount, mount_of, strip};
 use whose_kernel::parse::overlay;
 use whose_kernel::read::process::ProcDir;
+use whose_kernel::worker::exam::Way;
 
 use super::super::Index;
 use super::{Base, DiskPlan, MOST, Planned};
@@ -110,12 +111,19 @@ impl Index<'_> {
             b"tmpfs" | b"ramfs" => return Some(Own::InMemory),
             b"overlay" => {
                 let namespace = process.object("ns/mnt").ok()?;
-                if namespace.is_of_initial_user_namespace() {
-                    return Some(of_overlay(root, &root.source));
+                if !namespace.is_of_initial_user_namespace() {
+                    let why = "an overlay that was mounted by a container, and which layers are its own is \
+                               only what that says";
+                    return Some(Own::Unknown(why, root.source.clone()));
                 }
-                let why = "an overlay that was mounted by a container, and which layers are its own is \
-                           only what that says";
-                return Some(Own::Unknown(why, root.source.clone()));
+                // The text is its mounter's, who may have meant another directory than the host's.
+                return Some(match of_overlay(root, &root.source) {
+                    Own::At(upper) if !self.is_upper(&upper, process, root) => {
+                        let why = "an overlay whose upper directory can't be proven to be what its mount says";
+                        Own::Unknown(why, upper)
+                    }
+                    own => own,
+                });
             }
             _ => {}
         }
@@ -136,6 +144,21 @@ impl Index<'_> {
         };
         let path = named.map(|path| trimmed(&path)).find(is_it)?;
         Some(if path == "/" { Own::Unknown(HOSTS, path) } else { Own::At(path) })
+    }
+
+    /// Whether a directory of the host's is what a process's root, an overlay's own root, has for its upper one: by the
+    /// kernel's handle of it (6.6), which names that.
+    fn is_upper(&self, upper: &BString, process: &ProcDir<'_>, mount: &Mount) -> bool {
+        let handle = || {
+            let root = process.object("root").ok().filter(|_| mount.root == "/")?;
+            root.handle().ok()?.parse_layer().ok()?.filter(|layer| layer.upper)
+        };
+        let there = || {
+            self.host.guard(upper).ok()?;
+            let top = self.host.root_object().ok()?;
+            self.host.lookup(&top, upper.as_ref(), Way::Plain).ok()?.handle().ok()
+        };
+        handle().is_some_and(|layer| there().is_some_and(|own| own == layer.inner))
     }
 
     /// The file that a loop device reads, if a mount is of one.
