@@ -404,6 +404,61 @@ pub fn judge(one: &Container, other: &Container, dice: &mut Dice) {
     assert!(facts > 300, "{facts}");
 }
 
+/// A container whose files its user's server shows to nobody else, not even to root: judged by a copy that he made of what
+/// it shows. What was told of its files, to be asked again once it has ended.
+pub fn judge_by_copy(
+    (one, copy): (&Container, &Path),
+    (other, others): (&Container, &Path),
+    store: &Path,
+) -> Vec<(Vec<u8>, Value, Value)> {
+    let mut inside = Vec::new();
+    all(copy, "t", &mut inside);
+    inside.retain(|path| copy.join(path).symlink_metadata().is_ok_and(|m| m.is_file()));
+    let mut dice = Dice(42);
+    while inside.len() > PATHS {
+        let at = usize::try_from(dice.roll(inside.len() as u64)).unwrap();
+        inside.swap_remove(at);
+    }
+    let targets: Vec<Vec<u8>> = inside.iter().map(|i| one.target(i)).collect();
+    let told = answers(&targets);
+    let (mut facts, mut found) = (0, Vec::new());
+    for (path, target) in inside.iter().zip(&targets) {
+        let file = &told[target]["file"];
+        let host = file["host"].as_str().unwrap_or_else(|| panic!("{:#}", told[target]));
+        assert!(Path::new(host).starts_with(store), "{:#}", told[target]);
+        assert_eq!(file["verified"], "layers", "{:#}", told[target]);
+        let (shown, content) = (copy.join(path), std::fs::read(copy.join(path)).unwrap());
+        assert_eq!(std::fs::read(host).unwrap(), content, "{:#}", told[target]);
+        // What was only made another one's by its mode has the same content below.
+        let mode = |path: &Path| path.symlink_metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode(Path::new(host)), mode(&shown), "{:#}", told[target]);
+        assert_eq!(file["inside"], json!(format!("/{}", path.display())), "{:#}", told[target]);
+        let run = whose().args(["path", host]).run().expect_code(0);
+        let has = |target: &[u8]| run.stdout.split(|b| *b == b'\n').any(|line| line == target);
+        assert!(has(target), "{}", run.story());
+        // The other one has it exactly if it shows the same file, which is none of this one's own.
+        let theirs = std::fs::read(others.join(path)).ok();
+        if theirs.as_ref() != Some(&content) {
+            assert!(!has(&other.target(path)), "{}", run.story());
+        }
+        found.push((target.clone(), file["host"].clone(), file["candidates"].clone()));
+        facts += 6;
+    }
+    // What it does not show is not there.
+    let mut gone = Vec::new();
+    all(others, "t", &mut gone);
+    gone.retain(|path| copy.join(path).symlink_metadata().is_err());
+    let targets: Vec<Vec<u8>> = gone.iter().map(|i| one.target(i)).collect();
+    for (target, answer) in &answers(&targets) {
+        let target = String::from_utf8_lossy(target);
+        assert_eq!(answer["status"], "not-found", "{target}: {answer:#}");
+        facts += 1;
+    }
+    compared(&format!("paths of {} by a copy", one.name), facts);
+    assert!(found.len() > 100, "{}", found.len());
+    found
+}
+
 /// Of files that the host has nowhere: each is told to be none, with a way that opens it. `below` has those that the
 /// host has all the same, as long as they are not changed.
 pub fn judge_hostless(one: &Container, below: Option<&Path>) {

@@ -9,13 +9,14 @@
 )]
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 use whose_live_tests::disk::Disk;
 use whose_live_tests::paths::{
-    Container, Dice, Keeps, LAYERS, changes, fill, judge, judge_hostless, judge_stopped,
-    judge_stopped_forward, shadowed, told_running,
+    Container, Dice, Keeps, LAYERS, changes, fill, judge, judge_by_copy, judge_hostless,
+    judge_stopped, judge_stopped_forward, shadowed, told_running,
 };
 use whose_live_tests::podman::NEEDS as PODMAN;
 use whose_live_tests::{alone, unique, whose};
@@ -98,10 +99,68 @@ fn paths_of_a_users_podman() {
 fn paths_of_podman_on_fuse_overlayfs() {
     if require(PODMAN) && require(&["fuse", "fuse-overlayfs"]) {
         let _alone = alone();
-        // What a user's own server shows it refuses to root (fuse(4), allow_other), and so to the judge.
         let options = Podman::options().mount_program("/usr/bin/fuse-overlayfs");
         podman_suite("fuse", "overlay", options);
     }
+}
+
+/// What a container shows below `/t`, unpacked in a new directory: written down by a process in it.
+fn copy_of(podman: &Podman, name: &str, dir: &Path) -> PathBuf {
+    let copy = dir.join(name);
+    std::fs::create_dir(&copy).unwrap();
+    let tar = dir.join(format!("{name}.tar"));
+    let words = ["exec", name, "/bin/busybox", "tar", "cf", "-", "t"];
+    let mut packing = podman.command(&words);
+    let packed = packing.stdout(std::fs::File::create(&tar).unwrap()).status().unwrap();
+    assert!(packed.success());
+    let mut command = Command::new("tar");
+    let unpacked = command.arg("-xf").arg(&tar).arg("-C").arg(&copy).status().unwrap();
+    assert!(unpacked.success());
+    copy
+}
+
+/// What a user's own server shows it refuses to root (fuse(4), allow_other): the layers tell.
+#[test]
+fn paths_of_a_users_podman_on_fuse_overlayfs() {
+    if !require(PODMAN) || !require(&["fuse", "fuse-overlayfs"]) {
+        return;
+    }
+    let _alone = alone();
+    let options = Podman::options().rootless().mount_program("/usr/bin/fuse-overlayfs");
+    let podman = options.start().unwrap_or_else(|e| panic!("{e}"));
+    podman.layered_image_with(IMAGE, LAYERS, fill);
+    let names = ["changed", "clean", "other"].map(unique);
+    for name in &names {
+        podman.run(&["--name", name, IMAGE, "/bin/busybox", "sleep", "10000"]);
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let of = |name: &String| Container {
+        name: name.clone(),
+        pid: podman.init_pid(name),
+        keeps: Keeps::Tree,
+    };
+    let (changed, clean) = (of(&names[0]), of(&names[1]));
+    assert!(std::fs::read_dir(changed.root()).is_err(), "root may look at it after all");
+    let before = copy_of(&podman, &clean.name, temp.path());
+    let script = changes(&before, &mut Dice(4711));
+    podman.cli(&["exec", &changed.name, "/bin/sh", "-c", &script]);
+    let after = copy_of(&podman, &changed.name, temp.path());
+    let (changed, clean) = ((&changed, after.as_path()), (&clean, before.as_path()));
+    let mut cases = Cases::of("path-podman-rootless-fuse");
+    let mut told = Vec::new();
+    for (one, other) in [(changed, clean), (clean, changed)] {
+        cases.case(&format!("random paths of {}", one.0.name), || {
+            told.extend(judge_by_copy(one, other, podman.graph_root()));
+        });
+    }
+    cases.case("what lies over its files", || {
+        let target = format!("{}:/proc/uptime", changed.0.name);
+        let run = whose().args(["path", &target]).run();
+        assert_eq!((run.code, run.stdout_str()), (Some(1), String::new()), "{}", run.story());
+    });
+    podman.cli(&["kill", &changed.0.name, &clean.0.name]);
+    cases.case("the same when they have ended", || judge_stopped(&told));
+    cases.finish();
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::rc::Rc;
 
 use bstr::{BStr, BString};
+use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::read::process::ProcDir;
 use whose_kernel::{Host, Mode};
 
 use super::binary::{NEEDS, add_layer, add_layer_of, directory, one_process, subject};
@@ -11,9 +13,9 @@ use super::{Answer, Detail, Layers, Status};
 use crate::index::Index;
 use crate::index::stored::Stored;
 use crate::model::gap::{Class, what};
-use crate::model::{Fact, File, Gap, Owner, Row};
+use crate::model::{Fact, File, Gap, Mounting, Owner, Row};
 use crate::storage::Driver;
-use crate::storage::binary::stored::{self, Parts};
+use crate::storage::binary::stored::{self, Kind, Parts};
 use crate::storage::binary::{self, Extent, Subject, Which};
 use crate::target::inside::Inside;
 use crate::target::{Target, Typed};
@@ -103,6 +105,43 @@ fn by_layers(host: &Host, stored: &Stored, path: &BStr) -> Result<Option<File>, 
     let within = within.as_ref().map(|root| root.as_ref());
     let driver = driver.map(|driver| driver as &dyn Driver);
     stored::stored(host, &Parts { dirs, names, driver, kind: *kind, mounts, within }, path)
+}
+
+/// The same of a container's first process whose root a user's server shows to nobody else, not even to root (fuse(4),
+/// `allow_other`): by the engine's state, but for what is mounted in it that this does not know. `None` where it can't be told so.
+fn behind_server(
+    index: &mut Index<'_>,
+    row: &Row,
+    dir: &ProcDir<'_>,
+    path: &BStr,
+) -> Option<Option<File>> {
+    let owner = row.owner()?.clone();
+    if owner.init_pid.known() != Some(&row.process.pid) || dir.link_text("root").ok()? != "/" {
+        return None;
+    }
+    let mounts = dir.mountinfo().ok()?;
+    let root = mounts.iter().rfind(|mount| mount.point == "/")?;
+    if root.fs_type != "fuse.fuse-overlayfs" || root.root != "/" {
+        return None;
+    }
+    let mut stored = index.stored(&owner).ok().filter(|stored| stored.kind == Kind::Fuse)?;
+    let is_told = |mount: &&Mount| {
+        mount.point == "/" || stored.mounts.iter().any(|m| strip(&m.at, &mount.point).is_some())
+    };
+    let untold: Vec<BString> =
+        mounts.iter().filter(|m| !is_told(m)).map(|m| m.point.clone()).collect();
+    let unknown = untold.iter().map(|at| Mounting { at: at.clone(), from: None });
+    stored.mounts.extend(unknown);
+    let mut file = by_layers(index.host(), &stored, path).ok()?;
+    if let Some(file) = &mut file {
+        // What its engine binds besides has no source in its state.
+        if untold.iter().any(|at| file.inside.as_ref().is_some_and(|i| strip(at, i).is_some())) {
+            return None;
+        }
+        let why = "its server answers its user alone: by its engine's state";
+        file.why = file.host.known().map_or(file.why.take(), |_| Some(why.into()));
+    }
+    Some(file)
 }
 
 /// The same when nothing but the path is asked for: without one there is no answer.
@@ -202,7 +241,17 @@ fn file(index: &mut Index<'_>, row: &Row, inside: &Inside, layers: Layers) -> Op
     };
     let of = subject(&dir, row, Extent::Whole);
     let subject = Subject { which: Which::Named(inside.path.as_ref()), ..of };
-    let Some(located) = binary::locate(host, &subject) else {
+    let located = binary::locate(host, &subject);
+    let refused = |file: &File| file.host.gap().is_some_and(|gap| gap.class == Class::Forbidden);
+    if located.as_ref().is_some_and(|located| refused(&located.file))
+        && let Some(told) = behind_server(index, row, &dir, inside.path.as_ref())
+    {
+        return told.map(|mut file| {
+            add_layer(index, row, &mut file, layers);
+            file
+        });
+    }
+    let Some(located) = located else {
         // Nothing is there, or nobody is left to have it.
         let still = dir.still(process.start_ticks()).is_ok();
         return (!still).then(|| unread(Class::Gone, "the process is gone"));
