@@ -137,6 +137,17 @@ impl Lab {
         self.kinds.push(Kind { name, user, pod: None, cgroup, monitors });
     }
 
+    /// One for which a user's engine asks no manager, in a unit to which nothing is delegated: its runtime makes it a
+    /// cgroup of its bare id. The monitor stays in the unit, or in a scope that podman moved itself to.
+    fn undelegated(&mut self, user: User, monitors: &str) {
+        let name = Lab::named(Some(user), "undelegated");
+        let words = ["--cgroup-manager=cgroupfs", "run", "-d", "--network", "none"];
+        let more = ["--label", "a=b", "--name", &name, IMAGE, "/bin/sleep", "97306"];
+        self.podman(Some(user), &[&words[..], &more].concat());
+        let (cgroup, monitors) = ("*.slice/ID".to_owned(), monitors.to_owned());
+        self.kinds.push(Kind { name, user: Some(user), pod: None, cgroup, monitors });
+    }
+
     /// A unit that quadlet makes of a file.
     fn quadlet(&mut self, user: Option<User>) {
         let name = Lab::named(user, "quadlet");
@@ -200,8 +211,13 @@ impl Lab {
     /// `whose` in the machine: root's, or the user's.
     fn whose(&self, user: Option<User>) -> Whose {
         let before = user.map_or_else(|| self.machine.inside(), |user| self.machine.as_user(user));
-        Whose::new(PROGRAM).via(before)
+        patient(Whose::new(PROGRAM).via(before))
     }
+}
+
+/// With more time than an answer needs: many engines start beside.
+fn patient(whose: Whose) -> Whose {
+    whose.args(["--timeout", "20"])
 }
 
 /// Whether a path is as wanted: `*` stands for any beginning.
@@ -266,6 +282,9 @@ fn with_the_systemd_manager() {
     for user in Lab::users() {
         lab.split_unit(user);
     }
+    for user in USERS {
+        lab.undelegated(user, "*.scope");
+    }
     lab.generated_unit();
     assert!(lab.machine.root().join("var/lib/containers/storage/libpod/bolt_state.db").exists());
     all_of(&lab);
@@ -286,6 +305,9 @@ fn of_debian_13() {
     only_v2_is_mounted(&lab);
     for user in Lab::users() {
         lab.quadlet(user);
+    }
+    for user in USERS {
+        lab.undelegated(user, "*.service");
     }
     let storage = "storage/db.sql";
     assert!(lab.machine.root().join("var/lib/containers").join(storage).exists());
@@ -319,7 +341,7 @@ fn those_that_do_not_run(lab: &Lab, user: Option<User>) {
     askers.extend(user.map(|user| lab.whose(Some(user))));
     for name in &names {
         let inspected = lab.machine.inspect(&lab.before(user), name);
-        for asker in askers.iter().chain([&whose()]) {
+        for asker in askers.iter().chain([&patient(whose())]) {
             let list = listed(asker);
             let rows: Vec<&Value> = list.iter().filter(|o| o["name"] == name.as_str()).collect();
             assert_eq!(rows.len(), 1, "{name}: {list:#?}");
@@ -361,7 +383,7 @@ fn all_of(lab: &Lab) {
             inside += in_its_cgroup(lab, kind, &inspected, &asking);
         }
         let outer = lab.machine.outside(init).expect("the host sees it");
-        let asking = Asking::root(&[&kind.name], &label).nested();
+        let asking = Asking::with(patient(whose()), &[&kind.name], &label).nested();
         outside += asking.check_at(&inspected, outer, name_of(kind), kind.pod.as_deref());
         let told = asking.answer(&outer.to_string());
         let outermost = &told["chain"][0];
@@ -379,6 +401,31 @@ fn all_of(lab: &Lab) {
     for user in USERS {
         what_the_user_sees(lab, user);
         what_holds_the_users_namespaces(lab, user);
+    }
+    what_puts_layers_together(lab);
+}
+
+/// Each of the programs that do so serves the container whose layers it mounts.
+fn what_puts_layers_together(lab: &Lab) {
+    let [.., user] = USERS;
+    let own = lab.kinds.iter().filter(|kind| kind.user == Some(user));
+    let id = |kind: &Kind| lab.machine.inspect(&lab.before(Some(user)), &kind.name)["Id"].clone();
+    let wanted: Vec<String> = own.map(|kind| id(kind).as_str().unwrap().to_owned()).collect();
+    for asker in [lab.whose(None), lab.whose(Some(user))] {
+        let rows = asker.args(["ps", "--json", "-o", "pid,comm,user,role,serves"]).run();
+        let rows = rows.expect_code(0).json()["rows"].as_array().unwrap().clone();
+        let all = rows.iter().map(|row| &row["process"]);
+        let programs: Vec<&Value> = all.filter(|p| p["comm"] == "fuse-overlayfs").collect();
+        let mut served: Vec<String> = Vec::new();
+        for program in programs {
+            assert_eq!(program["role"], "plumbing", "{program:#}");
+            assert_eq!(program["user"], user.name, "{program:#}");
+            served.push(program["serves"].as_str().unwrap_or_default().to_owned());
+        }
+        served.sort();
+        let mut wanted = wanted.clone();
+        wanted.sort();
+        assert_eq!(served, wanted);
     }
 }
 

@@ -214,3 +214,56 @@ fn an_engines_root_in_a_volume_is_its_containers_work() {
         assert_eq!(web["owner"]["runtime"], "podman", "{web:#}");
     }
 }
+
+/// Alice's container in a cgroup of its bare id, as a runtime makes it where nothing is delegated: `maker` made
+/// it, `by` runs the monitor above, which watches over `watched`.
+fn undelegated(web: &PodmanContainer, maker: u32, by: u32, watched: &str) -> FixtureHost {
+    let host = host();
+    host.file(format!("{}/db.sql", store_of("alice")), db_sql(std::slice::from_ref(web)));
+    let cgroup = format!("{}/user.slice/{}", manager(1001), web.id());
+    host.cgroup_dirs(&cgroup, &[4100]);
+    let look = json!({"mode": 0o40755, "uid": maker, "gid": maker, "size": 0, "mtime": 0,
+        "device": [0, 30], "ino": 1, "nlink": 2, "rdev": [0, 0]});
+    let entries = [json!({"path": format!("sys/fs/cgroup{cgroup}"), "look": look})];
+    let manifest = json!({"schema": "whose/1", "entries": entries});
+    host.file(".whose/manifest.json", manifest.to_string());
+    let clocks = json!({"since_boot": 1_000_000_000_000_u64,
+        "boot_moment": 1_704_164_645_000_000_000_u64, "ticks_per_second": 100, "page_size": 4096});
+    let facts = json!({"schema": "whose/1", "clocks": clocks, "euid": 0, "binaries": []});
+    host.file(".whose/facts.json", facts.to_string());
+    let bundle = format!("{}/overlay-containers/{watched}/userdata", store_of("alice"));
+    let args = ["/usr/bin/conmon", "-c", watched, "-u", watched, "-b", &bundle];
+    let args = args.map(str::as_bytes);
+    let session = "/user.slice/user-1001.slice/session-1.scope";
+    host.process(4000).comm("conmon").uid(by).cmdline(&args).in_cgroup(session).write();
+    let init = host.process(4100).ppid(4000).uid(1001).nspid(&[4100, 1]);
+    init.in_cgroup(&cgroup).write();
+    host
+}
+
+#[test]
+fn a_cgroup_of_a_bare_id_is_whose_monitor_and_store_say() {
+    let web = PodmanContainer::named("web").running(4100).cgroups("cgroupfs", "enabled", "");
+    let told = answer(&undelegated(&web, 1001, 1001, web.id()), "4100");
+    let owner = &told["owner"];
+    assert_eq!((&owner["runtime"], &owner["id"]), (&json!("podman"), &json!(web.id())), "{told:#}");
+    assert_eq!((&owner["name"], &owner["user"]), (&json!("web"), &json!("alice")), "{told:#}");
+    assert_eq!((&owner["state"], &owner["init_pid"]), (&json!("running"), &json!(4100)));
+    let sources: Vec<&Value> =
+        told["evidence"].as_array().unwrap().iter().map(|e| &e["source"]).collect();
+    assert!(sources.contains(&&json!("cgroup")) && sources.contains(&&json!("ancestry")));
+    let pids = ask(&undelegated(&web, 1001, 1001, web.id()), &["pids", "web"]).expect_code(0);
+    assert_eq!(pids.pids(), [4100]);
+    // Somebody else made the cgroup, or runs the monitor, or it watches over another one.
+    let other = fake_id("other");
+    for (maker, by, watched) in [
+        (1000, 1001, web.id()),
+        (0, 1001, web.id()),
+        (1001, 1000, web.id()),
+        (1001, 1001, other.as_str()),
+    ] {
+        let told = answer(&undelegated(&web, maker, by, watched), "4100");
+        let owner = &told["owner"];
+        assert_eq!((&owner["kind"], &owner["name"]), (&json!("unknown"), &Value::Null), "{told:#}");
+    }
+}

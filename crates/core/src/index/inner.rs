@@ -14,6 +14,7 @@ use whose_kernel::{Class, Host, ReadError, scan};
 use super::entry::Entry;
 use super::place::{unknown_in, unread};
 use super::users::CONMON;
+use super::watchers::{in_cgroup_of, is_unclaimed};
 use super::{Index, membership};
 use crate::model::gap::what;
 use crate::model::{Described, Engine, Evidence, Gap, Owner, OwnerKind, Process, Source};
@@ -112,7 +113,10 @@ impl Index<'_> {
         chain: &mut Vec<Rc<Owner>>,
         evidence: &mut Vec<Evidence>,
     ) {
-        let Some(outer) = chain.last().filter(|o| o.kind.has_root()).cloned() else { return };
+        // What a cgroup's text calls by an id that no state knows may be theirs too.
+        let unclaimed = chain.last().filter(|o| is_unclaimed(o) && !o.within.is_empty()).cloned();
+        let base = chain.len().saturating_sub(1 + usize::from(unclaimed.is_some()));
+        let Some(outer) = chain.get(base).filter(|o| o.kind.has_root()).cloned() else { return };
         let Some(stat) = p.stat.known() else { return };
         let found = self.monitors_within(&outer, stat.ppid);
         if found.is_empty() {
@@ -126,11 +130,27 @@ impl Index<'_> {
                 // Whether it is in one of them is for those to know who may see its namespaces.
                 let described = Described::Unread(Gap::from_read(what::MEMBERSHIP, &e));
                 let within = outer.id.clone();
-                chain.push(Rc::new(Owner { described, within, ..unknown_in(entry, p) }));
+                let unknown = unclaimed.map_or_else(|| unknown_in(entry, p), |o| Owner::clone(&o));
+                chain.truncate(base + 1);
+                chain.push(Rc::new(Owner { described, within, ..unknown }));
                 return;
             }
         };
-        for (level, monitor) in self.levels_of(outer, &found, own) {
+        let mut levels = self.levels_of(outer, &found, own);
+        if let Some(unclaimed) = unclaimed {
+            let monitors = |(_, pid): &(_, u32)| found.iter().find(|m| m.pid == *pid).cloned();
+            let monitor = levels.last().and_then(monitors);
+            let is_it =
+                |m: &Rc<Monitor>| m.key == unclaimed.id && self.is_cgroup_of(&unclaimed, m.uid);
+            if !monitor.as_ref().is_some_and(is_it) {
+                return;
+            }
+            chain.pop();
+            if let Some((level, _)) = levels.last_mut() {
+                *level = Rc::new(in_cgroup_of(Owner::clone(level), &unclaimed));
+            }
+        }
+        for (level, monitor) in levels {
             chain.push(level);
             if needs.has(Needs::EVIDENCE) {
                 let path = self.host.shown(format!("proc/{monitor}/cmdline").as_bytes());

@@ -110,6 +110,7 @@ impl Index<'_> {
             evidence.extend(chain.first().and_then(|o| self.name_evidence(o)));
         }
         if contained {
+            self.tell_unclaimed(p, &mut chain, &mut evidence);
             if machines::may_be_in_another(&chain, &lines) {
                 self.jailed_within(entry, p, &mut chain, &mut evidence);
             }

@@ -13,6 +13,7 @@ use whose_kernel::{Class, parse, scan};
 use super::Index;
 use super::place::unread;
 use super::proven::is_hosts;
+use super::roots::Place;
 use crate::model::gap::what;
 use crate::model::{
     Described, Description, Engine, Evidence, Gap, Owner, OwnerKind, Process, Source,
@@ -33,6 +34,21 @@ struct Seen {
     uid: Option<u32>,
     /// Whether no other one above it matters.
     is_last: bool,
+}
+
+/// Whether a cgroup's text is all that tells of it.
+pub(super) fn is_unclaimed(owner: &Owner) -> bool {
+    owner.kind == OwnerKind::Unknown && !owner.cgroup.is_empty() && !owner.id.is_empty()
+}
+
+/// The owner that a monitor tells of, in the cgroup that nobody claimed.
+pub(super) fn in_cgroup_of(owner: Owner, unclaimed: &Owner) -> Owner {
+    if owner.kind == OwnerKind::Unknown {
+        // What the engine says of it can't be read.
+        return Owner { described: owner.described, ..unclaimed.clone() };
+    }
+    let (cgroup, hierarchy) = (unclaimed.cgroup.clone(), unclaimed.hierarchy.clone());
+    Owner { cgroup, hierarchy, ..owner }
 }
 
 impl Index<'_> {
@@ -57,6 +73,39 @@ impl Index<'_> {
         let path = self.host.shown(format!("proc/{pid}/cmdline").as_bytes());
         let detail = format!("below its monitor {pid}, which is {}'s", self.name_of_user(uid));
         Some((owner, Evidence::agreeing(Source::Ancestry, detail, path)))
+    }
+
+    /// What a cgroup's text calls by an id that no state knows: a user's engine to which nothing is delegated has
+    /// its runtime make such a cgroup. The monitor above tells whose it is, if that watches over this id and
+    /// its user made the cgroup.
+    pub(super) fn tell_unclaimed(
+        &mut self,
+        p: &Process,
+        chain: &mut Vec<Rc<Owner>>,
+        evidence: &mut Vec<Evidence>,
+    ) {
+        let Some(unclaimed) = chain.last().filter(|o| is_unclaimed(o) && o.within.is_empty())
+        else {
+            return;
+        };
+        let unclaimed = Rc::clone(unclaimed);
+        let Some(ppid) = p.stat.known().map(|stat| stat.ppid) else { return };
+        let Some((_, key, uid, _)) = self.watcher_above(ppid) else { return };
+        // The host's own engines were asked.
+        if uid == 0 || key != unclaimed.id || !self.is_cgroup_of(&unclaimed, uid) {
+            return;
+        }
+        let Some((owner, seen)) = self.watched(p) else { return };
+        chain.pop();
+        chain.push(Rc::new(in_cgroup_of(owner, &unclaimed)));
+        evidence.push(seen);
+    }
+
+    /// Whether the user with this uid made the owner's cgroup: he may call it what he likes. Root may have made
+    /// any.
+    pub(super) fn is_cgroup_of(&self, owner: &Owner, uid: u32) -> bool {
+        let user = (uid != 0).then(|| self.name_of_user(uid));
+        Place::new(self.host, &owner.cgroup).is_in_reach_of_user(user.as_ref())
     }
 
     /// A container of the host's own engine that no cgroup's text names, or only one that anything may
