@@ -42,9 +42,13 @@ impl Archive {
         let release = std::fs::read_to_string("/etc/os-release");
         let release = release.map_err(|e| format!("/etc/os-release: {e}"))?;
         let own = codename(&release).ok_or("/etc/os-release has no VERSION_CODENAME")?;
-        let main = mirror(&lines, own);
+        // Where its lists were removed apt tells of no index, but of what it would fetch.
+        let uris = said(Command::new("apt-get").args(["--print-uris", "update"]), CALL);
+        let uris = uris.unwrap_or_default();
+        let of_suite = |suite: &str| mirror(&lines, suite).or_else(|| fetched_from(&uris, suite));
+        let main = of_suite(own);
         let main = main.ok_or_else(|| format!("apt has no sources of {own}; is this Debian?"))?;
-        let security = mirror(&lines, &format!("{own}-security"));
+        let security = of_suite(&format!("{own}-security"));
         Ok(Self {
             own: own.to_owned(),
             main: main.to_owned(),
@@ -161,6 +165,12 @@ fn mirror<'t>(lines: &'t str, suite: &str) -> Option<&'t str> {
     })
 }
 
+/// The mirror that a suite would be brought up to date from: `'URI/dists/SUITE/InRelease' FILE ...`.
+fn fetched_from<'t>(uris: &'t str, suite: &str) -> Option<&'t str> {
+    let end = format!("/dists/{suite}/InRelease'");
+    uris.lines().find_map(|line| line.strip_prefix('\'')?.split(' ').next()?.strip_suffix(&end))
+}
+
 fn depends_on_kernel(show: &str) -> Option<&str> {
     let line = show.lines().find_map(|line| line.strip_prefix("Depends: "))?;
     line.split([' ', ',']).find(|word| word.starts_with("linux-image-"))
@@ -168,7 +178,7 @@ fn depends_on_kernel(show: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{codename, depends_on_kernel, mirror};
+    use super::{codename, depends_on_kernel, fetched_from, mirror};
 
     #[test]
     fn the_mirror_is_that_of_the_suite_and_of_main() {
@@ -177,6 +187,14 @@ mod tests {
         assert_eq!(mirror(lines, "bookworm"), Some("http://a.test/m/"));
         assert_eq!(mirror(lines, "bookworm-security"), Some("http://a.test/s/"));
         assert_eq!(mirror(lines, "trixie"), None);
+    }
+
+    #[test]
+    fn what_would_be_fetched_names_the_mirror() {
+        let uris = "'http://a.test/debian/dists/bookworm/InRelease' a_InRelease 0 \n\
+                    'http://a.test/debian/dists/bookworm-updates/InRelease' b_InRelease 0 \n";
+        assert_eq!(fetched_from(uris, "bookworm"), Some("http://a.test/debian"));
+        assert_eq!(fetched_from(uris, "trixie"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! - [`docker`] starts a real dockerd in private roots and leaves nothing behind;
 //! - [`containerd`] does so with a containerd, [`cri`] makes pods in it as the kubelet does;
 //!   [`containerd_db`] starts one for what it writes to its databases;
-//! - [`podman`], [`lxc`] and [`nspawn`] do the same for those engines, [`users`] makes ordinary
+//! - [`podman`], [`lxc`], [`lxd`], [`incus`] and [`nspawn`] do the same for those engines, [`users`] makes ordinary
 //!   users with engines of their own;
 //! - [`archive`] brings packages of Debian's, [`debian13`] the programs of that release;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
@@ -45,6 +45,7 @@ pub mod facts;
 pub mod fixture;
 pub mod harness;
 pub mod hostile;
+pub mod incus;
 pub mod janitor;
 pub mod lxc;
 pub mod lxd;

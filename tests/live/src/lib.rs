@@ -17,6 +17,7 @@ pub mod bundle;
 pub mod compare;
 pub mod disk;
 pub mod inner;
+pub mod instances;
 pub mod judge;
 pub mod lab;
 pub mod node;

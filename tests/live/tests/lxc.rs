@@ -1,5 +1,5 @@
-//! Machines of LXC and of LXD: whose each process is, their names and where they are, against what
-//! `lxc-info`, LXD's own list and `/proc` say.
+//! Machines of LXC, LXD and Incus: whose each process is, their names and where they are, against what
+//! `lxc-info`, LXD's and Incus's own list and `/proc` say.
 #![allow(
     clippy::panic,
     clippy::expect_used,
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
 use whose_live_tests::compare::{self, millis};
+use whose_live_tests::instances::{heard, machine as owner, stored};
 use whose_live_tests::sleeper::Sleeper;
 use whose_live_tests::{alone, answer, compared, pid_of, unique, whose};
 use whose_testkit::cases::Cases;
@@ -20,9 +21,9 @@ use whose_testkit::facts::Facts;
 use whose_testkit::fixture::fake_id;
 use whose_testkit::harness::Whose;
 use whose_testkit::lxc::Lxc;
-use whose_testkit::lxd::{GROUP, Lxd};
+use whose_testkit::lxd::{Kind, Lxd};
 use whose_testkit::users::LabUser;
-use whose_testkit::{procfs, require};
+use whose_testkit::{procfs, require, skip};
 
 #[test]
 fn lxc() {
@@ -37,17 +38,6 @@ fn lxc() {
     cases.case("a name that looks like Docker's", like_dockers);
     cases.case("frozen, stopped", stopped);
     cases.finish();
-}
-
-/// What is asked of a machine: engine, id, name.
-fn owner(facts: &mut Facts, told: &Value, (runtime, id, name): (&str, &str, &str)) {
-    let owner = &told["owner"];
-    facts.same("kind", owner["kind"].as_str(), Some("machine"));
-    facts.same("runtime", owner["runtime"].as_str(), Some(runtime));
-    facts.same("id", owner["id"].as_str(), Some(id));
-    facts.same("name", owner["name"].as_str(), Some(name));
-    let last = told["chain"].as_array().and_then(|chain| chain.last());
-    facts.same("chain", last, Some(owner));
 }
 
 fn set(list: &Value) -> BTreeSet<u32> {
@@ -186,10 +176,28 @@ fn lxd() {
         return;
     }
     let _alone = alone();
-    let mut lab = LxdLab::start();
-    let mut cases = Cases::of("lxd");
+    of_daemon(Kind::lxd());
+}
+
+#[test]
+fn incus() {
+    if !require(&["root", "busybox", "mount-namespace", "setpriv", "apt-get", "dpkg-deb"]) {
+        return;
+    }
+    let _alone = alone();
+    match Kind::incus() {
+        Ok(kind) => of_daemon(kind),
+        Err(why) => skip("debian13", &why),
+    }
+}
+
+/// All that is asked of LXD, and of Incus.
+fn of_daemon(kind: Kind) {
+    let engine = kind.engine;
+    let mut lab = LxdLab::start(kind);
+    let mut cases = Cases::of(engine);
     cases.case("instances, also of a project", || {
-        compared("lxd, 4 instances", instances(&lab).finish(90));
+        compared(&format!("{engine}, 4 instances"), instances(&lab).finish(90));
     });
     cases.case("a member of its group asks the daemon", || of_the_group(&lab));
     cases.case("the daemon killed, and started again", || killed(&mut lab));
@@ -197,7 +205,7 @@ fn lxd() {
     cases.finish();
 }
 
-/// An LXD with four instances: two in the project `default`, one of them privileged, one in another, and
+/// An LXD or Incus with four instances: two in the project `default`, one of them privileged, one in another, and
 /// one that was never started. Something was run in the first besides.
 struct LxdLab {
     // Ends before the daemon does.
@@ -208,8 +216,12 @@ struct LxdLab {
 }
 
 impl LxdLab {
-    fn start() -> LxdLab {
-        let lxd = Lxd::start().unwrap_or_else(|e| panic!("{e}"));
+    fn engine(&self) -> &'static str {
+        self.lxd.kind().engine
+    }
+
+    fn start(kind: Kind) -> LxdLab {
+        let lxd = Lxd::start(kind).unwrap_or_else(|e| panic!("{e}"));
         let cli = |args: &[&str]| lxd.cli(args).unwrap_or_else(|e| panic!("{e}"));
         let names = ["c1", "c2", "c3", "c4"].map(unique);
         cli(&["launch", "lab", &names[0], "-c", "user.tier=front"]);
@@ -232,9 +244,9 @@ impl LxdLab {
     }
 }
 
-/// Whatever LXD says of its instances, against what root is told.
+/// Whatever the daemon says of its instances, against what root is told.
 fn instances(lab: &LxdLab) -> Facts {
-    let mut facts = Facts::about("lxd");
+    let mut facts = Facts::about(lab.engine());
     let all = lab.lxd.instances();
     facts.same("instances", all.len(), 4);
     for instance in &all {
@@ -246,25 +258,13 @@ fn instances(lab: &LxdLab) -> Facts {
 fn one_instance(facts: &mut Facts, lab: &LxdLab, instance: &Value) {
     let text = |key: &str| instance[key].as_str().unwrap_or_default().to_owned();
     let name = text("name");
-    let described = |facts: &mut Facts, owner: &Value| {
-        let image = instance["config"]["volatile.base_image"].as_str();
-        facts.same("image_id", owner["image_id"].as_str(), image);
-        facts.same("image", owner["image"].as_str(), Some("lab image"));
-        let created = millis(&text("created_at"));
-        facts.same("created", owner["created"].as_str(), created.as_deref());
-        let root = match text("project").as_str() {
-            "default" => name.clone(),
-            project => format!("{project}_{name}"),
-        };
-        let root = lab.lxd.path().join("storage-pools/default/containers").join(root);
-        let root = root.join("rootfs").display().to_string();
-        facts.same("rootfs", owner["rootfs"].as_str(), Some(root.as_str()));
-    };
+    let dir = lab.lxd.path();
+    let described = |facts: &mut Facts, owner: &Value| stored(facts, owner, instance, &dir);
     if text("status") != "Running" {
         let all = whose().args(["ls", "-a", "--json"]).run().expect_code(0).json();
         let rows = all["containers"].as_array().unwrap();
         let row = rows.iter().find(|r| r["name"] == name.as_str()).cloned().unwrap_or_default();
-        facts.same("runtime", row["runtime"].as_str(), Some("lxd"));
+        facts.same("runtime", row["runtime"].as_str(), Some(lab.engine()));
         facts.same("state", row["state"].as_str(), Some("exited"));
         described(facts, &row);
         return;
@@ -272,7 +272,7 @@ fn one_instance(facts: &mut Facts, lab: &LxdLab, instance: &Value) {
     let init = pid_of(&instance["state"]["pid"]).unwrap();
     let told = answer(&init.to_string());
     compare::kernel(facts, &told, init);
-    owner(facts, &told, ("lxd", &name, &name));
+    owner(facts, &told, (lab.engine(), &name, &name));
     facts.same("state", told["owner"]["state"].as_str(), Some("running"));
     facts.same("init_pid", pid_of(&told["owner"]["init_pid"]), Some(init));
     described(facts, &told["owner"]);
@@ -280,7 +280,7 @@ fn one_instance(facts: &mut Facts, lab: &LxdLab, instance: &Value) {
     facts.same("monitor", monitor["process"]["role"].as_str(), Some("plumbing"));
     facts.same("serves", monitor["process"]["serves"].as_str(), Some(name.as_str()));
     let by_name = answer(&name);
-    owner(facts, &by_name, ("lxd", &name, &name));
+    owner(facts, &by_name, (lab.engine(), &name, &name));
     let count = instance["state"]["processes"].as_u64();
     facts.same("processes", by_name["processes"].as_array().map(|p| p.len() as u64), count);
     let pids = whose().args(["pids", &name]).run().expect_code(0).pids();
@@ -290,40 +290,37 @@ fn one_instance(facts: &mut Facts, lab: &LxdLab, instance: &Value) {
     facts.same("exe", exe.trim_end(), format!("{root}/bin/busybox").as_str());
     if name == lab.names[0] {
         let told = answer(&lab.exec.pid().to_string());
-        owner(facts, &told, ("lxd", &name, &name));
+        owner(facts, &told, (lab.engine(), &name, &name));
     }
 }
 
-/// As an ordinary user of one group, on a host where LXD's directory is in its usual place.
+/// As an ordinary user of one group, on a host where the daemon's directory is in its usual place.
 fn of_group(lxd: &Lxd, user: &LabUser, group: &str) -> Whose {
-    const THERE: &str = "mount --bind \"$1\" /var/lib/lxd\nshift\nexec setpriv \"$@\"";
-    let var = lxd.path().display().to_string();
+    const THERE: &str = "[ -d \"$2\" ] || { mount -t tmpfs -o mode=755 lab /var/lib; mkdir \"$2\"; }\n\
+                         mount --bind \"$1\" \"$2\"\nshift 2\nexec setpriv \"$@\"";
+    let (var, there) = (lxd.path().display().to_string(), lxd.kind().place);
     let id = user.uid().to_string();
-    let unshare = ["unshare", "-m", "--propagation", "private", "sh", "-ec", THERE, "sh", &var];
+    let unshare = ["unshare", "-m", "--propagation", "private", "sh", "-ec", THERE, "sh"];
     let who = ["--reuid", &id, "--regid", &id, "--groups", group, "--inh-caps=-all", "--"];
-    whose().copied().via(unshare).via(who).env("LXD_DIR", "/var/lib/lxd")
+    let variable = format!("{}_DIR", lxd.kind().engine.to_uppercase());
+    whose().copied().via(unshare).via([&var, there]).via(who).env(&variable, there)
 }
 
-/// Nothing of LXD's directory is for him but its socket.
+/// Nothing of its directory is for him but its socket.
 fn of_the_group(lab: &LxdLab) {
     let user = LabUser::new().unwrap_or_else(|e| panic!("{e}"));
-    let his = || of_group(&lab.lxd, &user, GROUP);
+    let his = || of_group(&lab.lxd, &user, &lab.lxd.gid());
     let told = |whose: Whose, target: &str| {
         let document = whose.args(["--json", target]).run().expect_code(0).json();
         document["answers"][0].clone()
     };
-    let heard = |told: &Value| -> Vec<String> {
-        let all = told["evidence"].as_array().into_iter().flatten();
-        let daemons = all.filter(|e| e["source"] == "daemon");
-        daemons.filter_map(|e| Some(e["detail"].as_str()?.to_owned())).collect()
-    };
-    let mut facts = Facts::about("lxd, by its daemon");
+    let mut facts = Facts::about(format!("{}, by its daemon", lab.engine()));
     for name in &lab.names[..3] {
         let asked = lab.query(name);
         let init = pid_of(&asked["state"]["pid"]).unwrap();
         let told = told(his(), &init.to_string());
         compare::kernel(&mut facts, &told, init);
-        owner(&mut facts, &told, ("lxd", name, name));
+        owner(&mut facts, &told, (lab.engine(), name, name));
         let owner = &told["owner"];
         let word = |key: &str| asked["config"][key].as_str();
         facts.same("image", owner["image"].as_str(), word("image.description"));
@@ -337,20 +334,21 @@ fn of_the_group(lab: &LxdLab) {
         facts.same("tier", owner["labels"]["user.tier"].as_str(), word("user.tier"));
         let pids = his().args(["pids", name]).run().expect_code(0).pids();
         facts.same("pids", Some(pids.len() as u64), asked["state"]["processes"].as_u64());
-        let says = format!("lxd's daemon calls it {name}");
+        let says = format!("{}'s daemon calls it {name}", lab.engine());
         facts.same("evidence", heard(&told), vec![says]);
     }
     let init = pid_of(&lab.query(&lab.names[0])["state"]["pid"]).unwrap().to_string();
     let stranger = told(of_group(&lab.lxd, &user, "nogroup"), &init);
     facts.same("a stranger hears nothing", heard(&stranger), Vec::<String>::new());
-    facts.holds("nor a name of LXD's", stranger["owner"]["runtime"] != "lxd", &stranger["owner"]);
+    facts.holds("nor its engine", stranger["owner"]["runtime"] != lab.engine(), &stranger["owner"]);
     facts.same("nor an image", stranger["owner"]["image"].as_str(), None);
     let doctor = his().args(["doctor", "--json"]).run().expect_code(0).json();
     let all = doctor["daemons"].as_array().cloned().unwrap_or_default();
-    let daemon = all.iter().find(|d| d["runtime"] == "lxd").cloned().unwrap_or_default();
+    let daemon = all.iter().find(|d| d["runtime"] == lab.engine()).cloned().unwrap_or_default();
     facts.same("doctor's pid", daemon["pids"].clone(), json!([lab.lxd.daemon_pid()]));
     facts.same("its containers", daemon["containers"].as_u64(), Some(4));
-    compared("lxd, 3 instances by a member of its group", facts.finish(68));
+    let what = format!("{}, 3 instances by a member of its group", lab.engine());
+    compared(&what, facts.finish(68));
 }
 
 /// What is on disk is told all the same.
@@ -369,7 +367,7 @@ fn killed(lab: &mut LxdLab) {
     };
     let before: Vec<Value> = all().collect();
     lab.lxd.kill();
-    let mut facts = Facts::about("lxd, killed");
+    let mut facts = Facts::about(format!("{}, killed", lab.engine()));
     for ((target, before), told) in targets.iter().zip(&before).zip(all()) {
         facts.same(target, &told, before);
         for key in ["kind", "runtime", "id", "name", "image", "image_id", "state", "created"] {
@@ -381,5 +379,6 @@ fn killed(lab: &mut LxdLab) {
     facts.holds("what never ran", stopped.contains(&wanted), &stopped);
     lab.lxd.restart().unwrap_or_else(|e| panic!("{e}"));
     let again = instances(lab).finish(90);
-    compared("lxd, killed, and started again", facts.finish(46) + again);
+    let what = format!("{}, killed, and started again", lab.engine());
+    compared(&what, facts.finish(46) + again);
 }

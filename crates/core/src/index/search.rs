@@ -206,6 +206,12 @@ impl Index<'_> {
                         // Anything may be called so; a monitor above it is somebody's all the same.
                         if let Some(pid) = cgroup_tree::any_member(host, &dir) {
                             self.monitored(runtime, pid);
+                            // In a container it is an engine's there.
+                            if runtime.monitor_is_enough() {
+                                let mut own = Owner::new(OwnerKind::Machine, engine, id.clone());
+                                super::lookup::place(&mut own, &hierarchy, &dir);
+                                self.learn_around(&own, pid);
+                            }
                         }
                         continue;
                     }

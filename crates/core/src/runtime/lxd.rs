@@ -122,6 +122,13 @@ impl Runtime for Lxd {
                 });
                 open_all(host, dir)
             }
+            Hints::Inside(inside) => {
+                let mut found = FoundRoots::default();
+                for place in self.places {
+                    found.take(inside.process.directory(BStr::new(place)), None);
+                }
+                found
+            }
             _ => FoundRoots::default(),
         }
     }
