@@ -26,6 +26,7 @@ mod openvz;
 mod podman;
 mod process;
 mod runsc;
+mod schedulers;
 mod tasks;
 mod user;
 
@@ -83,6 +84,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("docker_layer", docker::layer),
     Target::new("docker_repositories", docker::repositories),
     Target::new("docker_time", docker::time),
+    Target::new("ecs_container", schedulers::ecs),
     Target::new("flatpak", machines::flatpak),
     Target::new("handle", memory::handle),
     Target::new("idmap", user::idmap),
@@ -95,8 +97,11 @@ pub const TARGETS: &[Target] = &[
     Target::new("lxd_backup", machines::lxd_backup),
     Target::new("machined", machines::machine),
     Target::new("maps", memory::maps),
+    Target::new("mesos_config", schedulers::mesos),
     Target::new("mountinfo", mount::mountinfo),
     Target::new("mount_escape", mount::escape),
+    Target::new("msgpack", schedulers::msgpack),
+    Target::new("nomad", schedulers::nomad),
     Target::new("nslink", namespace::nslink),
     Target::new("nspawn_settings", machines::nspawn_settings),
     Target::new("oci_state", machines::oci_state),
@@ -104,8 +109,11 @@ pub const TARGETS: &[Target] = &[
     Target::new("overlay", memory::overlay),
     Target::new("passwd", user::passwd),
     Target::new("podman", podman::podman),
+    Target::new("protobuf", schedulers::protobuf),
+    Target::new("rkt_pod", schedulers::rkt),
     Target::new("rtnetlink", namespace::answers),
     Target::new("runsc_state", runsc::state),
+    Target::new("slurm", schedulers::slurm),
     Target::new("sqlite", databases::sqlite),
     Target::new("stat", process::stat),
     Target::new("statmount", memory::statmount),

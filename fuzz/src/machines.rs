@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use whose_core::state::{apptainer, flatpak, lxc, lxd, machined, nspawn, oci, yaml};
 
 /// Whatever is refused is refused with a reason on one line.
-fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
+pub(crate) fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
     match read {
         Ok(value) => Some(value),
         Err(why) => {
@@ -66,6 +66,7 @@ pub(crate) fn nspawn_settings(bytes: &[u8]) {
 }
 
 pub(crate) fn oci_state(bytes: &[u8]) {
+    drop(told(oci::youki_cgroup(bytes)));
     for parse in [oci::runc, oci::crun, oci::youki] {
         if let Some(container) = told(parse(bytes)) {
             assert!(container.cgroups.iter().all(|path| path.starts_with(b"/") && path.len() > 1));

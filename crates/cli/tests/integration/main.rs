@@ -8,6 +8,7 @@
 
 mod annotate;
 mod bad_input;
+mod bare;
 mod capture;
 mod captured;
 mod containerd;
@@ -23,6 +24,7 @@ mod image_stores;
 mod jails;
 mod kind;
 mod layers;
+mod look_alikes;
 mod ls;
 mod lxc;
 mod machines;
@@ -36,7 +38,9 @@ mod pods;
 mod ps;
 mod sandboxes;
 mod saved;
+mod scheduler_state;
 mod schedulers;
+mod snap;
 mod snapshots;
 mod states;
 mod support;

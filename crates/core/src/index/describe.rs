@@ -283,9 +283,9 @@ impl Index<'_> {
     }
 }
 
-/// Whether nobody keeps word of such a machine but while it runs, or of such a sandbox but if it was named.
+/// Whether nobody keeps word of such a machine or job but while it runs, or of such a sandbox but if it was named.
 pub(super) fn is_registered(owner: &Owner) -> bool {
-    [nspawn::ENGINE.0, "libvirt-lxc", "apptainer"].contains(&owner.runtime.0)
+    [nspawn::ENGINE.0, "libvirt-lxc", "apptainer", "slurm"].contains(&owner.runtime.0)
 }
 
 /// Whether a state has such an owner.
@@ -319,9 +319,7 @@ pub fn pod_evidence(owner: &Owner) -> Vec<Evidence> {
 /// What is said where nothing but a cgroup's name puts a process of the host's namespaces into a
 /// container: anyone who may make cgroups can call them so.
 fn unproven(owner: &Owner, evidence: &[Evidence]) -> Option<Evidence> {
-    let contains =
-        matches!(owner.kind, OwnerKind::Container | OwnerKind::Sandbox | OwnerKind::Machine);
-    if !contains || owner.description().is_some() {
+    if !owner.kind.contains() || owner.description().is_some() {
         return None;
     }
     let namespace = evidence.iter().find(|e| e.source == Source::Namespace && !e.agrees)?;

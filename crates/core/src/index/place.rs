@@ -47,12 +47,24 @@ impl Index<'_> {
         self.reference.get_or_init(|| HostReference::read(self.host)).mount_namespace
     }
 
-    /// What speaks against a container around a process that has the host's own namespaces.
+    /// What speaks against a container around a process: it has the host's own namespaces, or mounts of its own
+    /// with the host's root, as anybody can have them.
     pub(super) fn with_host(&self, entry: &Entry<'_>) -> Option<Evidence> {
-        let own = entry.mount_namespace().filter(|own| Some(*own) == self.hosts_mounts())?;
-        let path = path(self.host, entry.pid(), "ns/mnt");
-        let detail = format!("in the host's mount namespace {own}");
-        Some(Evidence::against(Source::Namespace, detail, path))
+        let own = entry.mount_namespace();
+        if own.is_some() && own == self.hosts_mounts() {
+            let path = path(self.host, entry.pid(), "ns/mnt");
+            let detail = format!("in the host's mount namespace {}", own?);
+            return Some(Evidence::against(Source::Namespace, detail, path));
+        }
+        let reference = self.reference.get_or_init(|| HostReference::read(self.host));
+        let (device, dir) = reference.root.as_ref()?;
+        let root = entry.mounts().ok().and_then(|mounts| root_mount(mounts))?;
+        let link = entry.dir().and_then(|dir| dir.link_text("root")).ok()?;
+        if root.device != *device || root.root != *dir || link != "/" {
+            return None;
+        }
+        let path = path(self.host, entry.pid(), "mountinfo");
+        Some(Evidence::against(Source::Namespace, "its root is the host's", path))
     }
 
     /// What no runtime claims: a host process if that is shown, contained by nobody known, or null.

@@ -274,12 +274,24 @@ impl Index<'_> {
     ) -> Option<Result<Description, Gap>> {
         let (engine, key) = (owner.runtime, owner.key());
         if !owner.within.is_empty() {
+            let nested = by_engine(engine).is_some_and(|runtime| runtime.nests());
+            let chain = [owner.within.as_slice(), b"/", &key].concat();
+            let told = nested.then(|| {
+                self.description_of(engine, BStr::new(&chain), &owner.cgroup, hint, needs)
+            });
+            if let Some(Some(Ok(told))) = told {
+                return Some(Ok(told));
+            }
             return self.nested_description(owner, hint, needs);
         }
         if owner.kind == OwnerKind::Job
             && let Some(runtime) = by_engine(engine).filter(|runtime| runtime.has_steps())
         {
             return hint.and_then(|pid| self.step_description(runtime, pid));
+        }
+        let shown = |pid| by_engine(engine)?.shown_by(self.host, owner, pid);
+        if let Some(shown) = hint.and_then(shown) {
+            return Some(Ok(shown));
         }
         match manager_of(&owner.cgroup) {
             Some(uid) if uid != 0 => {

@@ -2,10 +2,10 @@
 //!
 //! With systemd's driver a scope has the runtime's name. With cgroupfs the cgroup is called as the
 //! container, which could be anything: it counts if the runtime's state gives that very cgroup to a
-//! container of that name. Ids of 64 digits there are an engine's, which describes them itself, and those of
-//! BuildKit's steps are BuildKit's.
+//! container of that name. Ids of 64 digits there are an engine's, which describes them itself, those of
+//! BuildKit's steps are BuildKit's, and those with a handle of Garden's are Garden's.
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::{Class, Host, ReadError};
 
@@ -26,7 +26,12 @@ pub(super) struct Bare {
     pub(super) file: &'static str,
     /// What the file says.
     pub(super) parse: fn(&[u8]) -> Result<Container, String>,
+    /// The file beside it that has the cgroup, and what it says, where there is such a one.
+    pub(super) config: Option<(&'static str, ReadCgroup)>,
 }
+
+/// The cgroup that a file says was asked for.
+type ReadCgroup = fn(&[u8]) -> Result<BString, String>;
 
 /// Hierarchies that a host may have, and segments of a path that are looked at.
 const MOST_HIERARCHIES: usize = 64;
@@ -140,12 +145,35 @@ impl Bare {
         }
         let file = self.file_of(id);
         let malformed = |why: String| ReadError::new(root.root.join(&file), Class::Malformed, why);
-        let container = (self.parse)(&root.root.read(&file, json::CAP)?).map_err(malformed)?;
+        let mut container = (self.parse)(&root.root.read(&file, json::CAP)?).map_err(malformed)?;
+        if let Some((name, parse)) = self.config {
+            let file = [id.as_bytes(), b"/", name.as_bytes()].concat();
+            match root.root.read(&file, json::CAP) {
+                Ok(bytes) => {
+                    let asked = parse(&bytes).map_err(|why| {
+                        ReadError::new(root.root.join(&file), Class::Malformed, why)
+                    })?;
+                    container.cgroups = cgroups(&asked, container.by_systemd);
+                }
+                Err(e) if e.class == Class::Gone => {}
+                Err(e) => return Err(e),
+            }
+        }
         match &container.id {
             Some(its) if its != id => Err(malformed("it is of another container".into())),
             _ => Ok(container),
         }
     }
+}
+
+/// The cgroups that a container may have which asked for this one: with systemd's driver a scope, and else what
+/// was asked for to the letter.
+fn cgroups(asked: &BString, by_systemd: Option<bool>) -> Vec<BString> {
+    let mut paths = segment::of_cgroups_path(asked);
+    if let Some(by_systemd) = by_systemd {
+        paths.retain(|path| path.ends_with(b".scope") == by_systemd);
+    }
+    paths
 }
 
 /// The names of all containers in a directory, sorted; listed once a command, since every segment of every
@@ -162,7 +190,7 @@ fn names(root: &StateRoot) -> Result<&[BString], ReadError> {
 
 /// Whether a container of this id is nobody's but the runtime's.
 fn is_own(id: &[u8]) -> bool {
-    let drawn = segment::is_hex64(id) || segment::is_buildkit_id(id);
+    let drawn = segment::is_hex64(id) || segment::is_buildkit_id(id) || super::garden::is_drawn(id);
     segment::chosen(id).is_some() && !drawn && !id.starts_with(BUILDAH)
 }
 

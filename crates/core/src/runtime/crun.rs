@@ -5,4 +5,4 @@ use super::bare::Bare;
 use crate::state::oci;
 
 /// crun.
-pub(super) const CRUN: Bare = Bare { name: "crun", file: "status", parse: oci::crun };
+pub(super) const CRUN: Bare = Bare { name: "crun", file: "status", parse: oci::crun, config: None };

@@ -1,20 +1,27 @@
 //! Amazon ECS tasks on cgroup v1: `ecs[/<cluster>]/<task>/<id>`, the id 64 digits, or on Fargate
 //! the task's 32, a dash and a number (ecs-agent agent/api/task/task_linux.go). On v2 only the
 //! slice around Docker's scope is ECS's. The agent runs containers with Docker: where that one's state
-//! can be read they are Docker's, with their task in labels. What Fargate runs has none here.
+//! can be read they are Docker's, with their task in labels. Else the agent's own database names those that
+//! have a cgroup of ECS's; what Fargate runs has no state here.
 
-use bstr::ByteSlice;
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
+use super::docker::{of_admin, open_all};
 use super::place::{self, Place};
-use super::{Runtime, Service, segment, service};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, Service, StateRoot, segment, service};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
+use crate::state::ecs as files;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Ecs;
 
 const ENGINE: Engine = Engine("ecs");
+/// The agent's directory on the host (amazon-ecs-init).
+const AGENT: &str = "var/lib/ecs";
 
 impl Runtime for Ecs {
     fn engine(&self) -> Engine {
@@ -29,8 +36,76 @@ impl Runtime for Ecs {
         levels.into()
     }
 
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        match hints {
+            Hints::Default => of_admin(open_all(host, [AGENT.into()])),
+            _ => FoundRoots::default(),
+        }
+    }
+
+    /// By its id alone: a name leads to Docker's, which has the container.
+    fn find(&self, _: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let Query::Id(id) = query else { return Ok(Matches::default()) };
+        let ids = own(root, id)?.into_iter().map(|own| own.id).collect();
+        Ok(Matches { ids, gaps: Vec::new() })
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        let gone =
+            || ReadError::new(root.root.join(files::FILE), Class::Gone, "no container of it");
+        Some(own(root, id).and_then(|own| own.map(|own| described(root, own)).ok_or_else(gone)))
+    }
+
     fn services(&self) -> &'static [Service] {
         &[service::DOCKER]
+    }
+}
+
+fn own(root: &StateRoot, id: &BStr) -> Result<Option<files::Container>, ReadError> {
+    if !segment::is_hex64(id) {
+        return Ok(None);
+    }
+    let all = match files::containers(&root.root) {
+        Err(e) if e.class == Class::Gone => return Ok(None),
+        all => all?,
+    };
+    Ok(all.into_iter().find(|own| own.id == id))
+}
+
+fn described(root: &StateRoot, own: files::Container) -> Description {
+    let (word, believed) = match own.status.as_slice() {
+        b"NONE" | b"PULLED" | b"MANIFEST_PULLED" | b"CREATED" => {
+            ("CREATED", ContainerState::Created)
+        }
+        b"RUNNING" | b"RESOURCES_PROVISIONED" => ("RUNNING", ContainerState::Running),
+        b"STOPPED" | b"ZOMBIE" => ("STOPPED", ContainerState::Exited),
+        _ => ("", ContainerState::Unknown),
+    };
+    // The labels that the agent gives in Docker (agent/engine/docker_task_engine.go), of those that its state has.
+    let label = |key: &str, value| (format!("com.amazonaws.ecs.{key}").into(), value);
+    let labels: [Option<(BString, BString)>; 2] = [
+        Some(label("container-name", own.name.clone())).filter(|(_, name)| !name.is_empty()),
+        own.task.map(|task| label("task-arn", task)),
+    ];
+    let name = [own.docker_name, own.name].into_iter().find(|name| !name.is_empty());
+    Description {
+        name,
+        image: own.image,
+        image_id: own.image_id,
+        labels: labels.into_iter().flatten().collect(),
+        engine_state: Some(word).filter(|word| !word.is_empty()),
+        believed: Some(believed),
+        path: root.root.join(files::FILE),
+        ..Description::default()
     }
 }
 

@@ -1,15 +1,38 @@
 //! Mesos's own containers: `mesos/<uuid>`, nested ones `mesos/<uuid>/mesos/<uuid>` (mesos
 //! src/slave/containerizer/mesos/paths.cpp). A renamed `--cgroups_root` can't be told.
+//!
+//! State: the agent's runtime directory, `/var/run/mesos` unless it is told otherwise, with one directory a
+//! container and those of nested ones in it.
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
-use super::{Runtime, place, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::docker::{of_admin, open_all};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, hints, place, segment};
+use crate::model::gap::what;
+use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
+use crate::state::containerd::bundle::parse_pid;
+use crate::state::{mesos as files, unrecorded};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Mesos;
 
 const ENGINE: Engine = Engine("mesos");
+/// The usual runtime directory.
+const RUNTIME_DIR: &str = "run/mesos";
+/// Where packages keep the agent's flags, a file each.
+const FLAGS: [&str; 2] = ["etc/mesos-slave/runtime_dir", "etc/mesos-agent/runtime_dir"];
+/// The agent's units, and what the kernel calls it.
+const UNITS: [&str; 4] =
+    ["mesos-slave", "mesos-agent", "dcos-mesos-slave", "dcos-mesos-slave-public"];
+const AGENTS: [&str; 2] = ["mesos-slave", "mesos-agent"];
+/// Containers of one agent.
+const MOST: usize = 100_000;
+/// Containers within each other.
+const DEEPEST: usize = 32;
 
 impl Runtime for Mesos {
     fn engine(&self) -> Engine {
@@ -23,4 +46,166 @@ impl Runtime for Mesos {
         });
         levels.into()
     }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn nests(&self) -> bool {
+        true
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        match hints {
+            Hints::Default => of_admin(open_all(host, [RUNTIME_DIR.into()])),
+            Hints::Configured => {
+                let named = FLAGS.into_iter().filter_map(|path| hints::in_file(host, path));
+                of_admin(open_all(host, named))
+            }
+            Hints::Running => {
+                let agents = hints::in_units(host, &UNITS, &AGENTS);
+                open_all(host, agents.iter().filter_map(|args| Subject::flag(args, "runtime_dir")))
+            }
+            _ => FoundRoots::default(),
+        }
+    }
+
+    fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let mut matches = Matches::default();
+        if matches!(query, Query::Address(_) | Query::Volume(_)) {
+            return Ok(matches);
+        }
+        for chain in chains(root)? {
+            let id = id_of(chain);
+            let is_it = match query {
+                Query::Id(wanted) => id == wanted,
+                Query::IdPrefix(prefix) => id.starts_with(prefix),
+                Query::Name(_) if host.out_of_time() => {
+                    let why = "not all containers were looked through in time";
+                    let late = ReadError::new(root.root.shown(), Class::TimedOut, why);
+                    matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
+                    break;
+                }
+                Query::Name(name) => match config(root, chain) {
+                    Ok(config) => config.name.is_some_and(|own| own == name),
+                    Err(e) if e.class == Class::Gone => false,
+                    Err(e) => {
+                        matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e));
+                        false
+                    }
+                },
+                Query::Address(_) | Query::Volume(_) => false,
+            };
+            matches.ids.extend(is_it.then(|| BString::from(id)));
+        }
+        Ok(matches)
+    }
+
+    /// Those that are in none: one in another has that in its chain, which its cgroup shows while it runs.
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        Ok(chains(root)?.iter().filter(|chain| !chain.contains(&b'/')).cloned().collect())
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        Some(describe(root, id))
+    }
+
+    fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
+        let Ok(Some(chain)) = chain_of(root, id) else { return Vec::new() };
+        let parts: Vec<&[u8]> = chain.split_str("/").collect();
+        vec![[&b"/mesos/"[..], &bstr::join(b"/mesos/", parts)].concat().into()]
+    }
+}
+
+/// The last of a chain.
+fn id_of(chain: &BString) -> &[u8] {
+    chain.rsplit_once_str("/").map_or(chain.as_slice(), |(_, id)| id)
+}
+
+/// All containers, each with those around it, outermost first: `A`, `A/B`. Listed once a command.
+fn chains(root: &StateRoot) -> Result<&[BString], ReadError> {
+    let list = || {
+        let mut chains: Vec<BString> = Vec::new();
+        // What is not nested first; each is looked into once, since no link is followed.
+        let mut next: Vec<BString> = vec![BString::default()];
+        while let Some(above) = next.pop() {
+            let dir = match above.as_slice() {
+                b"" => b"containers".to_vec(),
+                above => [&files::dir(above), &b"/containers"[..]].concat(),
+            };
+            let entries = match root.root.list(&dir, MOST) {
+                Ok(entries) => entries,
+                Err(e) if e.class == Class::Gone => continue,
+                Err(e) => return Err(e),
+            };
+            for entry in entries.into_iter().filter(|e| e.is_dir && is_id(&e.name)) {
+                let chain = match above.as_slice() {
+                    b"" => entry.name,
+                    above => [above, b"/", &entry.name].concat().into(),
+                };
+                if chains.len() >= MOST {
+                    let why = "more containers than any agent has";
+                    return Err(ReadError::new(root.root.shown(), Class::Malformed, why));
+                }
+                if chain.split_str("/").count() < DEEPEST {
+                    next.push(chain.clone());
+                }
+                chains.push(chain);
+            }
+        }
+        chains.sort_unstable();
+        Ok(chains)
+    };
+    root.names.get_or_init(list).as_deref().map_err(ReadError::clone)
+}
+
+/// Ids are UUIDs; some that an operator starts by himself have names.
+fn is_id(text: &[u8]) -> bool {
+    segment::chosen(text).is_some()
+}
+
+/// The chain of a container by its id, with some or all of those around it.
+fn chain_of<'r>(root: &'r StateRoot, id: &[u8]) -> Result<Option<&'r BString>, ReadError> {
+    let is_it = |chain: &&BString| {
+        chain.as_slice() == id || chain.strip_suffix(id).is_some_and(|above| above.ends_with(b"/"))
+    };
+    Ok(chains(root)?.iter().find(is_it))
+}
+
+fn config(root: &StateRoot, chain: &BString) -> Result<files::Config, ReadError> {
+    let file = [&files::dir(chain), &b"/config"[..]].concat();
+    let bytes = unrecorded::read(&root.root, &file, files::CAP)?;
+    files::parse(&bytes).map_err(|why| ReadError::new(root.root.join(&file), Class::Malformed, why))
+}
+
+fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
+    let gone = || ReadError::new(root.root.shown(), Class::Gone, "no container of this agent's");
+    let chain = chain_of(root, id)?.ok_or_else(gone)?;
+    let dir = files::dir(chain);
+    let file = |name: &str| [&dir, &b"/"[..], name.as_bytes()].concat();
+    // Releases before 1.3 wrote none.
+    let (config, path) = match config(root, chain) {
+        Err(e) if e.class == Class::Gone => (files::Config::default(), dir.clone()),
+        config => (config?, file("config")),
+    };
+    let pid = root.root.read(&file("pid"), 64).ok().and_then(|bytes| parse_pid(&bytes).ok());
+    let ended = ["termination", "status"].iter().any(|name| root.root.look(&file(name)).is_ok());
+    Ok(Description {
+        name: config.name,
+        image: config.image,
+        believed: Some(match (ended, pid) {
+            (true, _) => ContainerState::Exited,
+            (false, Some(_)) => ContainerState::Running,
+            (false, None) => ContainerState::Created,
+        }),
+        pid,
+        rootfs: config.rootfs,
+        path: root.root.join(&path),
+        ..Description::default()
+    })
 }

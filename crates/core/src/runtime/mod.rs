@@ -19,6 +19,7 @@ mod firejail;
 mod flatpak;
 mod garden;
 mod gvisor;
+mod hints;
 mod incus;
 mod kata;
 pub mod kubernetes;
@@ -344,6 +345,16 @@ pub trait Runtime: Sync {
 
     /// How the name of its containers' monitors begins, if users run some of their own.
     fn monitor(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it makes containers within its own by itself: then the key of one is `OUTER/ID` too.
+    fn nests(&self) -> bool {
+        false
+    }
+
+    /// What a process of one of its containers shows of that, for a runtime that keeps no state.
+    fn shown_by(&self, _host: &Host, _: &Owner, _pid: u32) -> Option<Description> {
         None
     }
 

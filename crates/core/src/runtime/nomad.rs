@@ -1,16 +1,37 @@
 //! Nomad's own tasks: `{share,reserve}.slice/<allocation>.<task>.scope` on cgroup v2,
-//! `nomad[/reserve]/<allocation>.<task>` on v1 (nomad client/lib/cgroupslib).
+//! `nomad[/reserve]/<allocation>.<task>` on v1 (nomad client/lib/cgroupslib). What a client keeps of an allocation
+//! is in its data directory: job, group, node, and what became of each task. Tasks that Docker or another engine
+//! runs are that engine's.
+
+use bstr::{BStr, BString, ByteSlice};
+use whose_fields::Needs;
+use whose_kernel::parse::mountinfo::Mount;
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
+use super::docker::{of_admin, open_all};
 use super::place::{self, Place};
-use super::{Runtime, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, hints, segment};
+use crate::model::gap::what;
+use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
+use crate::state::json;
+use crate::state::nomad::{self as files, Allocation, Task};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Nomad;
 
 const ENGINE: Engine = Engine("nomad");
+/// Data directories: those of HashiCorp's packages, and of its guides.
+const DATA_DIRS: [&str; 4] = ["opt/nomad/data", "var/lib/nomad", "opt/nomad", "var/nomad"];
+/// Where configuration files are.
+const CONFIGS: [&str; 2] = ["etc/nomad.d", "etc/nomad"];
+/// Files in such a directory.
+const MOST_CONFIGS: usize = 1000;
+/// Drivers that have another engine run their tasks, which knows them itself.
+const OTHERS: [&str; 6] = ["docker", "podman", "containerd-driver", "lxc", "nspawn", "rkt"];
+/// Drivers that give a task a root of its own, made of the allocation's files.
+const CHROOTS: [&str; 2] = ["exec", "java"];
 
 impl Runtime for Nomad {
     fn engine(&self) -> Engine {
@@ -26,6 +47,189 @@ impl Runtime for Nomad {
         });
         levels.into()
     }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        let found = match hints {
+            Hints::Default => of_admin(open_all(host, DATA_DIRS.map(BString::from))),
+            Hints::Configured => of_admin(open_all(host, configured(host))),
+            Hints::Running => {
+                let agents = hints::in_units(host, &["nomad"], &["nomad"]);
+                open_all(host, agents.iter().filter_map(|args| Subject::flag(args, "data-dir")))
+            }
+            Hints::Mounts(mounts) => open_all(host, from_binds(host, mounts)),
+            _ => FoundRoots::default(),
+        };
+        // The directory of a server has no clients' state.
+        let has_state = |root: &StateRoot| match root.root.look(files::FILE) {
+            Err(e) => e.class != Class::Gone,
+            Ok(_) => true,
+        };
+        let roots = found.roots.into_iter().filter(has_state).collect();
+        FoundRoots { roots, gaps: found.gaps }
+    }
+
+    fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
+        let mut matches = Matches::default();
+        match query {
+            Query::Id(id) => {
+                let own = own(root, id)?.filter(|own| tasks(own).next().is_some());
+                matches.ids.extend(own.map(|own| own.id));
+            }
+            Query::IdPrefix(prefix) => {
+                matches.ids = self.list(root)?;
+                matches.ids.retain(|id| id.starts_with(prefix));
+            }
+            Query::Name(name) => {
+                for id in files::ids(&root.root)? {
+                    if host.out_of_time() {
+                        let why = "not all allocations were looked through in time";
+                        let path = root.root.join(files::FILE);
+                        let late = ReadError::new(path, Class::TimedOut, why);
+                        matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
+                        break;
+                    }
+                    match own(root, id.as_ref()) {
+                        Ok(Some(own)) if tasks(&own).any(|t| t.name == name) => {
+                            matches.ids.push(id)
+                        }
+                        Ok(_) => {}
+                        Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
+                    }
+                }
+            }
+            Query::Address(_) | Query::Volume(_) => {}
+        }
+        Ok(matches)
+    }
+
+    fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
+        let mut ids = files::ids(&root.root)?;
+        // What can't be read is in the list all the same: it may be one of Nomad's own.
+        ids.retain(|id| match own(root, id.as_ref()) {
+            Ok(Some(own)) => tasks(&own).next().is_some(),
+            Ok(None) => false,
+            Err(_) => true,
+        });
+        Ok(ids)
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        let gone =
+            || ReadError::new(root.root.join(files::FILE), Class::Gone, "no allocation of it");
+        Some(own(root, id).and_then(|own| own.map(|own| described(root, &own)).ok_or_else(gone)))
+    }
+
+    fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
+        let Ok(Some(own)) = own(root, id) else { return Vec::new() };
+        let mut paths = Vec::new();
+        for task in tasks(&own) {
+            let name = format!("{}.{}", own.id, task.name);
+            for parent in ["share", "reserve"] {
+                paths.push(format!("/nomad.slice/{parent}.slice/{name}.scope").into());
+            }
+            paths.push(format!("/nomad/{name}").into());
+            paths.push(format!("/nomad/reserve/{name}").into());
+        }
+        paths
+    }
+}
+
+/// The allocation of this id.
+fn own(root: &StateRoot, id: &BStr) -> Result<Option<Allocation>, ReadError> {
+    if segment::is_uuid(id, b'-') { files::allocation(&root.root, id) } else { Ok(None) }
+}
+
+/// The tasks that Nomad runs itself.
+fn tasks(allocation: &Allocation) -> impl Iterator<Item = &Task> {
+    allocation.tasks.iter().filter(|task| !OTHERS.iter().any(|other| task.driver == *other))
+}
+
+/// What is said of an allocation; of a task only where it has one, since both have the same id.
+fn described(root: &StateRoot, own: &Allocation) -> Description {
+    let only = tasks(own).next().filter(|_| tasks(own).count() == 1);
+    let words: Vec<&[u8]> =
+        tasks(own).filter_map(|t| t.state.as_ref()).map(|s| s.word.as_bytes()).collect();
+    let (word, state) = if words.contains(&&b"running"[..]) {
+        (Some("running"), Some(ContainerState::Running))
+    } else if words.contains(&&b"pending"[..]) {
+        (Some("pending"), Some(ContainerState::Created))
+    } else if words.contains(&&b"dead"[..]) {
+        (Some("dead"), Some(ContainerState::Exited))
+    } else {
+        (None, None)
+    };
+    let files = |task: &Task| {
+        let dir = [b"alloc/", own.id.as_slice(), b"/", &task.name].concat();
+        let has_root = CHROOTS.iter().any(|driver| task.driver == *driver);
+        let plain = segment::chosen(&task.name).is_some();
+        (has_root && plain && root.root.has_dir(&dir)).then(|| root.root.join(&dir))
+    };
+    Description {
+        name: only.map(|task| task.name.clone()),
+        image: only.and_then(|task| task.image.clone()),
+        labels: labels(own, only),
+        engine_state: word,
+        believed: state,
+        created: own.created,
+        started: only.and_then(|task| task.state.as_ref()?.started),
+        rootfs: only.and_then(files),
+        path: root.root.join(files::FILE),
+        ..Description::default()
+    }
+}
+
+/// The labels that Nomad has Docker give to a task's container (nomad drivers/docker/driver.go), of those that its
+/// own state has.
+fn labels(own: &Allocation, only: Option<&Task>) -> Vec<(BString, BString)> {
+    let task = only.map(|task| &task.name);
+    let all = [
+        ("alloc_id", Some(&own.id)),
+        ("job_id", Some(&own.job.0)),
+        ("job_name", Some(&own.job.1)),
+        ("namespace", Some(&own.namespace)),
+        ("node_id", Some(&own.node.0)),
+        ("node_name", Some(&own.node.1)),
+        ("parent_job_id", Some(&own.parent_job)),
+        ("task_group_name", Some(&own.group)),
+        ("task_name", task),
+    ];
+    let said = all.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    said.filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (format!("com.hashicorp.nomad.{key}").into(), value.clone()))
+        .collect()
+}
+
+fn configured(host: &Host) -> Vec<BString> {
+    let mut found = Vec::new();
+    for dir in CONFIGS {
+        for entry in host.root().list(dir.as_bytes(), MOST_CONFIGS).unwrap_or_default() {
+            if entry.name.ends_with(b".hcl") || entry.name.ends_with(b".json") {
+                let path = [dir.as_bytes(), b"/", &entry.name].concat();
+                let bytes = host.root().read(&path, json::CAP);
+                found.extend(bytes.ok().and_then(|bytes| files::data_dir(&bytes)));
+            }
+        }
+    }
+    found
+}
+
+/// The data directory by the bind that each task has of the directory which its allocation shares (nomad
+/// client/allocdir): `<data dir>/alloc/<allocation>/alloc` at `/alloc`.
+fn from_binds(host: &Host, mounts: &[Mount]) -> Vec<BString> {
+    let Some(bind) = mounts.iter().find(|m| m.point == "/alloc") else { return Vec::new() };
+    let dir = bind.root.strip_suffix(b"/alloc").and_then(|dir| dir.rsplit_once_str("/"));
+    let data = dir.filter(|(_, id)| segment::is_uuid(id, b'-'));
+    let data = data.and_then(|(above, _)| above.strip_suffix(b"/alloc"));
+    data.map(|data| hints::on_host(host, bind, data)).unwrap_or_default()
 }
 
 fn task(place: Place<'_>) -> Option<(&[u8], &[u8])> {

@@ -5,4 +5,5 @@ use super::bare::Bare;
 use crate::state::oci;
 
 /// runc.
-pub(super) const RUNC: Bare = Bare { name: "runc", file: "state.json", parse: oci::runc };
+pub(super) const RUNC: Bare =
+    Bare { name: "runc", file: "state.json", parse: oci::runc, config: None };

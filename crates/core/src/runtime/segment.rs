@@ -34,6 +34,15 @@ pub fn is_dockers_namespace(namespace: &[u8]) -> bool {
     name == b"moby" || name.starts_with(b"moby-")
 }
 
+/// The namespace of containerd's in which Garden has its containers (guardian guardiancmd).
+pub const GARDEN: &[u8] = b"garden";
+
+/// Whether a namespace of containerd's is another engine's, which describes what is in it.
+#[must_use]
+pub fn is_others_namespace(namespace: &[u8]) -> bool {
+    namespace == GARDEN || is_dockers_namespace(namespace)
+}
+
 /// The middle of a segment between `prefix` and `suffix`.
 #[must_use]
 pub fn between<'s>(segment: &'s [u8], prefix: &str, suffix: &str) -> Option<&'s [u8]> {

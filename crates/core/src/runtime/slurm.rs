@@ -2,17 +2,33 @@
 //! `user` for the job's processes and `slurm` for slurmstepd below (slurm
 //! src/plugins/cgroup/v2/cgroup_v2.c); `slurm[_<node>]/uid_<u>/job_<n>/step_<x>` on v1
 //! (src/plugins/cgroup/v1/xcgroup.c). Newer releases may have another id in place of `job_<n>`.
+//!
+//! Its state bears out that a job runs here, and tells no more of it.
+
+use bstr::{BStr, BString};
+use whose_fields::Needs;
+use whose_kernel::{Class, Host, ReadError, parse};
 
 use super::claim::{Claim, Subject};
+use super::docker::{of_admin, open_all};
 use super::place::{self, Plumbing};
-use super::{Runtime, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use super::{FoundRoots, Hints, Runtime, StateRoot, segment};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
+use crate::state::slurm as files;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Slurm;
 
 const ENGINE: Engine = Engine("slurm");
+/// Spool directories: Slurm's default, and those of distributions.
+const SPOOLS: [&str; 3] = ["var/spool/slurmd", "var/spool/slurm/d", "var/lib/slurm/slurmd"];
+/// Its configuration.
+const CONFIGS: [&str; 2] = ["etc/slurm/slurm.conf", "etc/slurm-llnl/slurm.conf"];
+/// Largest configuration, bytes.
+const CAP: usize = 8 << 20;
+/// Entries of a spool directory.
+const MOST: usize = 100_000;
 
 impl Runtime for Slurm {
     fn engine(&self) -> Engine {
@@ -41,6 +57,51 @@ impl Runtime for Slurm {
         });
         place::claim(levels, daemon)
     }
+
+    fn kind(&self) -> OwnerKind {
+        OwnerKind::Job
+    }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
+        match hints {
+            Hints::Default => of_admin(open_all(host, SPOOLS.map(BString::from))),
+            Hints::Configured => {
+                let read = |path: &str| host.root().read(path.as_bytes(), CAP).ok();
+                let named = CONFIGS.into_iter().filter_map(|path| files::spool_dir(&read(path)?));
+                of_admin(open_all(host, named))
+            }
+            _ => FoundRoots::default(),
+        }
+    }
+
+    fn describe(
+        &self,
+        root: &StateRoot,
+        id: &BStr,
+        _: Needs,
+    ) -> Option<Result<Description, ReadError>> {
+        Some(describe(root, id))
+    }
+}
+
+/// A job of which a step has its socket here.
+fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
+    let gone = || ReadError::new(root.root.shown(), Class::Gone, "no socket of a step of this job");
+    let job = parse::decimal32(id).ok_or_else(gone)?;
+    let is_its = |name: &BString| files::parse_socket(name).is_some_and(|(own, _)| own == job);
+    let mut names: Vec<BString> = root.root.list(b"", MOST)?.into_iter().map(|e| e.name).collect();
+    names.retain(|name| is_its(name) && root.root.look(name).is_ok_and(|look| look.is_socket()));
+    names.sort_unstable();
+    let socket = names.first().ok_or_else(gone)?;
+    Ok(Description {
+        believed: Some(ContainerState::Running),
+        path: root.root.join(socket),
+        ..Description::default()
+    })
 }
 
 fn step(text: &[u8]) -> Option<&[u8]> {

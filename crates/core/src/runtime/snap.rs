@@ -1,12 +1,18 @@
 //! Snaps: `snap.<snap>.<app>-<uuid>.scope` (a dot before the UUID in older releases), hooks
 //! `snap.<snap>.hook.<hook>-<uuid>.scope`, services `snap.<snap>.<app>.service` (snapd
 //! sandbox/cgroup/scanning.go, tracking.go). The UUID is a nonce; the security tag is the id.
+//!
+//! No file says what runs. Every installed revision of a snap is mounted at `/snap/<snap>/<revision>`, and the link
+//! `current` there leads to the newest one, which is not the one of a process that began before it came. So the
+//! revision is the one that the process's own file is in.
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
+use whose_kernel::Host;
+use whose_kernel::parse::mountinfo::strip;
 
 use super::claim::{Claim, Subject};
 use super::{Runtime, place, segment};
-use crate::model::{Engine, Owner, OwnerKind};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +34,56 @@ impl Runtime for Snap {
         });
         levels.into()
     }
+
+    fn kind(&self) -> OwnerKind {
+        OwnerKind::App
+    }
+
+    fn has_state(&self) -> bool {
+        true
+    }
+
+    fn shown_by(&self, host: &Host, owner: &Owner, pid: u32) -> Option<Description> {
+        let snap = owner.name.as_ref()?;
+        let process = host.process(pid).ok()?;
+        let exe = process.link_text("exe").ok()?;
+        let revision = revision(snap, exe.as_ref())?;
+        // The file has to be in that revision's file system, and not in a directory called so.
+        let mounts = process.mountinfo().ok()?;
+        let at = |dir: &str| [dir.as_bytes(), b"/", snap, b"/", &revision].concat();
+        let places: Vec<Vec<u8>> = PLACES.iter().map(|dir| at(dir)).collect();
+        let mount = mounts.iter().rfind(|m| strip(&m.point, &exe).is_some())?;
+        let is_its = places.iter().any(|place| mount.point == place.as_slice());
+        if !is_its || !mount.fs_type.ends_with(b"squashfs") && !mount.fs_type.ends_with(b"fuse") {
+            return None;
+        }
+        let image = BString::from([snap.as_slice(), b"_", &revision].concat());
+        let file = [b"var/lib/snapd/snaps/", image.as_slice(), b".snap"].concat();
+        let is_there = host.root().look(&file).is_ok_and(|look| look.is_file());
+        let own = format!("proc/{pid}/exe");
+        Some(Description {
+            name: Some(snap.clone()),
+            image: Some(image),
+            image_id: Some(revision),
+            believed: Some(ContainerState::Running),
+            path: host.shown(if is_there { &file } else { own.as_bytes() }),
+            ..Description::default()
+        })
+    }
+}
+
+/// Where snaps are mounted, by distribution (snapd dirs/dirs.go).
+const PLACES: [&str; 2] = ["/snap", "/var/lib/snapd/snap"];
+
+/// The revision of a snap that has this file: a number, or `x` and a number for one of the user's own making.
+fn revision(snap: &BString, exe: &BStr) -> Option<BString> {
+    let rest = PLACES.iter().find_map(|dir| strip(dir.as_bytes(), exe))?;
+    let mut parts = rest.strip_prefix(b"/")?.split_str("/");
+    let is_its = parts.next() == Some(snap.as_slice());
+    let revision = parts.next().filter(|_| is_its && parts.next().is_some())?;
+    let digits = revision.strip_prefix(b"x").unwrap_or(revision);
+    let sound = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    sound.then(|| revision.into())
 }
 
 /// Security tag and snap.
@@ -55,7 +111,23 @@ fn tag(text: &[u8]) -> Option<(BString, BString)> {
 
 #[cfg(test)]
 mod tests {
-    use super::tag;
+    use super::{revision, tag};
+
+    #[test]
+    fn revisions_are_those_of_the_file() {
+        let of = |exe: &str| revision(&"a_key".into(), exe.into()).map(|r| r.to_string());
+        assert_eq!(of("/snap/a_key/4173/usr/bin/a").as_deref(), Some("4173"));
+        assert_eq!(of("/var/lib/snapd/snap/a_key/x1/a").as_deref(), Some("x1"));
+        for none in [
+            "/snap/b/1/a",
+            "/snap/a_key/current/a",
+            "/snap/a_key/1",
+            "/usr/bin/a",
+            "/snap/a_key/x/a",
+        ] {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn tags_of_apps_hooks_and_services() {

@@ -1,6 +1,7 @@
 //! What runc, crun and youki keep of a container that they run: `<root>/<id>/state.json` (runc
 //! libcontainer/container.go, container_linux.go; youki crates/libcontainer/src/container/state.rs) and
-//! `<root>/<id>/status` (crun src/libcrun/status.c).
+//! `<root>/<id>/status` (crun src/libcrun/status.c). youki has the cgroup in a file of its own,
+//! `youki_config.json` (crates/libcontainer/src/config.rs).
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,8 @@ pub struct Container {
     pub cgroups: Vec<BString>,
     /// The runtime's own word for its state.
     pub status: Option<&'static str>,
+    /// Whether systemd makes its cgroup, where the file says so.
+    pub by_systemd: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +66,8 @@ struct Crun {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Youki {
+    #[serde(rename = "useSystemd")]
+    by_systemd: Option<bool>,
     id: String,
     status: String,
     pid: Option<u32>,
@@ -101,7 +106,7 @@ pub fn runc(bytes: &[u8]) -> Result<Container, String> {
         rootfs: text(read.config.rootfs),
         annotations: read.config.labels.iter().flatten().filter_map(label).collect(),
         cgroups,
-        status: None,
+        ..Container::default()
     })
 }
 
@@ -160,14 +165,27 @@ pub fn youki(bytes: &[u8]) -> Result<Container, String> {
             .collect(),
         cgroups: cgroup.into_iter().collect(),
         status: WORDS.into_iter().find(|known| *known == word),
+        by_systemd: read.by_systemd,
         id: own,
         ..Container::default()
     })
 }
 
+/// Parses youki's configuration of a container: the cgroup that was asked for, a path or `slice:prefix:name`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn youki_cgroup(bytes: &[u8]) -> Result<BString, String> {
+    #[derive(Deserialize)]
+    struct Config {
+        cgroup_path: String,
+    }
+    json::parse(bytes).map(|read: Config| read.cgroup_path.into())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{crun, runc, youki};
+    use super::{crun, runc, youki, youki_cgroup};
 
     #[test]
     fn what_runc_writes() {
@@ -216,7 +234,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!((read.pid, read.status), (7, Some("running")));
-        assert_eq!(read.cgroups, ["/:youki:web"]);
+        assert_eq!((read.cgroups, read.by_systemd), (vec!["/:youki:web".into()], None));
+        assert_eq!(youki(br#"{"id":"a","useSystemd":true}"#).unwrap().by_systemd, Some(true));
+        let config = br#"{"hooks":null,"cgroup_path":":youki:web"}"#;
+        assert_eq!(youki_cgroup(config).unwrap(), ":youki:web");
+        assert!(youki_cgroup(b"{}").is_err());
         assert_eq!(youki(br#"{"id":"a","status":"odd","pid":null}"#).unwrap().status, None);
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn namespaces(root: &StateRoot) -> Result<Vec<BString>, ReadError> {
     match bundle::namespaces(run) {
         Err(e) if e.class == Class::Gone => Ok(Vec::new()), // nothing was ever run
         Ok(mut names) => {
-            names.retain(|n| !segment::is_dockers_namespace(n));
+            names.retain(|n| !segment::is_others_namespace(n));
             Ok(names)
         }
         other => other,
@@ -61,7 +61,7 @@ pub(super) fn place_of(root: &StateRoot, key: &[u8]) -> Result<Vec<Place>, ReadE
 pub(super) fn place_in_files(root: &StateRoot, key: &[u8]) -> Result<Vec<Place>, ReadError> {
     let mut places = Vec::new();
     let (namespaces, id) = match key.rsplit_once_str("/") {
-        Some((namespace, _)) if segment::is_dockers_namespace(namespace) => return Ok(places),
+        Some((namespace, _)) if segment::is_others_namespace(namespace) => return Ok(places),
         Some((namespace, id)) => (vec![BString::from(namespace)], id),
         None => (namespaces(root)?, key),
     };
@@ -104,7 +104,19 @@ pub(super) fn describe(
         return Err(error(Class::Unsupported, format!("the namespaces {names} all have this id")));
     }
     let none = || error(Class::Gone, "no namespace has it".into());
-    let place = places.pop().ok_or_else(none)?;
+    of_place(root, places.pop().ok_or_else(none)?, needs)
+}
+
+/// What is known of a container whose place is known.
+pub(super) fn of_place(
+    root: &StateRoot,
+    place: Place,
+    needs: Needs,
+) -> Result<Description, ReadError> {
+    let none = || {
+        let tree = root.run.as_ref().unwrap_or(&root.root);
+        ReadError::new(tree.join(bundle::TASKS.as_bytes()), Class::Gone, "no namespace has it")
+    };
     let spec = match &root.run {
         Some(run) => match bundle::spec(run, &place.namespace, &place.id) {
             Err(e) if e.class == Class::Gone => None,

@@ -14,12 +14,12 @@ mod roots;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
-use whose_kernel::{Host, ReadError};
+use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Level, Mine, Proof, Serves, Subject, each_segment};
 use super::{FoundRoots, Hints, Matches, PodQuery, Query, Runtime, StateRoot, segment};
 use crate::model::{Description, Engine, Mounting, Owner, OwnerKind, Role};
-use crate::state::containerd::bundle::is_identifier;
+use crate::state::containerd::bundle::{self, is_identifier};
 
 /// See the module.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Runtime for Containerd {
     fn watched(&self, args: &[BString]) -> Option<BString> {
         let namespace = Subject::flag(args, "namespace")?;
         let id = Subject::flag(args, "id").filter(|id| is_identifier(id))?;
-        let others = is_identifier(&namespace) && !segment::is_dockers_namespace(&namespace);
+        let others = is_identifier(&namespace) && !segment::is_others_namespace(&namespace);
         others.then(|| [namespace.as_slice(), b"/", &id].concat().into())
     }
 
@@ -121,6 +121,39 @@ impl Runtime for Containerd {
     }
 }
 
+/// Roots of containerd's, for an engine that has its containers in a namespace there.
+pub(super) fn roots_for(host: &Host, hints: Hints<'_>) -> FoundRoots {
+    roots::find(host, hints)
+}
+
+/// The ids of all containers in a namespace, running or not, sorted.
+pub(super) fn ids_in(root: &StateRoot, namespace: &[u8]) -> Result<Vec<BString>, ReadError> {
+    let gone = |read: Result<Vec<BString>, ReadError>| match read {
+        Err(e) if e.class == Class::Gone => Ok(Vec::new()),
+        read => read,
+    };
+    let run = root.run.as_ref().map(|run| bundle::ids(run, namespace));
+    let mut ids = gone(run.unwrap_or_else(|| Ok(Vec::new())))?;
+    ids.extend(gone(record::database(root).and_then(|all| all.ids(namespace)))?);
+    ids.retain(|id| is_identifier(id));
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// What is known of a container in a namespace.
+pub(super) fn describe_in(
+    root: &StateRoot,
+    namespace: &[u8],
+    id: &[u8],
+    needs: Needs,
+) -> Result<Description, ReadError> {
+    if !is_identifier(id) {
+        return Err(ReadError::new(root.root.shown(), Class::Gone, "no id of a container"));
+    }
+    describe::of_place(root, describe::Place::new(namespace, id), needs)
+}
+
 fn plumbing(levels: Vec<Level>, serves: Option<Serves>) -> Claim {
     Claim::Mine(Mine { levels, role: Some(Role::Plumbing), serves })
 }
@@ -150,7 +183,7 @@ fn container(previous: Option<&BStr>, text: &BStr) -> Option<(Owner, Proof)> {
     let unit = |s: &BStr| UNITS.iter().any(|end| s.ends_with_str(end));
     let names = is_identifier(parent) && is_identifier(text) && !unit(parent) && !unit(text);
     let step = parent.as_bytes() == BUILDKIT && segment::is_buildkit_id(text);
-    let guess = names && !step && !segment::is_dockers_namespace(parent);
+    let guess = names && !step && !segment::is_others_namespace(parent);
     guess.then(|| (Owner { namespace: parent.into(), ..owner() }, Proof::Guess))
 }
 

@@ -40,7 +40,7 @@ pub(super) fn namespaces(root: &StateRoot) -> Result<Vec<BString>, ReadError> {
     match database(root).and_then(Metadata::namespaces) {
         Err(e) if e.class == Class::Gone => Ok(Vec::new()),
         names => names.map(|mut names| {
-            names.retain(|n| is_identifier(n) && !segment::is_dockers_namespace(n));
+            names.retain(|n| is_identifier(n) && !segment::is_others_namespace(n));
             names
         }),
     }
@@ -53,7 +53,7 @@ pub(super) fn places(root: &StateRoot, key: &[u8]) -> Result<Vec<Place>, ReadErr
         None => (namespaces(root)?, key),
     };
     let mut places = Vec::new();
-    for namespace in namespaces.iter().filter(|n| !segment::is_dockers_namespace(n)) {
+    for namespace in namespaces.iter().filter(|n| !segment::is_others_namespace(n)) {
         if is_identifier(id) && of(root, namespace, id)?.is_some() {
             places.push(Place::new(namespace, id));
         }

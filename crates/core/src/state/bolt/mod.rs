@@ -115,14 +115,22 @@ impl Database<Held> {
     /// # Errors
     /// The read's.
     pub fn open(root: &Root, rel: &[u8]) -> Result<Self, ReadError> {
-        let held = root.hold(rel, limits::FILE)?;
-        let database = Self { source: held };
+        let database = Self::open_unrecorded(root, rel)?;
         if database.source.is_wanted()
             && let Some(content) = database.copy()
         {
             database.source.record(&content);
         }
         Ok(database)
+    }
+
+    /// As [`Database::open`], of one that no capture is to have: its values hold secrets in a form that
+    /// `redact` does not know.
+    ///
+    /// # Errors
+    /// The read's.
+    pub fn open_unrecorded(root: &Root, rel: &[u8]) -> Result<Self, ReadError> {
+        Ok(Self { source: root.hold(rel, limits::FILE)? })
     }
 }
 

@@ -1,0 +1,59 @@
+//! Where the state of a daemon may be, for runtimes that ask in the same ways: the arguments of what runs in a
+//! unit of its, a configuration file a setting, and binds in a container.
+
+use bstr::{BStr, BString};
+use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::worker::{Ask, Slow};
+use whose_kernel::{Host, parse};
+
+/// Largest list of processes, bytes.
+const CAP: usize = 64 * 1024;
+/// Where systemd has its units' cgroups.
+const SLICES: [&str; 2] = ["sys/fs/cgroup/system.slice", "sys/fs/cgroup/systemd/system.slice"];
+
+/// The arguments of the processes in these units that the kernel calls so.
+pub(super) fn in_units(host: &Host, units: &[&str], comms: &[&str]) -> Vec<Vec<BString>> {
+    let asks = daemons(host, units, comms);
+    host.slow_reads(&asks).into_iter().flatten().map(|b| parse::cmdline::parse(&b)).collect()
+}
+
+/// The processes in these units that the kernel calls so, and what is asked of them.
+fn daemons(host: &Host, units: &[&str], comms: &[&str]) -> Vec<Ask> {
+    let mut pids: Vec<u32> = Vec::new();
+    for (slice, unit) in SLICES.iter().flat_map(|s| units.iter().map(move |unit| (s, unit))) {
+        let path = format!("{slice}/{unit}.service/cgroup.procs");
+        let Ok(bytes) = host.root().read(path.as_bytes(), CAP) else { continue };
+        pids.extend(bytes.split(|b| *b == b'\n').filter_map(|l| parse::decimal32(l.trim_ascii())));
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    let daemon = |pid: &u32| {
+        let stat = host.process(*pid).and_then(|p| p.stat()).ok()?;
+        let ask = Ask { file: Slow::Cmdline, pid: *pid, start_ticks: stat.start_ticks };
+        comms.iter().any(|comm| stat.comm == *comm).then_some(ask)
+    };
+    pids.iter().filter_map(daemon).collect()
+}
+
+/// The paths that a directory of a bind's file system has on the host. The root field counts from the top of
+/// the file system, which may be mounted anywhere.
+pub(super) fn on_host(host: &Host, bind: &Mount, inside: &[u8]) -> Vec<BString> {
+    let mut paths: Vec<BString> = Vec::new();
+    for mount in host.mounts().unwrap_or_default().iter().filter(|m| m.device == bind.device) {
+        if let Some(rest) = strip(&mount.root, inside) {
+            let point = mount.point.strip_suffix(b"/").unwrap_or(&mount.point);
+            let path: BString = [point, rest].concat().into();
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    paths
+}
+
+/// The path that a file of one setting has, as packages of Mesos keep their flags.
+pub(super) fn in_file(host: &Host, path: &str) -> Option<BString> {
+    let bytes = host.root().read(path.as_bytes(), 4096).ok()?;
+    let text = BStr::new(bytes.trim_ascii());
+    (text.starts_with(b"/") && !text.contains(&b'\n')).then(|| text.into())
+}
