@@ -201,6 +201,7 @@ fn of_daemon(kind: Kind) {
     });
     cases.case("a member of its group asks the daemon", || of_the_group(&lab));
     cases.case("the daemon killed, and started again", || killed(&mut lab));
+    cases.case("a directory that only the daemon tells", || by_its_daemon(&lab));
     drop(lab);
     cases.finish();
 }
@@ -349,6 +350,35 @@ fn of_the_group(lab: &LxdLab) {
     facts.same("its containers", daemon["containers"].as_u64(), Some(4));
     let what = format!("{}, 3 instances by a member of its group", lab.engine());
     compared(&what, facts.finish(68));
+}
+
+/// LXD is in a directory of this test's, which the environment of its daemon says: root may ask the socket there, and
+/// finds what is in it when no monitor is left to lead there.
+fn by_its_daemon(lab: &LxdLab) {
+    let mut facts = Facts::about("lxd, by its daemon");
+    let init = pid_of(&lab.query(&lab.names[0])["state"]["pid"]).unwrap().to_string();
+    let asks = whose().env("LXD_DIR", lab.lxd.path()).args(["--json", "--daemon", &init]);
+    let run = asks.run().expect_code(0);
+    let told = run.json()["answers"][0].clone();
+    let socket = lab.lxd.socket().display().to_string();
+    let heard = |e: &&Value| e["source"] == "daemon" && e["path"] == socket.as_str();
+    let heard = told["evidence"].as_array().into_iter().flatten().filter(heard).count();
+    facts.holds("its daemon is heard", heard == 1, run.story());
+    owner(&mut facts, &told, ("lxd", &lab.names[0], &lab.names[0]));
+    for name in &lab.names[..3] {
+        let project = if *name == lab.names[2] { lab.project.as_str() } else { "default" };
+        let stop = lab.lxd.cli(&["stop", "--force", name, "--project", project]);
+        stop.unwrap_or_else(|e| panic!("{e}"));
+    }
+    let all = whose().args(["ls", "-a", "--json"]).run().expect_code(0).json();
+    let rows = all["containers"].as_array().unwrap();
+    for name in &lab.names {
+        let row = rows.iter().find(|r| r["name"] == name.as_str()).cloned().unwrap_or_default();
+        facts.same(name, row["runtime"].as_str(), Some("lxd"));
+        facts.same("state", row["state"].as_str(), Some("exited"));
+        facts.same("image", row["image"].as_str(), Some("lab image"));
+    }
+    compared("lxd, by its daemon", facts.finish(18));
 }
 
 /// What is on disk is told all the same.

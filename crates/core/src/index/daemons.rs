@@ -27,7 +27,9 @@ use super::users::manager_of;
 use crate::model::daemon::{Daemons, Peer, Socket, Told};
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Evidence, Gap, Owner, OwnerKind, Source};
+use crate::runtime::hints::variable_of;
 use crate::runtime::segment::{is_hex64, names_an_id};
+use crate::runtime::service::Listens;
 use crate::runtime::{Query, REGISTRY, Runtime, Service, by_engine};
 
 /// Longest that one answer is waited for, whatever time there is: half of what is left, at most this.
@@ -535,7 +537,13 @@ fn judge(
     }
     let ask = Asked { file: Slow::Cmdline, pid, start_ticks: stat.start_ticks };
     let bytes = host.slow_reads(&[ask]).pop()?.ok()?;
-    let listens = (service.listens)(&parse::cmdline::parse(&bytes))?;
+    let mut listens = (service.listens)(&parse::cmdline::parse(&bytes))?;
+    if let Some((variable, file)) = service.moved_by.filter(|_| look.uid == 0)
+        && let Some(dir) = variable_of(host, &ask, variable)
+    {
+        let own = [dir.as_slice(), b"/", file.as_bytes()].concat();
+        listens = Listens { at: vec![own.into()], ..listens };
+    }
     let is_it = |path: &BStr| {
         host.guard(path).is_ok() && host.root().look(path).is_ok_and(|own| own.is(look))
     };

@@ -12,6 +12,7 @@ use whose_kernel::{Class, Host, ReadError, parse, scan};
 use super::Index;
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Process, Role, Row};
+use crate::runtime::hints::variable_of;
 use crate::runtime::{Hints, Monitor, REGISTRY, Runtime, StateRoot, Subject, User, by_engine};
 
 /// Users that a directory of running users' names may list.
@@ -187,8 +188,16 @@ impl Index<'_> {
         let named = |m: &'static str| comm.starts_with(m.as_bytes());
         let is_its = |r: &&&dyn Runtime| r.monitor_is_enough() && r.monitor().is_some_and(named);
         for runtime in REGISTRY.iter().filter(is_its) {
-            if runtime.watched(&monitor.args).is_some() && self.is_proven(&dir, &status, *runtime) {
+            if !self.is_proven(&dir, &status, *runtime) {
+                continue;
+            }
+            if runtime.watched(&monitor.args).is_some() {
                 self.root_of_monitor(*runtime, &monitor);
+            } else if let Some(variable) = runtime.moved_by()
+                && let Some(moved) = variable_of(host, &ask, variable)
+            {
+                let found = runtime.roots(host, Hints::Moved(moved.as_ref()));
+                self.roots.add(*runtime, found);
             }
         }
     }

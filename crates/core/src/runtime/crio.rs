@@ -97,7 +97,7 @@ impl Runtime for CriO {
             Hints::At(path) => open_all(host, [path.into()]),
             Hints::Args(args) => open_all(host, places_in(host, args)),
             // It is the system's, or nobody's; conmon's arguments do not tell the store.
-            Hints::User(_) | Hints::Monitor(_) | Hints::UserInside(..) => {
+            Hints::User(_) | Hints::Monitor(_) | Hints::UserInside(..) | Hints::Moved(_) => {
                 return FoundRoots::default();
             }
             Hints::Inside(inside) => return inner_roots(inside),

@@ -92,7 +92,7 @@ impl Runtime for Docker {
             Hints::Args(args) => open_all(host, data_root_arg(args)),
             Hints::User(user) => of_user(host, user),
             Hints::Inside(inside) => inner_roots(inside),
-            Hints::Monitor(_) | Hints::UserInside(..) => FoundRoots::default(),
+            Hints::Monitor(_) | Hints::UserInside(..) | Hints::Moved(_) => FoundRoots::default(),
         }
     }
 

@@ -13,12 +13,33 @@ const SLICES: [&str; 2] = ["sys/fs/cgroup/system.slice", "sys/fs/cgroup/systemd/
 
 /// The arguments of the processes in these units that the kernel calls so.
 pub(super) fn in_units(host: &Host, units: &[&str], comms: &[&str]) -> Vec<Vec<BString>> {
-    let asks = daemons(host, units, comms);
+    let asks = daemons(host, units, comms, Slow::Cmdline);
     host.slow_reads(&asks).into_iter().flatten().map(|b| parse::cmdline::parse(&b)).collect()
 }
 
+/// What a variable in the environments of such processes says, if it is a path.
+pub(super) fn moved(host: &Host, units: &[&str], comm: &str, variable: &str) -> Vec<BString> {
+    let asks = daemons(host, units, &[comm], Slow::Environ);
+    let environments = asks.iter().filter_map(|ask| variable_of(host, ask, variable));
+    environments.collect()
+}
+
+/// The path that a variable of a process's environment is. Of an environment nothing else is told; while a capture
+/// is made none is read, since it would be written down.
+pub(crate) fn variable_of(host: &Host, ask: &Ask, variable: &str) -> Option<BString> {
+    if host.recorder().is_some() {
+        return None;
+    }
+    let bytes = host.slow_reads(&[Ask { file: Slow::Environ, ..*ask }]).pop()?.ok()?;
+    let value = |line: &[u8]| {
+        let path = line.strip_prefix(variable.as_bytes())?.strip_prefix(b"=")?;
+        path.starts_with(b"/").then(|| BString::from(path))
+    };
+    bytes.split(|b| *b == 0).find_map(value)
+}
+
 /// The processes in these units that the kernel calls so, and what is asked of them.
-fn daemons(host: &Host, units: &[&str], comms: &[&str]) -> Vec<Ask> {
+fn daemons(host: &Host, units: &[&str], comms: &[&str], file: Slow) -> Vec<Ask> {
     let mut pids: Vec<u32> = Vec::new();
     for (slice, unit) in SLICES.iter().flat_map(|s| units.iter().map(move |unit| (s, unit))) {
         let path = format!("{slice}/{unit}.service/cgroup.procs");
@@ -29,7 +50,7 @@ fn daemons(host: &Host, units: &[&str], comms: &[&str]) -> Vec<Ask> {
     pids.dedup();
     let daemon = |pid: &u32| {
         let stat = host.process(*pid).and_then(|p| p.stat()).ok()?;
-        let ask = Ask { file: Slow::Cmdline, pid: *pid, start_ticks: stat.start_ticks };
+        let ask = Ask { file, pid: *pid, start_ticks: stat.start_ticks };
         comms.iter().any(|comm| stat.comm == *comm).then_some(ask)
     };
     pids.iter().filter_map(daemon).collect()

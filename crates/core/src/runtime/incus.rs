@@ -9,5 +9,7 @@ pub(super) const INCUS: Lxd = Lxd {
     engine: Engine("incus"),
     comm: "incusd",
     places: &["/var/lib/incus"],
+    variable: "INCUS_DIR",
+    units: &["incus"],
     services: &[service::INCUS],
 };

@@ -14,7 +14,9 @@ use super::claim::{Claim, Level, Mine, Proof, Subject};
 use super::docker::{of_admin, open_all};
 use super::lxc::{monitor, monitored, payload};
 use super::place::{self, Plumbing};
-use super::{FoundRoots, Hints, Matches, Query, Runtime, Service, StateRoot, segment, service};
+use super::{
+    FoundRoots, Hints, Matches, Query, Runtime, Service, StateRoot, hints, segment, service,
+};
 use crate::model::daemon::Told;
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind, Role};
@@ -30,6 +32,10 @@ pub(super) struct Lxd {
     pub(super) comm: &'static str,
     /// Where its directory is, if nothing moves it.
     pub(super) places: &'static [&'static str],
+    /// The variable that moves it.
+    pub(super) variable: &'static str,
+    /// The units that run its daemon.
+    pub(super) units: &'static [&'static str],
     /// Its daemon.
     pub(super) services: &'static [Service],
 }
@@ -39,6 +45,8 @@ pub(super) const LXD: Lxd = Lxd {
     engine: Engine("lxd"),
     comm: "lxd",
     places: &["/var/lib/lxd", "/var/snap/lxd/common/lxd"],
+    variable: "LXD_DIR",
+    units: &["lxd", "snap.lxd.daemon"],
     services: &[service::LXD],
 };
 
@@ -89,6 +97,10 @@ impl Runtime for Lxd {
         true
     }
 
+    fn moved_by(&self) -> Option<&'static str> {
+        Some(self.variable)
+    }
+
     fn services(&self) -> &'static [Service] {
         self.services
     }
@@ -129,6 +141,10 @@ impl Runtime for Lxd {
                 }
                 found
             }
+            Hints::Running => {
+                open_all(host, hints::moved(host, self.units, self.comm, self.variable))
+            }
+            Hints::Moved(dir) => open_all(host, [dir.into()]),
             _ => FoundRoots::default(),
         }
     }

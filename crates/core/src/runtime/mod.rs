@@ -19,7 +19,7 @@ mod firejail;
 mod flatpak;
 mod garden;
 mod gvisor;
-mod hints;
+pub(crate) mod hints;
 mod incus;
 mod kata;
 pub mod kubernetes;
@@ -120,6 +120,8 @@ pub enum Hints<'h> {
     UserInside(&'h Inside<'h>, &'h InnerUser),
     /// A monitor of one of its containers.
     Monitor(&'h Monitor),
+    /// Where the environment of its running daemon has its directory.
+    Moved(&'h BStr),
 }
 
 /// What a process shows that watches over a container of the host's own engine.
@@ -351,6 +353,11 @@ pub trait Runtime: Sync {
     /// Whether it makes containers within its own by itself: then the key of one is `OUTER/ID` too.
     fn nests(&self) -> bool {
         false
+    }
+
+    /// The variable in its daemon's environment that says where its directory is.
+    fn moved_by(&self) -> Option<&'static str> {
+        None
     }
 
     /// What a process of one of its containers shows of that, for a runtime that keeps no state.

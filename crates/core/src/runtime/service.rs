@@ -23,6 +23,8 @@ pub struct Service {
     pub units: &'static [(&'static str, &'static [&'static str])],
     /// Where a user's does, beneath his runtime directory.
     pub users: &'static [&'static str],
+    /// The variable of root's daemon that says where its directory is, and the socket beneath that.
+    pub moved_by: Option<(&'static str, &'static str)>,
     /// Where one with these arguments listens; `None` for a process that is no daemon.
     pub listens: fn(&[BString]) -> Option<Listens>,
 }
@@ -48,6 +50,7 @@ pub(super) const DOCKER: Service = Service {
         ("snap.docker.dockerd.service", &["run/docker.sock", "var/run/docker.sock"]),
     ],
     users: &["docker.sock"],
+    moved_by: None,
     listens: dockerd,
 };
 
@@ -58,6 +61,7 @@ pub(super) const PODMAN: Service = Service {
     pid_files: &[],
     units: &[("podman.service", &["run/podman/podman.sock"])],
     users: &["podman/podman.sock"],
+    moved_by: None,
     listens: podman,
 };
 
@@ -71,6 +75,7 @@ pub(super) const LXD: Service = Service {
         ("snap.lxd.daemon.service", &["var/snap/lxd/common/lxd/unix.socket"]),
     ],
     users: &[],
+    moved_by: Some(("LXD_DIR", "unix.socket")),
     listens: lxd,
 };
 
@@ -81,6 +86,7 @@ pub(super) const INCUS: Service = Service {
     pid_files: &[],
     units: &[("incus.service", &["run/incus/unix.socket", "var/lib/incus/unix.socket"])],
     users: &[],
+    moved_by: Some(("INCUS_DIR", "unix.socket")),
     listens: lxd,
 };
 

@@ -75,7 +75,7 @@ pub(super) fn find(host: &Host, hints: Hints<'_>) -> FoundRoots {
         Hints::User(user) => found.of_user(user),
         Hints::Inside(inside) => found.inside(inside),
         // They show layers, of which the state says nothing.
-        Hints::Mounts(_) | Hints::UserInside(..) => {}
+        Hints::Mounts(_) | Hints::UserInside(..) | Hints::Moved(_) => {}
     }
     found.found
 }

@@ -114,9 +114,11 @@ impl Runtime for Lxc {
                 found.take(inside.process.directory(BStr::new(monitor::PLACE)), None);
                 found
             }
-            Hints::Running | Hints::Mounts(_) | Hints::Args(_) | Hints::UserInside(..) => {
-                FoundRoots::default()
-            }
+            Hints::Running
+            | Hints::Mounts(_)
+            | Hints::Args(_)
+            | Hints::UserInside(..)
+            | Hints::Moved(_) => FoundRoots::default(),
         }
     }
 

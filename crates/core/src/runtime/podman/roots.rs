@@ -136,6 +136,7 @@ pub(in crate::runtime) fn graph_roots(host: &Host, hints: Hints<'_>) -> FoundRoo
         Hints::User(user) => of_user(host, user),
         Hints::Inside(inside) => inside_of(inside),
         Hints::UserInside(inside, user) => users_inside(inside, user),
+        Hints::Moved(_) => FoundRoots::default(),
         Hints::Monitor(monitor) => open_all(host, of_monitor(&monitor.args)),
     }
 }
