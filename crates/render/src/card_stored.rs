@@ -39,6 +39,7 @@ impl Card<'_> {
             StoredKind::TarSplit => "the order of a layer's archive (tar-split)",
             StoredKind::Distribution => "where a layer was downloaded from",
             StoredKind::ContainerRecord => "what the engine keeps for a container",
+            StoredKind::RootImage => "an image that holds the files of a container or machine",
             StoredKind::Task => "the bundle of a container's task",
             StoredKind::Begun => "what was begun to be written, or was broken off",
             StoredKind::Table => "the engine's own table, of all that it has",

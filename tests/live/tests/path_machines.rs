@@ -17,7 +17,7 @@ use whose_live_tests::paths::{
     Container, Dice, LAYERS, changes, fill, judge, judge_hostless, judge_stopped, keeps, shadowed,
     told_running,
 };
-use whose_live_tests::{alone, unique, whose};
+use whose_live_tests::{alone, answer, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::busybox_rootfs;
 use whose_testkit::harness::Run;
@@ -355,6 +355,9 @@ fn nspawn_machines_that_do_not_run() {
         let said = run.stderr_str();
         assert!(said.contains(image.0.to_str().unwrap()), "{}", run.story());
         assert!(said.contains("mounted only while it runs"), "{}", run.story());
+        let told = answer(image.0.to_str().unwrap());
+        assert_eq!(told["file"]["stored"]["kind"], "root-image", "{told:#}");
+        assert_eq!(told["owners"][0]["name"], raw.as_str(), "{told:#}");
     });
     cases.finish();
 }

@@ -630,3 +630,20 @@ fn a_store_in_a_volume_is_told_as_one() {
         "{told:#}"
     );
 }
+
+#[test]
+fn an_image_of_a_containers_files() {
+    let host = host();
+    let config = "lxc.rootfs.path = loop:/srv/imaged\nlxc.uts.name = imaged\n";
+    host.file("/var/lib/lxc/imaged/config", config);
+    host.file("/srv/imaged", "no file system").file("/srv/imaged.old", "x");
+    let told = answer(&host, "/srv/imaged");
+    let stored = &told["file"]["stored"];
+    assert_eq!([&stored["kind"], &stored["standing"]], ["root-image", "used"], "{told:#}");
+    assert_eq!([&stored["engine"], &stored["root"]], ["lxc", "/var/lib/lxc"], "{told:#}");
+    assert_eq!((&told["owners"][0]["id"], &told["gaps"]), (&json!("imaged"), &json!([])));
+    let card = ask(&host, &["/srv/imaged"]).expect_code(0).stdout_str();
+    assert!(card.contains("an image that holds the files") && card.contains("imaged"), "{card}");
+    let told = answer(&host, "/srv/imaged.old");
+    assert_eq!((&told["owners"], told["file"].get("stored")), (&json!([]), None), "{told:#}");
+}

@@ -154,8 +154,13 @@ fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
         }
         all.push(of);
     }
+    let mut images: Vec<(usize, Rc<Owner>)> = Vec::new();
     for (root, user, inside) in rooted {
         let owner = index.container_of_root(root, &user, needs);
+        let Some(inside) = inside else {
+            images.push((root, owner));
+            continue;
+        };
         match index.container_of(&owner, needs).pids {
             // Its first process was asked.
             Ok(pids) if !pids.is_empty() => {}
@@ -185,6 +190,7 @@ fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
         answer.seen.push(Evidence::agreeing(source, detail, path));
     }
     answer.owners = Some(all.iter().map(|of| Rc::clone(&of.owner)).collect());
+    stored::root_image(index, answer, images);
     if let Some(gap) = gaps.first() {
         answer.status = Status::Partial;
         answer.message = Some(format!("{}: {gap}", answer.target));

@@ -1,5 +1,7 @@
 //! A file of an engine's own: an image's, a layer's, a container's, or a table.
 
+use std::rc::Rc;
+
 use bstr::{BString, ByteSlice};
 
 use super::path::{one_owner, owners, place};
@@ -7,7 +9,7 @@ use super::{Answer, Detail, Status};
 use crate::index::Index;
 use crate::index::image_store::InStore;
 use crate::index::layers::User;
-use crate::model::{Fact, Gap, Standing, Stored, StoredKind};
+use crate::model::{Evidence, Fact, Gap, Owner, Source, Standing, Stored, StoredKind};
 use crate::storage::images::Of;
 use crate::storage::table::Image;
 
@@ -73,6 +75,33 @@ pub(super) fn kept_for(index: &Index<'_>, answer: &mut Answer, root: usize, user
     if let (Some(file), Some(stored)) = (&mut answer.file, stored) {
         let (id, standing) = (Some(user.key.clone()), Fact::Known(Standing::Used));
         file.stored = Some(Stored { id, standing, ..stored });
+    }
+}
+
+/// Says that a file holds the files of these containers or machines.
+pub(super) fn root_image(
+    index: &mut Index<'_>,
+    answer: &mut Answer,
+    images: Vec<(usize, Rc<Owner>)>,
+) {
+    let Some((root, _)) = images.first() else { return };
+    let root = *root;
+    if let (Some(stored), Some(file)) =
+        (stored(index, root, StoredKind::RootImage), &mut answer.file)
+    {
+        let standing = Fact::Known(Standing::Used);
+        file.stored = Some(Stored { standing, ..stored });
+    }
+    answer.place = place(index, root);
+    for (_, owner) in images {
+        let told = owner.description().map(|told| told.path.clone()).unwrap_or_default();
+        let detail = format!("the files of {} lie in it", owner.label());
+        answer.seen.push(Evidence::agreeing(Source::StateFile, detail, told));
+        let owners = answer.owners.get_or_insert_default();
+        // It may have it bound too.
+        if !owners.iter().any(|known| known.id == owner.id && known.runtime == owner.runtime) {
+            owners.push(owner);
+        }
     }
 }
 

@@ -12,8 +12,15 @@ use crate::model::{Gap, RootFiles};
 use crate::runtime::{REGISTRY, Runtime, StateRoot};
 use whose_fields::Needs;
 
-/// A container whose own files a path lies in: the number of its engine's root, its key, and the path there.
-pub(crate) type Rooted = (usize, User, BString);
+/// A container whose own files a path lies in: the number of its engine's root, its key, and the path there; no
+/// path there where it is the image that holds them all.
+pub(crate) type Rooted = (usize, User, Option<BString>);
+
+/// What a container's files lie in.
+enum Holder {
+    Dir(BString),
+    Image(BString),
+}
 
 impl Index<'_> {
     /// Containers of engines without a table of layers that have a directory which the path lies in; with what
@@ -50,26 +57,45 @@ impl Index<'_> {
                             .map(|d| (key.clone(), d)),
                     );
                 }
-                for (key, dir) in all {
-                    let real = self.resolve(dir.as_ref()).map_or(dir, |resolved| resolved.path);
-                    if let Some(rest) = strip(&real, path) {
-                        found.push((number, User::new(engine, key), joined(b"/", rest)));
-                    }
+                for (key, holder) in all {
+                    let (Holder::Dir(named) | Holder::Image(named)) = &holder;
+                    let real = self.resolve(named.as_ref()).map_or(named.clone(), |r| r.path);
+                    let inside = match (&holder, strip(&real, path)) {
+                        (Holder::Dir(_), Some(rest)) => Some(joined(b"/", rest)),
+                        (Holder::Image(_), Some(rest))
+                            if rest.is_empty() && self.may_have(number, path) =>
+                        {
+                            None
+                        }
+                        _ => continue,
+                    };
+                    found.push((number, User::new(engine, key), inside));
                 }
             }
         }
         (found, gaps)
     }
 
-    /// The directories that a container's files lie in; what it can't be told of is asked for by its path.
-    fn dirs_of(&self, runtime: &dyn Runtime, root: &StateRoot, key: &BStr) -> Vec<BString> {
+    /// Whether a root's word counts for an image: a user may name anybody's, and his own are his.
+    fn may_have(&self, number: usize, image: &BStr) -> bool {
+        let user = self.roots.get(number).and_then(|(_, state)| state.users_own());
+        let Some(user) = user else { return true };
+        let uid = self.uid_named(user.as_ref());
+        let recorded = self.host.root().recorded_owner(image);
+        let owner = recorded.or_else(|| self.host.root().look(image).ok().map(|look| look.uid));
+        uid.is_some() && uid == owner
+    }
+
+    /// What a container's files lie in; what it can't be told of is asked for by its path.
+    fn dirs_of(&self, runtime: &dyn Runtime, root: &StateRoot, key: &BStr) -> Vec<Holder> {
         match runtime.rootfs(self.host(), root, key).map(|told| told.map(|rootfs| rootfs.files)) {
-            Some(Ok(RootFiles::Dir(dir))) => vec![dir],
-            Some(Ok(RootFiles::Stack(dirs))) => dirs,
-            Some(Ok(RootFiles::Image(_))) | None => Vec::new(),
+            Some(Ok(RootFiles::Dir(dir))) => vec![Holder::Dir(dir)],
+            Some(Ok(RootFiles::Stack(dirs))) => dirs.into_iter().map(Holder::Dir).collect(),
+            Some(Ok(RootFiles::Image(image))) => vec![Holder::Image(image)],
+            None => Vec::new(),
             Some(Err(_)) => {
                 let told = runtime.describe(root, key, Needs::NONE).and_then(Result::ok);
-                told.and_then(|description| description.rootfs).into_iter().collect()
+                told.and_then(|of| of.rootfs).map(Holder::Dir).into_iter().collect()
             }
         }
     }

@@ -235,6 +235,8 @@ words! {
         ContainerRecord = "container-record",
         /// The bundle that a container's task was made from.
         Task = "task",
+        /// A file that holds the file system of a container or machine.
+        RootImage = "root-image",
         /// What was begun to be written: a download, or a layer.
         Begun = "begun",
         /// A table of all that there is, or a directory of all of a kind.

@@ -100,11 +100,13 @@ pub(super) fn of(root: &StateRoot, name: &BStr) -> Result<Option<Image>, ReadErr
     Ok(raw.and_then(|raw| image(raw, false)))
 }
 
-/// The machine whose directory a path lies in by its text.
+/// The machine whose directory a path lies in by its text, or whose image it is.
 pub(super) fn near(root: &StateRoot, path: &BStr) -> Vec<BString> {
     let below = images(root).and_then(|images| strip(images.shown(), path));
-    let name = below.and_then(|below| below.split(|b| *b == b'/').nth(1)).map(BString::from);
-    name.into_iter().filter(|name| of(root, name.as_ref()).is_ok_and(|of| of.is_some())).collect()
+    let name = below.and_then(|below| below.split(|b| *b == b'/').nth(1)).unwrap_or_default();
+    let names = [Some(name), name.strip_suffix(b".raw")].into_iter().flatten();
+    let is_there = |name: &&[u8]| of(root, BStr::new(name)).is_ok_and(|of| of.is_some());
+    names.filter(is_there).map(BString::from).collect()
 }
 
 impl Image {
