@@ -303,7 +303,7 @@ fn of_group(lxd: &Lxd, user: &LabUser, group: &str) -> Whose {
     let id = user.uid().to_string();
     let unshare = ["unshare", "-m", "--propagation", "private", "sh", "-ec", THERE, "sh"];
     let who = ["--reuid", &id, "--regid", &id, "--groups", group, "--inh-caps=-all", "--"];
-    let variable = format!("{}_DIR", lxd.kind().engine.to_uppercase());
+    let variable = dir_variable(lxd);
     whose().copied().via(unshare).via([&var, there]).via(who).env(&variable, there)
 }
 
@@ -352,19 +352,26 @@ fn of_the_group(lab: &LxdLab) {
     compared(&what, facts.finish(68));
 }
 
-/// LXD is in a directory of this test's, which the environment of its daemon says: root may ask the socket there, and
+/// The variable that says where its directory is.
+fn dir_variable(lxd: &Lxd) -> String {
+    format!("{}_DIR", lxd.kind().engine.to_uppercase())
+}
+
+/// It is in a directory of this test's, which the environment of its daemon says: root may ask the socket there, and
 /// finds what is in it when no monitor is left to lead there.
 fn by_its_daemon(lab: &LxdLab) {
-    let mut facts = Facts::about("lxd, by its daemon");
+    let what = format!("{}, by its daemon", lab.engine());
+    let mut facts = Facts::about(&what);
     let init = pid_of(&lab.query(&lab.names[0])["state"]["pid"]).unwrap().to_string();
-    let asks = whose().env("LXD_DIR", lab.lxd.path()).args(["--json", "--daemon", &init]);
+    let variable = dir_variable(&lab.lxd);
+    let asks = whose().env(&variable, lab.lxd.path()).args(["--json", "--daemon", &init]);
     let run = asks.run().expect_code(0);
     let told = run.json()["answers"][0].clone();
     let socket = lab.lxd.socket().display().to_string();
     let heard = |e: &&Value| e["source"] == "daemon" && e["path"] == socket.as_str();
     let heard = told["evidence"].as_array().into_iter().flatten().filter(heard).count();
     facts.holds("its daemon is heard", heard == 1, run.story());
-    owner(&mut facts, &told, ("lxd", &lab.names[0], &lab.names[0]));
+    owner(&mut facts, &told, (lab.engine(), &lab.names[0], &lab.names[0]));
     for name in &lab.names[..3] {
         let project = if *name == lab.names[2] { lab.project.as_str() } else { "default" };
         let stop = lab.lxd.cli(&["stop", "--force", name, "--project", project]);
@@ -374,11 +381,11 @@ fn by_its_daemon(lab: &LxdLab) {
     let rows = all["containers"].as_array().unwrap();
     for name in &lab.names {
         let row = rows.iter().find(|r| r["name"] == name.as_str()).cloned().unwrap_or_default();
-        facts.same(name, row["runtime"].as_str(), Some("lxd"));
+        facts.same(name, row["runtime"].as_str(), Some(lab.engine()));
         facts.same("state", row["state"].as_str(), Some("exited"));
         facts.same("image", row["image"].as_str(), Some("lab image"));
     }
-    compared("lxd, by its daemon", facts.finish(18));
+    compared(&what, facts.finish(18));
 }
 
 /// What is on disk is told all the same.
