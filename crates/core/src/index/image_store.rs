@@ -99,23 +99,28 @@ impl Index<'_> {
     /// is known.
     ///
     /// # Errors
-    /// When it can't be looked at.
+    /// When it can't be looked at, or what is in one of these directories may not be.
     pub fn engine_root_of(&mut self, path: &BStr) -> Result<Option<usize>, Gap> {
         let slashes = path.find_iter(b"/").filter(|at| *at > 0).chain([path.len()]);
+        let mut forbidden = None;
         for base in slashes.map(|at| BStr::new(&path[..at])) {
             let host = self.host.root();
             let driver = DRIVERS.iter().find(|driver| is_data_root(host, base, **driver));
             let database = [base.as_bytes(), b"/", metadata::FILE].concat();
-            let engines: &[Engine] = match driver {
-                Some(driver) => driver.engines(),
-                None if host.look(&database).is_ok() => &[CONTAINERD],
-                None => continue,
+            let engines: &[Engine] = match (driver, host.look(&database)) {
+                (Some(driver), _) => driver.engines(),
+                (None, Ok(_)) => &[CONTAINERD],
+                (None, Err(e)) => {
+                    forbidden = forbidden.or(Some(e).filter(|e| e.class == Class::Forbidden));
+                    continue;
+                }
             };
             if let Some((number, _)) = self.store_root(engines, base)? {
                 return Ok(Some(number));
             }
         }
-        Ok(None)
+        // It may be an engine's.
+        forbidden.map_or(Ok(None), |e| Err(Gap::from_read(what::PATH, &e)))
     }
 
     /// What a file of a store is, and who needs it; with the layer that it is of.
