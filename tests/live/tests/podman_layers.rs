@@ -136,6 +136,7 @@ fn run(stock: &Stock, suite: &str) {
     cases.case("an orphan", || orphan(stock));
     cases.case("volumes", || volumes(stock));
     cases.case("directories of containers", || directories(stock));
+    cases.case("directories in the run root", || run_root(stock));
     cases.case("a working container of buildah's", || working(stock));
     cases.case("only examines", || {
         let layer = stock.layers.keys().next().unwrap();
@@ -392,6 +393,32 @@ fn directories(stock: &Stock) {
         assert_eq!((&told["owner"]["name"], &told["owner"]["id"]), (&json!(name), &json!(id)));
         assert_eq!(told["owner"]["user"], stock.user(), "{told:#}");
     }
+}
+
+/// What is kept for a container in the run root leads to it, and what is bound from there to where it shows that.
+fn run_root(stock: &Stock) {
+    let mut bound = 0;
+    for (name, id) in stock.containers.iter().filter(|(name, _)| **name != stock.working) {
+        let inspected = stock.podman.inspect(name);
+        let pid_file = inspected["PidFile"].as_str().unwrap();
+        let dir = pid_file.rsplit_once('/').unwrap().0;
+        assert!(!dir.starts_with(stock.podman.graph_root().to_str().unwrap()), "{dir}");
+        let is_there = std::fs::exists(pid_file).unwrap();
+        assert_eq!(is_there, inspected["State"]["Status"] == "running", "{inspected:#}");
+        for path in [dir, pid_file].into_iter().take(1 + usize::from(is_there)) {
+            let told = answer(path);
+            assert_eq!((&told["owner"]["name"], &told["owner"]["id"]), (&json!(name), &json!(id)));
+            assert_eq!(told["owner"]["user"], stock.user(), "{told:#}");
+            assert_eq!(told["file"]["stored"]["kind"], "container-record", "{told:#}");
+        }
+        let Some(file) = inspected["HostnamePath"].as_str().filter(|f| !f.is_empty()) else {
+            continue;
+        };
+        let run = whose().args(["path", file]).run().expect_code(0);
+        assert_eq!(run.stdout_str(), format!("{name}:/etc/hostname\n"), "{}", run.story());
+        bound += 1;
+    }
+    assert!(bound > 0, "none has a file bound from there");
 }
 
 fn working(stock: &Stock) {

@@ -36,6 +36,7 @@ mod podman_stores;
 mod podman_users;
 mod pods;
 mod ps;
+mod run_roots;
 mod sandboxes;
 mod saved;
 mod scheduler_state;

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 
 use bstr::BString;
+use whose_kernel::parse::mountinfo::strip;
 
 use super::Answer;
 use crate::index::Index;
 use crate::index::binds::Bound;
 use crate::model::gap::{Class, what};
-use crate::model::{Fact, File, Gap, Owner};
+use crate::model::{Fact, File, Gap, Mounting, Owner};
 use crate::storage::Part;
 
 /// A container that has the file, and its path there.
@@ -73,15 +74,28 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Vec<Gap>)
                     continue;
                 }
             },
-            (None, Some(host)) if part.is_none() => {
-                let init = owner.init_pid.known().copied();
-                init.and_then(|init| index.mounted_at(init, host.as_ref()))
-            }
+            (None, Some(host)) if part.is_none() => match owner.init_pid.known().copied() {
+                Some(init) => index.mounted_at(init, host.as_ref()),
+                None => mounted_by_state(index, &owner, host),
+            },
             _ => None,
         };
         found.push(Inside { owner, path });
     }
     (found, gaps)
+}
+
+/// Where a container that does not run has a file of the host, by what its engine mounts in it; `None` where that can't
+/// be told.
+fn mounted_by_state(index: &mut Index<'_>, owner: &Owner, host: &BString) -> Option<BString> {
+    let below = |mount: &Mounting| -> Option<BString> {
+        let rest = strip(mount.from.as_ref()?, host)?;
+        let at = mount.at.strip_suffix(b"/").unwrap_or(&mount.at);
+        Some([at, rest.strip_suffix(b"/").unwrap_or(rest)].concat().into())
+    };
+    let mut all: Vec<BString> = index.stored(owner).ok()?.mounts.iter().filter_map(below).collect();
+    all.sort();
+    all.into_iter().find(|path| shows(index, owner, path, host).unwrap_or(false))
 }
 
 /// That a container could not be asked whether it shows a file there.

@@ -101,7 +101,17 @@ fn in_store_or_not(
     host: &BString,
     detail: Detail,
 ) -> Result<(), Gap> {
-    if let Some(found) = index.stored_at(host.as_ref())? {
+    if let Some((root, user)) = index.run_dir_of(host.as_ref())? {
+        answer.place = place(index, root);
+        stored::kept_for(index, answer, root, &user);
+        one_owner(index, answer, root, &user, Vec::new(), detail);
+        let told = answer.owner().and_then(|owner| owner.description()).map(|d| d.path.clone());
+        let kept = format!("kept for {} until the host starts anew", user.key);
+        let seen = Evidence::agreeing(Source::StateFile, kept, told.unwrap_or_default());
+        if let Fact::Known(membership) = &mut answer.membership {
+            membership.evidence.push(seen);
+        }
+    } else if let Some(found) = index.stored_at(host.as_ref())? {
         stored::in_store(index, answer, &found, detail);
     } else if let Some(volume) = index.volume_at(host.as_ref())? {
         in_volume(index, answer, &volume, detail);

@@ -1,13 +1,14 @@
 //! What lies beside the layers of an engine's store: volumes, and what is kept for each container.
 
 use bstr::{BStr, BString, ByteSlice};
-use whose_kernel::Class;
+use whose_fields::Needs;
+use whose_kernel::{Class, parse};
 
 use super::Index;
 use super::layers::User;
 use crate::model::gap::what;
 use crate::model::{Engine, Gap};
-use crate::runtime::{Matches, Query, REGISTRY, Runtime, by_engine, segment};
+use crate::runtime::{Matches, Query, REGISTRY, Runtime, StateRoot, by_engine, segment};
 use crate::state::docker::container_file;
 
 const DOCKER: Engine = Engine("docker");
@@ -50,6 +51,63 @@ impl Index<'_> {
             };
             if found.is_some() {
                 return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The container for which an engine keeps the directory that a path lies in until the host starts anew,
+    /// `<run root>/<driver>-containers/<id>/userdata`; with the number of the engine's root. Where that is, its engine's state
+    /// says: the path alone proves nothing.
+    ///
+    /// # Errors
+    /// When an engine's state could not be read for that.
+    pub fn run_dir_of(&mut self, path: &BStr) -> Result<Option<(usize, User)>, Gap> {
+        const DIR: &[u8] = b"-containers/";
+        let host = self.host;
+        for at in path.find_iter(DIR).filter(|at| *at > 0) {
+            let below = &path[at + DIR.len()..];
+            let id = BStr::new(below.split(|b| *b == b'/').next().unwrap_or_default());
+            let base = BStr::new(&path[..path[..at].rfind_byte(b'/').unwrap_or(0)]);
+            let dir = BStr::new(&path[..at + DIR.len() + id.len()]);
+            if !segment::is_hex64(id) || base.is_empty() {
+                continue;
+            }
+            let identity = |path: &BStr| host.root().look(path).map(|l| (l.device, l.ino)).ok();
+            let Some(wanted) = identity(dir) else { continue };
+            let mut problem = None;
+            let mut ask = |number: usize, engine: Engine, state: &StateRoot| {
+                let of_storage = OF_STORAGE.contains(&engine);
+                let runtime = by_engine(engine).filter(|_| of_storage)?;
+                let told = match runtime.describe(state, id, Needs::NONE)? {
+                    Ok(told) => told.run_dir?,
+                    Err(e) => {
+                        let is_gone = e.class == Class::Gone;
+                        problem = problem.take().or((!is_gone).then_some(e));
+                        return None;
+                    }
+                };
+                let kept = BStr::new(told.strip_suffix(b"/userdata")?);
+                if !kept.starts_with(b"/") {
+                    return None;
+                }
+                let is_his = |user: &BString| {
+                    let number =
+                        || parse::decimal32(user).filter(|uid| host.user_name(*uid).is_none());
+                    let owns = |uid| host.owned_dir(BStr::new("/"), base, uid).is_ok();
+                    kept == dir && host.uid_of(user).or_else(number).is_some_and(owns)
+                };
+                let is_it = match state.users_own() {
+                    // He may name any directory of the host as his.
+                    Some(user) => is_his(user),
+                    None => host.guard(kept).is_ok() && identity(kept) == Some(wanted),
+                };
+                is_it.then(|| (number, User::new(engine, id)))
+            };
+            match (self.each_root(&mut ask).0, problem) {
+                (Some(found), _) => return Ok(Some(found)),
+                (None, Some(e)) => return Err(Gap::from_read(what::DESCRIPTION, &e)),
+                (None, None) => {}
             }
         }
         Ok(None)

@@ -162,6 +162,8 @@ pub struct Description {
     pub compose: Option<Compose>,
     /// Host path of the log file.
     pub log: Option<BString>,
+    /// Host path of the directory that its engine keeps for it until the host starts anew, by its state.
+    pub run_dir: Option<BString>,
     /// Host path of the directory that is its root, where its state has one.
     pub rootfs: Option<BString>,
     /// Host path of what is written to where the root is no directory by itself: the upper directory of

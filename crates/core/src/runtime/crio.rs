@@ -417,10 +417,18 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         is_sandbox: sandbox,
         pod,
         log: spec.own("LogPath").map(BString::from),
+        run_dir: run_dir(&state, &spec, sandbox),
         user: root.user.clone(),
         path,
         ..Description::default()
     })
+}
+
+/// Its directory in the run root: what its runtime was given (cri-o server/container_create_linux.go). Of a pod without
+/// a process no runtime was given any, but its host name is kept there (server/sandbox_run_linux.go).
+fn run_dir(state: &files::State, spec: &files::Spec, sandbox: bool) -> Option<BString> {
+    let of_pod = || spec.own("HostnamePath").filter(|_| sandbox)?.strip_suffix("/hostname");
+    Some(state.bundle.as_str()).filter(|dir| !dir.is_empty()).or_else(of_pod).map(BString::from)
 }
 
 /// What the store's table says of a container whose configuration was not written yet, or is gone.

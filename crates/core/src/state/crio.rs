@@ -61,6 +61,8 @@ pub struct State {
     pub pid: i64,
     /// Last start.
     pub started: String,
+    /// What its OCI runtime was given: its directory in the run root.
+    pub bundle: String,
     /// Init's PID as it was when it began.
     pub init_pid: i64,
     /// When init began: field 22 of its stat as a text; releases before 1.20 wrote a number of seconds.

@@ -103,6 +103,8 @@ pub struct State {
     pub pid: i64,
     /// Last start, RFC 3339.
     pub started_time: String,
+    /// Its directory in the run root, a path of the host (libpod/container.go).
+    pub run_dir: String,
 }
 
 /// A pod's configuration, as far as it is used.

@@ -109,6 +109,7 @@ pub(super) fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadE
         pod,
         is_sandbox: config.is_infra,
         log: text(&config.log_path).filter(|_| is_file(&config.log_driver)),
+        run_dir: text(&state.run_dir),
         user: root.user.clone(),
         cgroups: cgroups(&config, uid_of(root)),
         path: stored.path,
