@@ -342,7 +342,19 @@ fn first_try(lab: &Lab) {
     );
     let run = whose().args(["pids", &lab.first_try]).run();
     facts.same("pids: exit status", run.code, Some(1));
-    facts.finish(7);
+    // Of one image and in one pod they have these files in common.
+    for path in ["/bin/busybox", "/etc/hostname"] {
+        let of = |id: &str| answer(&format!("{id}:{path}"))["file"].clone();
+        let (ended, runs) = (of(&lab.first_try), of(&lab.find("restarted").id));
+        facts.same(path, ended["host"].as_str(), runs["host"].as_str());
+        facts.same("verified", ended["verified"].as_str(), Some("layers"));
+        let back = answer(ended["host"].as_str().unwrap());
+        let all: Vec<&Value> = back["owners"].as_array().unwrap().iter().collect();
+        let of_it = all.iter().any(|owner| owner["id"] == lab.first_try.as_str());
+        let of_pod = all.iter().all(|owner| owner["kind"] == "sandbox");
+        facts.same("back", (of_it, of_pod), (path == "/bin/busybox", path != "/bin/busybox"));
+    }
+    facts.finish(13);
 }
 
 /// Answers need no daemon.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use bstr::BString;
-use whose_core::answer::{Answer, Detail, Layers, Status, answer, inside, path_inside};
+use whose_core::answer::{Answer, Detail, Inside, Layers, Status, answer, inside, path_inside};
 use whose_core::index::Index;
 use whose_core::model::Verified;
 use whose_core::target::{Target, Typed};
@@ -102,8 +102,8 @@ fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
     let lines: Vec<BString> = all.iter().filter_map(|i| i.target()).collect();
     if lines.is_empty() && answer.status == Status::Found {
         answer.status = Status::NotFound;
-        let names: Vec<String> =
-            all.iter().filter_map(|i| Some(sanitise(i.owner.best_name()?))).collect();
+        let name = |i: &Inside| sanitise(i.owner.best_name().unwrap_or(&i.owner.id));
+        let names: Vec<String> = all.iter().map(name).collect();
         let text = sanitise(&target.text);
         answer.message = Some(match names.as_slice() {
             [] => format!("{text} is in no container, as far as is known"),

@@ -44,6 +44,7 @@ mod schedulers;
 mod snap;
 mod snapshots;
 mod states;
+mod stopped;
 mod support;
 mod tree;
 mod vectors;
