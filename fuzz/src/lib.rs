@@ -92,6 +92,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("json", docker::json),
     Target::new("kubelet_config", kubelet::config),
     Target::new("kubelet_names", kubelet::names),
+    Target::new("libvirt_domain", machines::libvirt_domain),
     Target::new("loadavg", boot::loadavg),
     Target::new("lxc_config", machines::lxc_config),
     Target::new("lxd_backup", machines::lxd_backup),

@@ -1,8 +1,8 @@
-//! What LXC, LXD, systemd-machined, runc, crun, youki, Flatpak and Apptainer write down.
+//! What LXC, LXD, systemd-machined, libvirt, runc, crun, youki, Flatpak and Apptainer write down.
 
 use std::fmt::Debug;
 
-use whose_core::state::{apptainer, flatpak, lxc, lxd, machined, nspawn, oci, yaml};
+use whose_core::state::{apptainer, flatpak, libvirt, lxc, lxd, machined, nspawn, oci, xml, yaml};
 
 /// Whatever is refused is refused with a reason on one line.
 pub(crate) fn told<T: Debug>(read: Result<T, String>) -> Option<T> {
@@ -57,6 +57,22 @@ pub(crate) fn machine(bytes: &[u8]) {
     let machine = machined::parse(bytes);
     assert!(machine.leader != Some(0));
     assert!(machine.root.is_none_or(|root| root.starts_with(b"/")));
+}
+
+pub(crate) fn libvirt_domain(bytes: &[u8]) {
+    // A text is never longer than what stands for it.
+    if let Some(document) = told(xml::parse(bytes)) {
+        let root = document.root().element();
+        assert!(!root.name.is_empty());
+        let text = [&root.name[..], &root.text].concat();
+        assert!(text.len() <= bytes.len());
+    }
+    if let Some(domain) = told(libvirt::parse(bytes)) {
+        assert!(!domain.name.is_empty());
+        assert_ne!(domain.init, Some(0));
+        assert!(domain.root.is_none_or(|root| root.starts_with(b"/")));
+        assert!(domain.id.is_none_or(|id| id.iter().all(u8::is_ascii_digit)));
+    }
 }
 
 pub(crate) fn nspawn_settings(bytes: &[u8]) {

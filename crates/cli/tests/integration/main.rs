@@ -24,6 +24,7 @@ mod image_stores;
 mod jails;
 mod kind;
 mod layers;
+mod libvirt;
 mod look_alikes;
 mod ls;
 mod lxc;
