@@ -106,6 +106,27 @@ fn a_machine_without_its_supervisor_has_no_name() {
     }
 }
 
+/// In a scope that nobody registered it is found by its cgroup's name; where that can't be followed it is not said to
+/// have ended.
+#[test]
+fn a_machine_that_only_a_scope_names_runs() {
+    for cgroup in ["/machine.slice/machine-web.scope/payload", "/machine.slice/web.scope/payload"] {
+        let host = FixtureHost::with_layout(CgroupLayout::V2);
+        host.boot();
+        host.process(800).nspid(&[800, 1]).in_cgroup(cgroup).write();
+        host.cgroup_dirs(cgroup, &[800]);
+        assert_ne!(answer(&host, "web")["owner"]["state"], "exited", "{cgroup}");
+        assert_eq!(ask(&host, &["pids", "web"]).expect_code(0).pids(), [800], "{cgroup}");
+    }
+    let host = FixtureHost::with_layout(CgroupLayout::V2);
+    host.boot();
+    let cgroup = "/lxc.payload.outer/runc-web.scope";
+    host.process(800).nspid(&[800, 2, 1]).in_cgroup(cgroup).write();
+    host.cgroup_dirs(cgroup, &[800]);
+    let run = ask(&host, &["pids", "web"]).expect_code(3);
+    assert!(run.stdout.is_empty() && run.stderr_str().contains("nothing shows"), "{}", run.story());
+}
+
 /// A cgroup may be called anything: who is in no PID namespace of its own is in no machine.
 #[test]
 fn a_host_process_in_such_a_cgroup_is_the_hosts() {

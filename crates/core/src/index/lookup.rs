@@ -145,7 +145,8 @@ impl Index<'_> {
             .and_then(|d| d.believed)
             .is_none_or(|b| matches!(b, ContainerState::Running | ContainerState::Paused));
         let cgroups = description.as_ref().map(|d| d.cgroups.clone()).unwrap_or_default();
-        let place = self.place_of(&owner, &cgroups, believed_pid, running);
+        let by_text = description.is_none();
+        let place = self.place_of(&owner, &cgroups, believed_pid, running, by_text);
         let mut dirs = Vec::new();
         let pids = match &place {
             Ok(Some((hierarchy, path))) => {
@@ -239,13 +240,14 @@ impl Index<'_> {
 
     /// The hierarchy and path of a container's cgroup: from the process its engine wrote down, if
     /// that is one of its own; else where its engine would put it; else by a walk of the tree.
-    /// `None` only when all of that was looked through.
+    /// `None` only when all of that was looked through. `by_text`: only the name of a cgroup led to it.
     fn place_of(
         &mut self,
         owner: &Owner,
         cgroups: &[BString],
         pid: Option<u32>,
         running: bool,
+        by_text: bool,
     ) -> Result<Option<(Hierarchy, BString)>, ReadError> {
         let hierarchies = match self.hierarchies() {
             Ok(hierarchies) => hierarchies.to_vec(),
@@ -276,7 +278,7 @@ impl Index<'_> {
             }
         }
         if owner.runtime.has_chosen_ids() {
-            return self.place_by_members(owner, cgroups, &hierarchies);
+            return self.place_by_members(owner, cgroups, &hierarchies, by_text);
         }
         let guessed = match cgroups {
             [] => self.guessed_cgroups(owner.runtime, owner.id.as_ref()),
@@ -303,6 +305,7 @@ impl Index<'_> {
         owner: &Owner,
         usual: &[BString],
         hierarchies: &[Hierarchy],
+        by_text: bool,
     ) -> Result<Option<(Hierarchy, BString)>, ReadError> {
         let places = |h: &Hierarchy| usual.iter().filter_map(|path| h.dir(path)).collect();
         let mut asked: Vec<(Hierarchy, Vec<BString>)> =
@@ -314,18 +317,24 @@ impl Index<'_> {
                     let walk = cgroup_tree::subtree(self.host(), &hierarchy.point)?;
                     problem = problem.or(walk.problem);
                     *dirs = walk.dirs;
-                    let holds = |dir: &BString| {
-                        let name = dir.rsplit_str("/").next().unwrap_or_default();
-                        let plain = unescape(name);
-                        plain.is_some_and(|name| name.contains_str(&owner.id))
-                    };
-                    dirs.retain(holds);
+                    dirs.retain(|dir| bears(dir, owner));
                 }
             }
             for (hierarchy, dirs) in &asked {
                 for dir in dirs {
                     if let Some(path) = self.is_own(owner, hierarchy, dir)? {
                         return Ok(Some((hierarchy.clone(), path)));
+                    }
+                    // What runs there has led to it, so that it can't be said to have ended.
+                    let named = || named_by(hierarchy, dir).into_iter();
+                    if by_text
+                        && named().any(|(e, key, _)| e == owner.runtime && owner.has_key(&key))
+                        && self.has_members(dir)?
+                    {
+                        let why = "nothing shows whether its processes are the container's";
+                        problem.get_or_insert_with(|| {
+                            ReadError::new(self.host().shown(dir), Class::Unsupported, why)
+                        });
                     }
                 }
             }
@@ -558,6 +567,15 @@ pub(super) fn named_by(hierarchy: &Hierarchy, dir: &[u8]) -> Vec<(Engine, BStrin
         }
     }
     named
+}
+
+/// Whether a cgroup's name holds the owner's, or that of the unit that a machine's payload is in.
+fn bears(dir: &BString, owner: &Owner) -> bool {
+    let mut names = dir.rsplit_str("/");
+    let own = names.next().unwrap_or_default();
+    let above = names.next().filter(|_| own == nspawn::PAYLOAD.as_bytes());
+    let holds = |name: &[u8]| unescape(name).is_some_and(|name| name.contains_str(&owner.id));
+    holds(own) || above.is_some_and(holds)
 }
 
 /// The part of a line's path that ends with the segment holding the id.
