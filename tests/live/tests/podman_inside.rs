@@ -217,7 +217,7 @@ fn in_podman() {
         let inner = Inner::start(&inside, &["podman"], seconds);
         compared += judge(mode, &[&outer], &inner, None);
     }
-    eprintln!("{compared} facts of containers in podman's");
+    whose_live_tests::compared("podman in podman", compared);
 }
 
 /// Docker's, with the system's engine in it, that of a user there, and one in a container of that.
@@ -246,7 +246,7 @@ fn in_docker() {
     let mut compared = judge("of root", &[&outer], &inner, None);
     compared += of_a_user(&outer, &inside);
     compared += by_false_monitors(&outer, &inner, &inside);
-    eprintln!("{compared} facts of containers in docker's");
+    whose_live_tests::compared("podman in docker", compared);
 }
 
 /// A user's own engine in the container.

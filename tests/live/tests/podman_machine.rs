@@ -15,7 +15,7 @@ use std::path::Path;
 use serde_json::Value;
 use whose_live_tests::inner::busybox_archive;
 use whose_live_tests::podman::{Asking, NEEDS, listed, same_owner};
-use whose_live_tests::{alone, pid_of, unique, whose};
+use whose_live_tests::{alone, compared, pid_of, unique, whose};
 use whose_testkit::facts::Facts;
 use whose_testkit::harness::Whose;
 use whose_testkit::podman_machine::{PodmanMachine, Programs, USERS, User};
@@ -359,7 +359,7 @@ fn those_that_do_not_run(lab: &Lab, user: Option<User>) {
     }
     // Two containers, in three places at least.
     let count = facts.finish(2 * 3 * 12);
-    eprintln!("{count} facts of {}", names.join(" and "));
+    compared(&format!("podman in a machine, {}, not running", names.join(" and ")), count);
 }
 
 /// All that run, by root and by whose they are inside, and from outside.
@@ -397,7 +397,9 @@ fn all_of(lab: &Lab) {
     let of_users = lab.kinds.iter().filter(|kind| kind.user.is_some()).count();
     let each = lab.kinds.len() + of_users;
     assert!(inside >= 30 * each && outside >= 20 * lab.kinds.len(), "{inside} {outside}");
-    eprintln!("{inside} facts of {} containers inside, {outside} from outside", lab.kinds.len());
+    let what = format!("podman in a machine, {} containers", lab.kinds.len());
+    compared(&format!("{what}, from inside"), inside);
+    compared(&format!("{what}, from the host"), outside);
     for user in USERS {
         what_the_user_sees(lab, user);
         what_holds_the_users_namespaces(lab, user);
