@@ -195,7 +195,7 @@ fn a_device_is_named_or_holds_the_files() {
 fn snapshots_of_containerd_without_a_directory() {
     let above =
         "22 21 0:40 / /var/lib/containerd/io.containerd.snapshotter.v1.zfs rw - zfs tank/c rw\n";
-    for (snapshotter, name) in [("zfs", "tank/c/"), ("devmapper", "/dev/mapper/...-snap-")] {
+    for (snapshotter, name) in [("zfs", "tank/c/"), ("devmapper", "/dev/mapper/pool-snap-")] {
         let point = "/run/elsewhere/rootfs";
         let lines = |number: u64| {
             let source = match snapshotter {
@@ -212,12 +212,27 @@ fn snapshots_of_containerd_without_a_directory() {
             store.write();
             let base = format!("{}/snapshots", store.base());
             std::fs::remove_dir_all(host.path().join(base.trim_start_matches('/'))).ok();
+            if snapshotter == "devmapper" {
+                host.file(format!("{}/pool.db", store.base()), "");
+            }
             number
         };
         let unmounted = host(&format!("{HOST}{above}"));
         let number = store_on(&unmounted);
         let (status, told) = gap(&unmounted, "web:/t/file");
         assert_eq!((status, told["path"].as_str()), (3, Some(format!("{name}{number}").as_str())));
+        // Another one's of this number, and a server of a user's that is called as this one.
+        for source in [
+            format!("ext4 /dev/mapper/other-pool-snap-{number}"),
+            format!("zfs tank/other/{number}"),
+            format!("fuse.x {name}{number}"),
+        ] {
+            let lines = format!("{HOST}{above}23 21 0:41 / {point} rw - {source} rw\n");
+            let others = host(&lines);
+            store_on(&others);
+            others.file(format!("{point}/t/file"), "");
+            assert_eq!(gap(&others, "web:/t/file").0, 3, "{source}");
+        }
         let mounted = host(&lines(number));
         store_on(&mounted);
         mounted.file(format!("{point}/t/file"), "");

@@ -10,6 +10,8 @@ use crate::model::gap::what;
 
 /// Where the device mapper's devices have their names (dmsetup(8)).
 const MAPPER: &[u8] = b"/dev/mapper/";
+/// What a volume of ZFS is called.
+const DATASET: &str = "dataset";
 
 /// A file system that is one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Volume {
     files: Option<&'static str>,
     /// The directory of the data root that the dataset above is mounted at, where many may end so.
     above: Option<&'static str>,
+    /// Many may begin and end so: only the whole name counts.
+    is_whole: bool,
 }
 
 impl Volume {
@@ -36,9 +40,10 @@ impl Volume {
             begins: BString::default(),
             ends,
             exact: None,
-            word: "dataset",
+            word: DATASET,
             files: None,
             above: None,
+            is_whole: false,
         }
     }
 
@@ -54,7 +59,16 @@ impl Volume {
             word: "device",
             files: None,
             above: None,
+            is_whole: false,
         }
+    }
+
+    /// A device of the device mapper whose name ends so, in a pool of many whose names are numbers; without the
+    /// pool it is not known which.
+    #[must_use]
+    pub fn device_of_pool(pool: Option<&BStr>, ends: &[u8]) -> Self {
+        let exact = pool.map(|pool| [MAPPER, pool, ends].concat().into());
+        Self { exact, is_whole: true, ..Self::device(b"", ends, None) }
     }
 
     /// The same, with its files in a directory of it.
@@ -66,11 +80,20 @@ impl Volume {
     /// The same, where names are short: the one above is mounted at this directory of the data root.
     #[must_use]
     pub fn below_the_one_at(self, dir: &'static str) -> Self {
-        Self { above: Some(dir), ..self }
+        Self { above: Some(dir), is_whole: true, ..self }
+    }
+
+    /// Whether a file system of this type has such a source by the kernel's word: what a FUSE server mounts is called
+    /// as its user likes (fusermount3(1), `fsname`).
+    fn may_be(&self, fs_type: &BStr) -> bool {
+        match self.word {
+            DATASET => fs_type == "zfs",
+            _ => fs_type != "fuse" && !fs_type.starts_with(b"fuse."),
+        }
     }
 
     fn is_source(&self, source: &BStr, name: &BString) -> bool {
-        if self.above.is_some() {
+        if self.is_whole {
             return source == name;
         }
         let rest = source.strip_prefix(self.begins.as_bytes());
@@ -85,7 +108,7 @@ impl Volume {
         let dir = root::join(dir, self.above.unwrap_or_default().as_bytes());
         let above = mount_of(mounts, &dir).filter(|m| {
             let is_its = self.above.is_none() || m.point == dir;
-            m.fs_type == "zfs" && self.word == "dataset" && is_its
+            m.fs_type == "zfs" && self.word == DATASET && is_its
         });
         match above {
             Some(above) => [above.source.as_slice(), &self.ends].concat().into(),
@@ -101,7 +124,11 @@ impl Volume {
         let name = self.name(mounts, dir);
         let fail =
             |why: String| Gap::new(what::LAYERS, Class::Unsupported, name.clone(), why, None);
-        let is_it = |m: &&Mount| m.root == "/" && self.is_source(m.source.as_ref(), &name);
+        let is_it = |m: &&Mount| {
+            m.root == "/"
+                && self.may_be(m.fs_type.as_ref())
+                && self.is_source(m.source.as_ref(), &name)
+        };
         let is_shown = |m: &&Mount| mount_of(mounts, &m.point).is_some_and(|top| top.id == m.id);
         let mut all = mounts.iter().filter(is_it).filter(is_shown);
         let Some(first) = all.next() else {
@@ -180,13 +207,32 @@ mod tests {
         let gap = of(&volume, &["8:1 / /d rw - xfs /dev/mapper/docker-8:1-77-xabc"]).unwrap_err();
         assert_eq!(gap.0, "/dev/mapper/docker-8:1-77-abc");
         // Two pools number their snapshots alike.
-        let snapshot = Volume::device(b"", b"-snap-12", None);
+        let snapshot = Volume::device_of_pool(Some(BStr::new("one")), b"-snap-12");
         let one = "253:3 / /a rw - ext4 /dev/mapper/one-snap-12";
         let again = "253:3 / /b rw - ext4 /dev/mapper/one-snap-12";
         let two = "253:4 / /c rw - ext4 /dev/mapper/two-snap-12";
         assert_eq!(of(&snapshot, &[one, again]), Ok("/a".into()));
-        let gap = of(&snapshot, &[one, two]).unwrap_err();
+        assert_eq!(of(&snapshot, &[one, two]), Ok("/a".into()));
+        assert_eq!(of(&snapshot, &[two]).unwrap_err().0, "/dev/mapper/one-snap-12");
+        let unknown = Volume::device_of_pool(None, b"-snap-12");
+        assert_eq!(of(&unknown, &[one]).unwrap_err().0, "/dev/mapper/...-snap-12");
+        let copy = "253:9 / /copy rw - xfs /dev/mapper/docker-8:1-77-abc";
+        let gap = of(&volume, &[own, copy]).unwrap_err();
         assert_eq!(gap.1, "several of the mounted devices are called so");
-        assert_eq!(of(&snapshot, &[]).unwrap_err().0, "/dev/mapper/...-snap-12");
+    }
+
+    /// An ordinary user has a server of his mounted, called as somebody's layer.
+    #[test]
+    fn no_server_of_a_users_is_one() {
+        let device = Volume::device(b"docker-", b"-abc", None).with_files_in("rootfs");
+        let dataset = Volume::dataset(BStr::new("abc"));
+        for kind in ["fuse", "fuse.sshfs"] {
+            let false_device = format!("0:77 / /mnt/x rw - {kind} /dev/mapper/docker-8:1-77-abc");
+            assert!(of(&device, &[&false_device]).is_err(), "{kind}");
+            let own = "253:3 / /d/mnt rw - xfs /dev/mapper/docker-8:1-77-abc";
+            assert_eq!(of(&device, &[own, &false_device]), Ok("/d/mnt/rootfs".into()), "{kind}");
+            let false_dataset = format!("0:78 / /mnt/y rw - {kind} tank/docker/abc");
+            assert!(of(&dataset, &[&false_dataset]).is_err(), "{kind}");
+        }
     }
 }
