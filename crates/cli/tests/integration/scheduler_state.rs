@@ -386,6 +386,35 @@ fn damaged_state_is_a_gap_and_no_more() {
     fs::remove_file(&secret).unwrap();
 }
 
+/// A container's own program starts others in it and chooses their ids.
+#[test]
+fn nobody_in_a_mesos_container_takes_the_name_of_another_one() {
+    let host = FixtureHost::new();
+    host.boot();
+    let hostile = "00000000-0c08-5f71-b7cb-9df01af43166";
+    host.file(format!("run/mesos/containers/{OUTER}/config"), mesos_config("bank"));
+    host.file(format!("run/mesos/containers/{OUTER}/pid"), "800");
+    let other = format!("run/mesos/containers/{hostile}");
+    host.file(format!("{other}/config"), mesos_config("guest"));
+    host.file(format!("{other}/containers/{OUTER}/config"), mesos_config("false"));
+    host.file(format!("{other}/containers/{OUTER}/pid"), "801");
+    host.cgroup_dirs(&format!("/mesos/{OUTER}"), &[800]);
+    let path = format!("/mesos/{hostile}/mesos/{OUTER}");
+    host.cgroup_dirs(&format!("/mesos/{hostile}"), &[]).cgroup_dirs(&path, &[801]);
+    host.process(800).nspid(&[800, 1]).in_cgroup(&format!("/mesos/{OUTER}")).write();
+    host.process(801).nspid(&[801, 2, 1]).in_cgroup(&path).write();
+    let told = answer(&host, "800");
+    assert_eq!([&told["owner"]["name"], &told["owner"]["init_pid"]], [&json!("bank"), &json!(800)]);
+    let inner = answer(&host, "801");
+    assert_eq!(
+        [&inner["owner"]["name"], &inner["owner"]["init_pid"]],
+        [&json!("false"), &json!(801)],
+        "{inner:#}"
+    );
+    assert_eq!(inner["chain"][0]["name"], "guest", "{inner:#}");
+    assert_eq!(ask(&host, &["pids", "bank"]).expect_code(0).pids(), [800]);
+}
+
 /// Directories within directories, and a link in one that leads back to it.
 #[test]
 fn nesting_in_mesos_directory_has_an_end() {

@@ -169,12 +169,24 @@ fn is_id(text: &[u8]) -> bool {
     segment::chosen(text).is_some()
 }
 
-/// The chain of a container by its id, with some or all of those around it.
+/// The chain of a container by its id, with some or all of those around it. Ids of nested ones are for whoever starts
+/// them to choose: one that is in none goes before them, and of several others it can't be told which is meant.
 fn chain_of<'r>(root: &'r StateRoot, id: &[u8]) -> Result<Option<&'r BString>, ReadError> {
-    let is_it = |chain: &&BString| {
-        chain.as_slice() == id || chain.strip_suffix(id).is_some_and(|above| above.ends_with(b"/"))
-    };
-    Ok(chains(root)?.iter().find(is_it))
+    let chains = chains(root)?;
+    let whole = chains.binary_search_by(|chain| chain.as_slice().cmp(id));
+    if let Ok(at) = whole {
+        return Ok(chains.get(at));
+    }
+    let is_it =
+        |chain: &&BString| chain.strip_suffix(id).is_some_and(|above| above.ends_with(b"/"));
+    let mut all = chains.iter().filter(is_it);
+    match (all.next(), all.next()) {
+        (Some(_), Some(_)) => {
+            let why = "several containers in others have this id";
+            Err(ReadError::new(root.root.shown(), Class::Unsupported, why))
+        }
+        (only, _) => Ok(only),
+    }
 }
 
 fn config(root: &StateRoot, chain: &BString) -> Result<files::Config, ReadError> {
