@@ -15,6 +15,9 @@ const MOUNTS: &str = "27 1 7:1 / / ro - squashfs /dev/loop1 ro\n\
 fn owner(exe: &str, mounts: &str, file: bool) -> Value {
     let host = FixtureHost::with_layout(CgroupLayout::V2);
     host.boot();
+    let own = host.path().join("proc/self/mountinfo");
+    let more = std::fs::read_to_string(&own).unwrap();
+    host.file("proc/self/mountinfo", format!("{MOUNTS}{more}"));
     host.symlink("snap/firefox/current", "4259");
     if file {
         host.file("var/lib/snapd/snaps/firefox_4173.snap", "hsqs");
@@ -48,7 +51,15 @@ fn the_revision_is_that_of_what_runs() {
 fn what_shows_no_revision_has_none() {
     let fake = MOUNTS
         .replace("7:2 / /snap/firefox/4173 ro - squashfs", "8:1 /x /snap/firefox/4173 rw - ext4");
+    // A user's own mounts: a server of his, another snap, and a directory of that one.
+    let server = MOUNTS
+        .replace("7:2 / /snap/firefox/4173 ro - squashfs", "0:99 / /snap/firefox/4173 rw - fuse");
+    let other = MOUNTS.replace("7:2 / /snap/firefox/4173", "7:3 / /snap/firefox/4173");
+    let part = MOUNTS.replace("7:2 / /snap/firefox/4173", "7:2 /usr /snap/firefox/4173");
     for (exe, mounts) in [
+        ("/snap/firefox/4173/bin/x", server.as_str()),
+        ("/snap/firefox/4173/bin/x", other.as_str()),
+        ("/snap/firefox/4173/bin/x", part.as_str()),
         ("/usr/bin/bash", MOUNTS),
         ("/snap/chromium/12/bin/x", MOUNTS),
         ("/snap/firefox/current/bin/x", MOUNTS),

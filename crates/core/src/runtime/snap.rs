@@ -8,7 +8,7 @@
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::Host;
-use whose_kernel::parse::mountinfo::strip;
+use whose_kernel::parse::mountinfo::{Mount, strip};
 
 use super::claim::{Claim, Subject};
 use super::{Runtime, place, segment};
@@ -53,8 +53,13 @@ impl Runtime for Snap {
         let at = |dir: &str| [dir.as_bytes(), b"/", snap, b"/", &revision].concat();
         let places: Vec<Vec<u8>> = PLACES.iter().map(|dir| at(dir)).collect();
         let mount = mounts.iter().rfind(|m| strip(&m.point, &exe).is_some())?;
-        let is_its = places.iter().any(|place| mount.point == place.as_slice());
-        if !is_its || !mount.fs_type.ends_with(b"squashfs") && !mount.fs_type.ends_with(b"fuse") {
+        let is_image = |m: &Mount| m.fs_type.ends_with(b"squashfs") || m.fs_type.ends_with(b"fuse");
+        // What a user has mounted there in a namespace of his own is no revision.
+        let is_its = |m: &Mount| {
+            let is_there = places.iter().any(|place| m.point == place.as_slice());
+            is_there && (m.device, &m.root) == (mount.device, &mount.root) && is_image(m)
+        };
+        if !is_its(mount) || !host.mounts().ok()?.iter().any(is_its) {
             return None;
         }
         let image = BString::from([snap.as_slice(), b"_", &revision].concat());
