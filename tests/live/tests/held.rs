@@ -171,6 +171,58 @@ fn only_maps(disk: &Disk) {
     assert_eq!((how(pids[1]), how(pids[2])), (None, None), "{told:#}");
 }
 
+/// A process whose root is elsewhere shows none of its namespace's mounts: others of that namespace do.
+fn hidden_by_chroot(disk: &Disk) {
+    let temp = tempfile::tempdir().unwrap();
+    let (bound, jail) = (temp.path().join("bound"), temp.path().join("jail"));
+    let busybox = whose_testkit::which("busybox").unwrap();
+    for dir in [&bound, &jail] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    for dir in [temp.path(), &jail] {
+        let program = dir.join("busybox");
+        std::fs::copy(&busybox, &program).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut mount = Command::new("mount");
+    assert!(
+        mount.arg("--bind").args([&disk.point().join("data"), &bound]).status().unwrap().success()
+    );
+    let chrooted = || {
+        let mut first = Command::new("unshare");
+        first.args(["-m", "chroot"]).arg(&jail).args(["/busybox", "sleep", "10000"]);
+        let running = Running::start(&mut first);
+        (running.wait("busybox"), running)
+    };
+    let beside = |pid: u32, root: &Path, dir: &str| {
+        let mut second = Command::new("nsenter");
+        let go = format!("cd {dir} && exec /busybox sleep 10000");
+        second.arg(format!("--mount=/proc/{pid}/ns/mnt")).arg("chroot").arg(root);
+        let program = if root == Path::new("/") { busybox.to_str().unwrap() } else { "/busybox" };
+        let go = go.replace("/busybox", program);
+        let running = Running::start(second.args([program, "sh", "-c", &go]));
+        let pid = running.0.id();
+        let cmdline = format!("/proc/{pid}/cmdline");
+        procfs::wait_for("sleep", Duration::from_secs(10), || {
+            std::fs::read(&cmdline).ok().filter(|args| args.ends_with(b"\0sleep\x0010000\0"))
+        });
+        (pid, running)
+    };
+    let (one, two) = (chrooted(), chrooted());
+    let whole = beside(one.0, Path::new("/"), bound.to_str().unwrap());
+    let other = beside(two.0, temp.path(), "/bound");
+    let run = whose().args(["--json"]).arg(&bound).run();
+    let told = run.json()["answers"][0].clone();
+    let pids = [whole.0, other.0];
+    drop((whole, other, one, two));
+    assert!(Command::new("umount").arg(&bound).status().unwrap().success());
+    for pid in pids {
+        let uses = told["uses"].as_array().unwrap_or_else(|| panic!("no uses: {told:#}"));
+        let used = uses.iter().find(|u| u["pid"] == pid).map(|u| u["how"].clone());
+        assert_eq!(used, Some(json!(["cwd"])), "{pid}: {told:#}");
+    }
+}
+
 #[test]
 fn what_is_held() {
     if !require(NEEDS) {
@@ -301,6 +353,7 @@ fn what_is_held() {
         std::fs::remove_file(&program).unwrap();
     });
     cases.case("who only maps a file of a directory that is bound", || only_maps(&disk));
+    cases.case("who uses it beside processes that hide it", || hidden_by_chroot(&disk));
     cases.case("a file by its number", || {
         let program = point.join("data/busybox");
         std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();

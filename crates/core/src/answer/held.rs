@@ -77,18 +77,28 @@ pub(super) fn hidden(index: &mut Index<'_>, answer: &mut Answer, path: &BString)
     if index.host().mode() == Mode::Saved {
         return;
     }
-    let (all, gap) = match index.mounted_over(path.as_ref(), what::PATH) {
+    let (all, mut gap) = match index.mounted_over(path.as_ref(), what::PATH) {
         Ok(told) => told,
         Err(e) => (Vec::new(), Some(Gap::from_read(what::PATH, &e))),
     };
     for over in all {
+        if index.host().out_of_time() {
+            let why = "not all that have something mounted over it were read in time";
+            let late = ReadError::new(index.host().shown(b"proc"), Class::TimedOut, why);
+            gap = Some(Gap::from_read(what::PATH, &late));
+            break;
+        }
         let Ok(Some(row)) = index.row(over.pid, Needs::OWNER.and(Needs::DESCRIPTION)) else {
             continue;
         };
         let Some(owner) = row.owner().filter(|owner| owner.kind.contains()) else { continue };
         let (pid, namespace, mount) = (over.pid, over.namespace, over.mount);
+        let more = match over.more {
+            0 => String::new(),
+            more => format!(", and {more} more so"),
+        };
         let told = format!(
-            "{} has {} {} mounted over it at {}, which the host has not: {pid}, in mnt:[{namespace}]",
+            "{} has {} {} mounted over it at {}, which the host has not: {pid}, in mnt:[{namespace}]{more}",
             owner.label(),
             mount.fs_type,
             mount.source,

@@ -73,17 +73,11 @@ impl Index<'_> {
             own.map(|m| u64::from(m.id)).collect()
         };
         let mut ids: HashSet<u64> = of(self.host().mounts()?).into_iter().collect();
-        let mut seen = HashSet::new();
-        for pid in self.host().pids()? {
-            if self.host().out_of_time() {
-                break;
-            }
-            let Ok(process) = self.host().process(pid) else { continue };
-            let Ok(namespace) = process.namespace("mnt") else { continue };
-            if Some(namespace) != self.hosts_mounts() && seen.insert(namespace) {
-                ids.extend(of(&process.mountinfo().unwrap_or_default()));
-            }
-        }
+        // What could not be asked is told when the same processes are asked for what they use.
+        let mut asked = Asked::default();
+        self.each_namespace(&mut asked, (device, root), &mut |_, _, mounts| {
+            ids.extend(of(mounts));
+        })?;
         Ok(ids)
     }
 

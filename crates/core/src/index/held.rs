@@ -2,7 +2,7 @@
 //!
 //! What no process shows is not seen: a namespace that nothing but a bind mount or a descriptor keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::parse::mountinfo::{Mount, mount_of, strip};
@@ -15,6 +15,8 @@ use crate::model::Gap;
 
 /// Loop devices that are looked through for an image.
 const MOST_LOOPS: usize = 4096;
+/// Of what one namespace has over a path so many mounts are told one by one.
+const MOST_OVER: usize = 8;
 /// What mountinfo adds to the root of a mount whose directory was removed.
 const DELETED: &[u8] = b"//deleted";
 
@@ -40,6 +42,15 @@ pub struct Over {
     pub namespace: u64,
     /// What is mounted there.
     pub mount: Mount,
+    /// How many more the namespace has over the same path.
+    pub more: usize,
+}
+
+/// Processes that show what a mount namespace has mounted: one whose root hides nothing, or else of each root one.
+#[derive(Debug)]
+enum Views {
+    Whole(u32),
+    Parts(HashMap<BString, u32>),
 }
 
 /// What could not be told.
@@ -134,22 +145,24 @@ impl Index<'_> {
         what: &'static str,
     ) -> Result<(Vec<Held>, Option<Gap>), ReadError> {
         let (mut asked, mut found) = (Asked::default(), Vec::new());
+        let mut seen = HashSet::new();
         self.each_namespace(&mut asked, (device, root), &mut |namespace, pid, mounts| {
-            let all = mounts.iter().filter_map(|m| held(m, device, root));
+            let all = mounts.iter().filter_map(|m| Some((m.id, held(m, device, root)?)));
+            let all = all.filter(|(id, _)| seen.insert((namespace, *id))).map(|(_, held)| held);
             found.extend(all.map(|(point, is_deleted)| Held { pid, namespace, point, is_deleted }));
         })?;
         Ok((found, asked.gap(what, self.host().shown(b"proc"))))
     }
 
     /// The mounts of each mount namespace but the host's, by a process of it, one whose root hides nothing if there is
-    /// such a one; `about` is the directory whose mounts are asked for.
-    fn each_namespace(
+    /// such a one, or else by one of each root; `about` is the directory whose mounts are asked for.
+    pub(super) fn each_namespace(
         &self,
         asked: &mut Asked,
         about: ((u32, u32), &BStr),
         each: &mut dyn FnMut(u64, u32, &[Mount]),
     ) -> Result<(), ReadError> {
-        let mut namespaces: BTreeMap<u64, (u32, bool)> = BTreeMap::new();
+        let mut namespaces: BTreeMap<u64, Views> = BTreeMap::new();
         self.each_process(asked, &mut |pid, asked| {
             let Ok(process) = self.host().process(pid) else { return };
             let namespace = match process.namespace("mnt") {
@@ -157,19 +170,30 @@ impl Index<'_> {
                 Ok(namespace) => namespace,
                 Err(e) => return self.unplaced(pid, &process, about, asked, e),
             };
-            let known = namespaces.get(&namespace);
-            if known.is_some_and(|(_, is_whole)| *is_whole) {
-                return;
-            }
-            let is_whole = process.link_text("root").is_ok_and(|root| root == "/");
-            if is_whole || known.is_none() {
-                namespaces.insert(namespace, (pid, is_whole));
+            let views = namespaces.entry(namespace).or_insert_with(|| Views::Parts(HashMap::new()));
+            let Views::Parts(parts) = views else { return };
+            let root = process.link_text("root").unwrap_or_default();
+            if root == "/" {
+                *views = Views::Whole(pid);
+            } else {
+                parts.entry(root).or_insert(pid);
             }
         })?;
-        for (namespace, (pid, _)) in namespaces {
-            match self.host().process(pid).and_then(|process| process.mountinfo()) {
-                Ok(mounts) => each(namespace, pid, &mounts),
-                Err(e) => asked.failed(e),
+        for (namespace, views) in namespaces {
+            let mut pids = match views {
+                Views::Whole(pid) => vec![pid],
+                Views::Parts(parts) => parts.into_values().collect(),
+            };
+            pids.sort_unstable();
+            for pid in pids {
+                if self.host().out_of_time() {
+                    asked.is_late = true;
+                    return Ok(());
+                }
+                match self.host().process(pid).and_then(|process| process.mountinfo()) {
+                    Ok(mounts) => each(namespace, pid, &mounts),
+                    Err(e) => asked.failed(e),
+                }
             }
         }
         Ok(())
@@ -192,9 +216,13 @@ impl Index<'_> {
         let inside = whose_kernel::root::join(own.root.as_ref(), rest);
         let about = (own.device, inside.as_bstr());
         let (mut asked, mut found) = (Asked::default(), Vec::new());
+        let mut seen = HashSet::new();
         self.each_namespace(&mut asked, about, &mut |namespace, pid, mounts| {
-            let all = mounts.iter().filter(|mount| lies_over(mount, mounts, about));
-            found.extend(all.map(|mount| Over { pid, namespace, mount: mount.clone() }));
+            let mut all = over(mounts, about);
+            all.retain(|mount| seen.insert((namespace, mount.id)));
+            let more = all.len().saturating_sub(MOST_OVER);
+            let told = all.into_iter().take(MOST_OVER);
+            found.extend(told.map(|m| Over { pid, namespace, mount: m.clone(), more }));
         })?;
         Ok((found, asked.gap(what, self.host().shown(b"proc"))))
     }
@@ -263,15 +291,16 @@ impl Index<'_> {
     }
 }
 
-/// Whether a mount is attached to this very directory or file of a file system.
-fn lies_over(mount: &Mount, all: &[Mount], (device, inside): ((u32, u32), &BStr)) -> bool {
-    let is_below = |below: &&Mount| below.id == mount.parent && below.device == device;
-    let Some(below) = all.iter().filter(|m| m.device == device).find(is_below) else {
-        return false;
+/// The mounts that are attached to this very directory or file of a file system. A namespace may have a hundred thousand,
+/// so that each is looked at once.
+fn over<'m>(all: &'m [Mount], (device, inside): ((u32, u32), &BStr)) -> Vec<&'m Mount> {
+    let at = |below: &Mount| {
+        let rest = strip(&below.root, inside).filter(|_| below.device == device)?;
+        Some((below.id, whose_kernel::root::join(below.point.as_ref(), rest)))
     };
+    let points: HashMap<u32, BString> = all.iter().filter_map(at).collect();
     // On top of the root of another one lies what was mounted at the same point again.
-    strip(&below.point, &mount.point)
-        .is_some_and(|rest| whose_kernel::root::join(below.root.as_ref(), rest) == inside)
+    all.iter().filter(|m| points.get(&m.parent).is_some_and(|point| *point == m.point)).collect()
 }
 
 /// Where a mount has the directory of a file system, or something in it; `true` with it: that was removed.
@@ -290,9 +319,9 @@ pub(super) fn held(mount: &Mount, device: (u32, u32), root: &BStr) -> Option<(BS
 #[cfg(test)]
 mod tests {
     use bstr::BStr;
-    use whose_kernel::parse::mountinfo::{Mount, parse};
+    use whose_kernel::parse::mountinfo::parse;
 
-    use super::{held, lies_over};
+    use super::{held, over};
 
     #[test]
     fn what_is_mounted_over_a_directory() {
@@ -304,8 +333,8 @@ mod tests {
         )
         .unwrap();
         let over = |device: u32, inside: &str| -> Vec<u32> {
-            let is_it = |m: &&Mount| lies_over(m, &mounts, ((8, device), BStr::new(inside)));
-            mounts.iter().filter(is_it).map(|m| m.id).collect()
+            let all = over(&mounts, ((8, device), BStr::new(inside)));
+            all.into_iter().map(|m| m.id).collect()
         };
         assert_eq!(over(1, "/srv/web"), [2]);
         assert_eq!(over(2, "/tmp"), [3]);
@@ -315,6 +344,21 @@ mod tests {
             (over(1, "/web"), over(2, "/web/tmp"), over(1, "/srv")),
             (vec![], vec![], vec![])
         );
+    }
+
+    /// An ordinary user may have as many mounts as `fs.mount-max` in each namespace of his own.
+    #[test]
+    fn a_namespace_with_a_hundred_thousand_mounts() {
+        let line = |id: u32| format!("{id} 100001 8:1 /d /mnt/{id} rw - ext4 /dev/sda1 rw\n");
+        let mut text: String = (1..=100_000).map(line).collect();
+        text.push_str("100001 0 8:1 / / rw - ext4 /dev/sda1 rw\n");
+        text.push_str("100002 100001 0:9 / /srv rw - tmpfs none rw\n");
+        let mounts = parse(text.as_bytes()).unwrap();
+        let began = std::time::Instant::now();
+        let all = over(&mounts, ((8, 1), BStr::new("/srv")));
+        let took = began.elapsed();
+        assert_eq!(all.iter().map(|m| m.id).collect::<Vec<_>>(), [100_002]);
+        assert!(took < std::time::Duration::from_secs(2), "{took:?}");
     }
 
     #[test]
