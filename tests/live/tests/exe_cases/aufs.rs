@@ -15,10 +15,10 @@ use super::overlay;
 const ID: &str = "2f9e7dcbb5e3ab2c";
 
 pub(crate) fn cases(cases: &mut Cases, markers: &Markers) {
-    cases.case("aufs: branches, copies and removals", || branches(markers));
-    cases.case("aufs: a path of a process", || named(markers));
-    cases.case("aufs: branches in the options", || in_options(markers));
-    cases.case("aufs: no branches to be read", || unread(markers));
+    cases.case("15 aufs: branches, copies and removals", || branches(markers));
+    cases.case("15 aufs: a path of a process", || named(markers));
+    cases.case("15 aufs: branches in the options", || in_options(markers));
+    cases.case("15 aufs: no branches to be read", || unread(markers));
 }
 
 /// What has `whose` see the process's overlay as an aufs with these options and these files in sysfs.
