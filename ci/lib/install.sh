@@ -36,6 +36,7 @@ live mkfs.btrfs btrfs-progs
 live mkfs.ext4 e2fsprogs
 live mkfs.xfs xfsprogs
 live mksquashfs squashfs-tools
+live mkfs.erofs erofs-utils
 live firejail firejail
 live bwrap bubblewrap
 live docker-compose docker-compose
