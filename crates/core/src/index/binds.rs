@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::{Mount, mount_of, strip};
 use whose_kernel::parse::overlay;
@@ -86,9 +86,7 @@ impl Index<'_> {
             return None;
         }
         let mounts = process.mountinfo().ok()?;
-        let inside = |m: &Mount| Some(joined(&m.point, strip(&m.root, in_fs)?));
-        let all = mounts.iter().filter(|m| m.device == device).filter_map(inside);
-        let opened = self.that_is(&process, path, all);
+        let opened = self.that_is(&process, path, &mounts, (device, in_fs));
         let is_it = opened.is_some();
         let inside = opened.or_else(|| mounts.iter().find_map(|m| in_overlay(m, path)))?;
         let lines = process.cgroup().map(Rc::new).ok()?;
@@ -101,35 +99,50 @@ impl Index<'_> {
         Some(Bound { owner, inside, pid: Some(pid), is_it })
     }
 
-    /// The first of a process's paths that opens this file of the host.
+    /// The first path by which a process has this file of the host mounted, which is at `in_fs` of its file system.
     fn that_is(
         &self,
         process: &ProcDir<'_>,
         path: &BStr,
-        mut all: impl Iterator<Item = BString>,
+        mounts: &[Mount],
+        (device, in_fs): ((u32, u32), &BString),
     ) -> Option<BString> {
         let host = self.host();
+        let inside = |m: &Mount| Some((m.id, joined(&m.point, strip(&m.root, in_fs)?)));
+        let mut all = mounts.iter().filter(|m| m.device == device).filter_map(inside);
         let first = all.next()?;
         let own = host.lookup(&host.root_object().ok()?, path, Way::Plain).ok()?.look().ok()?;
         let root = process.object("root").ok()?;
-        let is_it = |inside: &BString| {
+        let is_it = |(mount, inside): &(u32, BString)| {
             let there = host.lookup(&root, inside.as_ref(), Way::Plain);
-            there.and_then(|object| object.look()).is_ok_and(|look| look.is(&own))
+            match there.and_then(|object| object.look()) {
+                Ok(look) => look.is(&own),
+                // A root that a user's server shows to nobody else (fuse(4), allow_other): what lies at the path
+                // is in the kernel's table all the same.
+                Err(e) if Class::of(e) == Class::Forbidden => is_on_top(mounts, *mount, inside),
+                Err(_) => false,
+            }
         };
-        std::iter::once(first).chain(all).find(is_it)
+        std::iter::once(first).chain(all).find(is_it).map(|(_, inside)| inside)
     }
 
-    /// The path by which one process has a file of the host mounted: opened and compared.
+    /// The path by which one process has a file of the host mounted: opened and compared, where that is allowed.
     pub fn mounted_at(&self, pid: u32, path: &BStr) -> Option<BString> {
         let host = self.host();
         let process = host.process(pid).ok()?;
         let own = mount_of(host.mounts().ok()?, path)?;
         let in_fs = joined(&own.root, strip(&own.point, path)?);
         let mounts = process.mountinfo().ok()?;
-        let inside = |m: &Mount| Some(joined(&m.point, strip(&m.root, &in_fs)?));
-        let all = mounts.iter().filter(|m| m.device == own.device).filter_map(inside);
-        self.that_is(&process, path, all)
+        self.that_is(&process, path, &mounts, (own.device, &in_fs))
     }
+}
+
+/// Whether a mount is what a process sees at a path, by its table alone: nothing lies over it there, and nothing over the
+/// directory that it is in.
+fn is_on_top(mounts: &[Mount], id: u32, path: &BString) -> bool {
+    let Some(top) = mount_of(mounts, path).filter(|top| top.id == id) else { return false };
+    let dir = top.point.rfind_byte(b'/').map_or(&b"/"[..], |at| &top.point[..at.max(1)]);
+    mount_of(mounts, dir).is_some_and(|below| below.id == top.parent)
 }
 
 /// What a process calls a path of the host that lies in a layer of an overlay, by the texts of that one's layers.
@@ -158,7 +171,22 @@ mod tests {
     use bstr::BStr;
     use whose_kernel::parse::mountinfo::parse;
 
-    use super::in_overlay;
+    use super::{in_overlay, is_on_top};
+
+    #[test]
+    fn what_lies_at_a_path() {
+        let mounts = parse(
+            b"1 0 0:5 / / rw - fuse.fuse-overlayfs f rw\n2 1 8:1 /a /etc/name rw - ext4 /dev/sda1 rw\n\
+              3 1 8:1 /d /data rw - ext4 /dev/sda1 rw\n4 3 0:6 / /data/x rw - tmpfs t rw\n\
+              5 1 8:1 /h /opt/h rw - ext4 /dev/sda1 rw\n6 1 0:7 / /opt rw - tmpfs t rw\n\
+              7 1 8:1 /t /twice rw - ext4 /dev/sda1 rw\n8 7 0:8 / /twice rw - tmpfs t rw\n",
+        )
+        .unwrap();
+        let is = |id, path: &str| is_on_top(&mounts, id, &path.into());
+        assert!(is(2, "/etc/name") && is(3, "/data") && is(3, "/data/y/z"));
+        // Under another, or in a directory that lies under another.
+        assert!(!is(3, "/data/x/y") && !is(5, "/opt/h") && !is(7, "/twice"));
+    }
 
     #[test]
     fn a_file_of_an_overlays_layer() {
