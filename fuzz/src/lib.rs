@@ -60,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("capture_manifest", capture::manifest),
     Target::new("capture_redact", capture::redact),
     Target::new("cgroup", cgroup::cgroup),
+    Target::new("children", process::children),
     Target::new("claims", claims::claims),
     Target::new("cmdline", process::cmdline),
     Target::new("containerd_any", databases::any),

@@ -86,3 +86,12 @@ pub(crate) fn capabilities(bytes: &[u8]) {
     let text = format!("CapEff:\t{set:016x}\n");
     assert_eq!(capability_file::parse(text.as_bytes()), Ok(set));
 }
+
+pub(crate) fn children(bytes: &[u8]) {
+    let Ok(pids) = whose_kernel::parse::children::parse(bytes) else {
+        return;
+    };
+    assert!(pids.is_sorted() && pids.len() <= bytes.len());
+    let text: String = pids.iter().map(|pid| format!("{pid} ")).collect();
+    assert_eq!(whose_kernel::parse::children::parse(text.as_bytes()), Ok(pids));
+}

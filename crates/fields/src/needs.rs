@@ -44,6 +44,8 @@ impl Needs {
     pub const IMAGE: Self = Self(1 << 16);
     /// What else of the owner some engines have only there: labels, the image's id, when it was made.
     pub const RECORD: Self = Self(1 << 17);
+    /// The kernel's name for it: `comm`, or part of `stat`.
+    pub const COMM: Self = Self(1 << 18);
     /// All of a description.
     pub const DESCRIBED: Self = Self::DESCRIPTION.and(Self::IMAGE).and(Self::RECORD);
 

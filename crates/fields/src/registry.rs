@@ -59,7 +59,7 @@ pub struct Field {
 
 macro_rules! fields {
     ($($id:ident $name:literal [$($alias:literal),*] $title:literal $kind:ident $unit:ident
-       ($($need:ident)+) $json:literal $doc:literal;)+) => {
+       ($($need:ident)*) $json:literal $doc:literal;)+) => {
         /// Every field.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[allow(missing_docs, reason = "each one's line in the table below is its document")]
@@ -74,14 +74,14 @@ macro_rules! fields {
             kind: Type::$kind,
             unit: Unit::$unit,
             doc: $doc,
-            needs: Needs::NONE$(.and(Needs::$need))+,
+            needs: Needs::NONE$(.and(Needs::$need))*,
             json: $json,
         }),+];
     };
 }
 
 fields! {
-    Pid "pid" ["tgid"] "PID" Uint None (STAT) "process.pid" "process id on the host";
+    Pid "pid" ["tgid"] "PID" Uint None () "process.pid" "process id on the host";
     Ppid "ppid" [] "PPID" Uint None (STAT) "process.ppid" "parent's process id";
     User "user" ["euser", "uname"] "USER" Text None (STATUS) "process.user" "effective user's name, from etc/passwd";
     Uid "uid" ["euid"] "UID" Uint None (STATUS) "process.uid" "effective user id";
@@ -105,47 +105,47 @@ fields! {
     InsidePids "inside_pids" [] "INSIDE_PIDS" List None (STATUS) "process.inside_pids" "process id in each PID namespace, outermost first";
     InsideUid "inside_uid" [] "INSIDE_UID" Uint None (STATUS IDMAP) "process.inside_uid" "effective user id in its user namespace";
     Pidns "pidns" [] "PIDNS" Uint None (PIDNS) "process.pidns" "inode of its PID namespace";
-    Cgroup "cgroup" ["cgroups", "cgroupns"] "CGROUP" Text None (STAT OWNER) "process.cgroup" "cgroup path that the answer rests on";
+    Cgroup "cgroup" ["cgroups", "cgroupns"] "CGROUP" Text None (OWNER) "process.cgroup" "cgroup path that the answer rests on";
     Role "role" [] "ROLE" Text None (STAT STATUS OWNER ROLE) "process.role" "workload, init, exec, sandbox, plumbing, host or kernel";
     Serves "serves" [] "SERVES" Text None (STAT STATUS OWNER ROLE) "process.serves" "id of the container that plumbing works for";
-    Comm "comm" ["ucmd", "ucomm"] "COMM" Text None (STAT) "process.comm" "command name, at most 15 bytes";
-    Owner "owner" ["whose"] "OWNER" Text None (STAT OWNER DESCRIPTION) "owner" "container, unit or session it belongs to; - the host, ? unknown";
-    Chain "chain" [] "CONTAINER" Text None (STAT OWNER DESCRIPTION) "owner" "the owner after the containers around it: outer/inner";
-    Kind "kind" [] "KIND" Text None (STAT OWNER) "owner.kind" "what kind of owner";
-    Runtime "runtime" [] "RUNTIME" Text None (STAT OWNER DESCRIPTION) "owner.runtime" "engine of the owner";
-    Id "id" ["container_id"] "CONTAINER ID" Text None (STAT OWNER) "owner.id" "owner's full id";
-    Name "name" ["names", "container"] "NAME" Text None (STAT OWNER DESCRIPTION) "owner.name" "owner's name";
-    Image "image" [] "IMAGE" Text None (STAT OWNER DESCRIPTION IMAGE) "owner.image" "image, as it was asked for";
-    ImageId "image_id" ["imageid"] "IMAGE ID" Text None (STAT OWNER DESCRIPTION RECORD) "owner.image_id" "image id";
-    Labels "labels" [] "LABELS" Map None (STAT OWNER DESCRIPTION RECORD) "owner.labels" "container's labels";
+    Comm "comm" ["ucmd", "ucomm"] "COMM" Text None (COMM) "process.comm" "command name, at most 15 bytes";
+    Owner "owner" ["whose"] "OWNER" Text None (OWNER DESCRIPTION) "owner" "container, unit or session it belongs to; - the host, ? unknown";
+    Chain "chain" [] "CONTAINER" Text None (OWNER DESCRIPTION) "owner" "the owner after the containers around it: outer/inner";
+    Kind "kind" [] "KIND" Text None (OWNER) "owner.kind" "what kind of owner";
+    Runtime "runtime" [] "RUNTIME" Text None (OWNER DESCRIPTION) "owner.runtime" "engine of the owner";
+    Id "id" ["container_id"] "CONTAINER ID" Text None (OWNER) "owner.id" "owner's full id";
+    Name "name" ["names", "container"] "NAME" Text None (OWNER DESCRIPTION) "owner.name" "owner's name";
+    Image "image" [] "IMAGE" Text None (OWNER DESCRIPTION IMAGE) "owner.image" "image, as it was asked for";
+    ImageId "image_id" ["imageid"] "IMAGE ID" Text None (OWNER DESCRIPTION RECORD) "owner.image_id" "image id";
+    Labels "labels" [] "LABELS" Map None (OWNER DESCRIPTION RECORD) "owner.labels" "container's labels";
     Status "status" ["container_state"] "STATUS" Text None (STAT OWNER DESCRIPTION LIVENESS) "owner.state" "container's state";
-    EngineState "engine_state" [] "ENGINE STATE" Text None (STAT OWNER DESCRIPTION) "owner.engine_state" "container's state in the engine's own word";
-    Created "created" ["createdat"] "CREATED" Time None (STAT OWNER DESCRIPTION RECORD) "owner.created" "when the container was made";
-    Started "started" ["startedat"] "STARTED" Time None (STAT OWNER DESCRIPTION RECORD) "owner.started" "when the container was started";
+    EngineState "engine_state" [] "ENGINE STATE" Text None (OWNER DESCRIPTION) "owner.engine_state" "container's state in the engine's own word";
+    Created "created" ["createdat"] "CREATED" Time None (OWNER DESCRIPTION RECORD) "owner.created" "when the container was made";
+    Started "started" ["startedat"] "STARTED" Time None (OWNER DESCRIPTION RECORD) "owner.started" "when the container was started";
     Up "up" ["uptime", "runningfor"] "UP" Uint Seconds (STAT) "owner.up" "ls: time since the container's first process started";
     Processes "processes" ["procs", "nprocs"] "PROCS" Uint None (STAT) "owner.processes" "ls: number of its processes, nested containers' included";
     Pids "pids" [] "PIDS" List None (STAT) "owner.pids" "ls: its processes on the host";
     InitPid "init_pid" [] "INIT" Uint None (STAT OWNER DESCRIPTION LIVENESS) "owner.init_pid" "container's first process";
-    Log "log" ["logpath"] "LOG" Text None (STAT OWNER DESCRIPTION RECORD) "owner.log" "container's log file";
-    Project "project" ["compose"] "PROJECT" Text None (STAT OWNER DESCRIPTION RECORD) "owner.compose.project" "compose project";
-    Service "service" [] "SERVICE" Text None (STAT OWNER DESCRIPTION RECORD) "owner.compose.service" "compose service";
-    Pod "pod" ["podname", "pod_name"] "POD" Text None (STAT OWNER DESCRIPTION) "owner.pod.name" "Kubernetes pod's name";
-    Namespace "namespace" ["podns", "pod_namespace"] "NAMESPACE" Text None (STAT OWNER DESCRIPTION) "owner.pod.namespace" "Kubernetes namespace of the pod";
-    PodUid "pod_uid" [] "POD UID" Text None (STAT OWNER) "owner.pod.uid" "pod's uid";
-    PodContainer "pod_container" [] "POD CONTAINER" Text None (STAT OWNER DESCRIPTION) "owner.pod.container" "container's name in its pod";
-    Restarts "restarts" [] "RESTARTS" Uint None (STAT OWNER DESCRIPTION RECORD) "owner.pod.restarts" "how often the kubelet has started it again";
-    Qos "qos" ["qos_class"] "QOS" Text None (STAT OWNER) "owner.pod.qos" "pod's class by its cgroup: guaranteed, burstable or besteffort";
-    Unit "unit" [] "UNIT" Text None (STAT OWNER) "process.unit" "innermost systemd unit of the chain";
+    Log "log" ["logpath"] "LOG" Text None (OWNER DESCRIPTION RECORD) "owner.log" "container's log file";
+    Project "project" ["compose"] "PROJECT" Text None (OWNER DESCRIPTION RECORD) "owner.compose.project" "compose project";
+    Service "service" [] "SERVICE" Text None (OWNER DESCRIPTION RECORD) "owner.compose.service" "compose service";
+    Pod "pod" ["podname", "pod_name"] "POD" Text None (OWNER DESCRIPTION) "owner.pod.name" "Kubernetes pod's name";
+    Namespace "namespace" ["podns", "pod_namespace"] "NAMESPACE" Text None (OWNER DESCRIPTION) "owner.pod.namespace" "Kubernetes namespace of the pod";
+    PodUid "pod_uid" [] "POD UID" Text None (OWNER) "owner.pod.uid" "pod's uid";
+    PodContainer "pod_container" [] "POD CONTAINER" Text None (OWNER DESCRIPTION) "owner.pod.container" "container's name in its pod";
+    Restarts "restarts" [] "RESTARTS" Uint None (OWNER DESCRIPTION RECORD) "owner.pod.restarts" "how often the kubelet has started it again";
+    Qos "qos" ["qos_class"] "QOS" Text None (OWNER) "owner.pod.qos" "pod's class by its cgroup: guaranteed, burstable or besteffort";
+    Unit "unit" [] "UNIT" Text None (OWNER) "process.unit" "innermost systemd unit of the chain";
     Depth "depth" [] "DEPTH" Uint None (STAT) "depth" "tree: how many rows it stands below";
-    Disk "disk" [] "TOTAL" Uint Bytes (STAT OWNER) "bytes" "ls --disk: bytes on the disk, all together";
-    DiskLayer "disk_layer" [] "LAYER" Uint Bytes (STAT OWNER) "layer" "ls --disk: bytes of a container's own layers";
-    DiskLog "disk_log" [] "LOG" Uint Bytes (STAT OWNER) "log" "ls --disk: bytes of its log";
-    DiskVolumes "disk_volumes" [] "VOLUMES" Uint Bytes (STAT OWNER) "volumes" "ls --disk: bytes of the volumes that nobody else has";
-    DiskDeleted "disk_deleted" [] "DELETED" Uint Bytes (STAT OWNER) "deleted" "ls --disk: bytes of files that its processes hold open, and that were removed";
-    DiskApparent "disk_apparent" [] "SIZE" Uint Bytes (STAT OWNER) "apparent" "ls --disk: the same by the files' sizes, as engines add them up";
-    DiskInodes "disk_inodes" [] "INODES" Uint None (STAT OWNER) "inodes" "ls --disk: files and directories";
-    DiskKind "disk_kind" [] "KIND" Text None (STAT OWNER) "kind" "ls --disk: what it is: a container, images, an orphan";
-    DiskWhat "disk_what" [] "WHAT" Text None (STAT OWNER DESCRIPTION) "name" "ls --disk: the container, or where it lies";
+    Disk "disk" [] "TOTAL" Uint Bytes (OWNER) "bytes" "ls --disk: bytes on the disk, all together";
+    DiskLayer "disk_layer" [] "LAYER" Uint Bytes (OWNER) "layer" "ls --disk: bytes of a container's own layers";
+    DiskLog "disk_log" [] "LOG" Uint Bytes (OWNER) "log" "ls --disk: bytes of its log";
+    DiskVolumes "disk_volumes" [] "VOLUMES" Uint Bytes (OWNER) "volumes" "ls --disk: bytes of the volumes that nobody else has";
+    DiskDeleted "disk_deleted" [] "DELETED" Uint Bytes (OWNER) "deleted" "ls --disk: bytes of files that its processes hold open, and that were removed";
+    DiskApparent "disk_apparent" [] "SIZE" Uint Bytes (OWNER) "apparent" "ls --disk: the same by the files' sizes, as engines add them up";
+    DiskInodes "disk_inodes" [] "INODES" Uint None (OWNER) "inodes" "ls --disk: files and directories";
+    DiskKind "disk_kind" [] "KIND" Text None (OWNER) "kind" "ls --disk: what it is: a container, images, an orphan";
+    DiskWhat "disk_what" [] "WHAT" Text None (OWNER DESCRIPTION) "name" "ls --disk: the container, or where it lies";
     Args "args" ["command", "cmd"] "COMMAND" Text None (STAT CMDLINE) "process.args" "arguments; the command name in brackets without";
 }
 

@@ -58,13 +58,13 @@ fn read_some(fd: BorrowedFd<'_>, into: &mut Vec<u8>) -> Result<(usize, usize), E
     }
 }
 
-/// Calls `each` for every entry of an open directory but `.` and `..`.
+/// Calls `each` with name, kind and inode of every entry of an open directory but `.` and `..`.
 ///
 /// # Errors
 /// The kernel's.
 pub(crate) fn for_each_entry(
     fd: BorrowedFd<'_>,
-    each: &mut dyn FnMut(&[u8], FileType),
+    each: &mut dyn FnMut(&[u8], FileType, u64),
 ) -> Result<(), Errno> {
     let mut buffer = Vec::with_capacity(32 * 1024);
     let mut dir = RawDir::new(fd, buffer.spare_capacity_mut());
@@ -72,7 +72,7 @@ pub(crate) fn for_each_entry(
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            each(name, entry.file_type());
+            each(name, entry.file_type(), entry.ino());
         }
     }
     Ok(())

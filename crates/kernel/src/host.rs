@@ -14,7 +14,7 @@ use crate::live::{Kernel, Live, Saved};
 use crate::parse;
 use crate::parse::mountinfo::Mount;
 use crate::root::{Links, Root};
-use crate::scan::Source;
+use crate::scan::{Listed, Source};
 use crate::worker::Worker;
 
 /// `PROC_SUPER_MAGIC` of the kernel's include/uapi/linux/magic.h.
@@ -279,25 +279,34 @@ impl Host {
     /// # Errors
     /// When the directory can't be read.
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
+        Ok(self.listed()?.into_iter().map(|listed| listed.pid).collect())
+    }
+
+    /// All processes, in the same order.
+    ///
+    /// # Errors
+    /// As [`Host::pids`].
+    pub fn listed(&self) -> Result<Vec<Listed>, ReadError> {
         let errno = |e| ReadError::from_errno(self.shown(b"proc"), e);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir =
             rustix::fs::openat(&self.proc_dir, ".", flags, FileMode::empty()).map_err(errno)?;
-        let mut pids = Vec::new();
-        crate::drain::for_each_entry(std::os::fd::AsFd::as_fd(&dir), &mut |name, kind| {
+        let mut all = Vec::new();
+        crate::drain::for_each_entry(std::os::fd::AsFd::as_fd(&dir), &mut |name, kind, inode| {
             if kind == FileType::Directory || kind == FileType::Unknown {
-                pids.extend(parse::decimal32(name).filter(|p| *p > 0));
+                let pid = parse::decimal32(name).filter(|p| *p > 0);
+                all.extend(pid.map(|pid| Listed { pid, inode }));
             }
         })
         .map_err(errno)?;
         if self.mode == Mode::Saved {
-            pids.sort_unstable();
+            all.sort_unstable_by_key(|listed| listed.pid);
         }
         if let Some(recorded) = &self.recorded {
             let ended = |pid: u32| recorded.gone(&format!("proc/{pid}").into());
-            pids.retain(|pid| !ended(*pid));
+            all.retain(|listed| !ended(listed.pid));
         }
-        Ok(pids)
+        Ok(all)
     }
 
     /// Reads a small system-wide file of `proc`, by its name beneath `proc`.

@@ -440,7 +440,7 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = self.openat(rel, flags)?;
         let mut entries = Vec::new();
-        for_each_entry(fd.as_fd(), &mut |name, kind| {
+        for_each_entry(fd.as_fd(), &mut |name, kind, _| {
             if entries.len() <= most {
                 entries.push(Entry { name: name.into(), is_dir: kind == FileType::Directory });
             }

@@ -63,7 +63,7 @@ pub(super) fn plan(
         filters.push(Filter::ContainersOnly);
     }
     let columns = fields.iter().map(|f| f.id).collect();
-    Ok(Plan { columns, sort, filters, also: Needs::STAT })
+    Ok(Plan { columns, sort, filters, also: Needs::NONE })
 }
 
 /// What is missing goes to stderr in one line; targets that lead nowhere get one each.

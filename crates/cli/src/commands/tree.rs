@@ -5,7 +5,7 @@ use whose_core::answer::tree::{Branch, Tree, tree};
 use whose_core::index::Index;
 use whose_core::index::scan::Listing;
 use whose_core::model::Row;
-use whose_fields::{Field, FieldId, Record};
+use whose_fields::{Field, FieldId, Needs, Record};
 use whose_render::{
     Placed, TreeOptions, csv, listing_header, listing_trailer, summary, tree as draw,
     tree_document, tree_line, write_json, write_line,
@@ -33,7 +33,7 @@ pub(crate) fn run(common: &Common, args: &TreeArgs) -> Result<u8> {
     let sort = settings::sort_keys(&args.list.sort)?;
     let host = settings::host(common, listing::TIME)?;
     let mut plan = listing::plan(&host, &args.list, &fields, sort, !targets.is_empty())?;
-    plan.also = plan.also.and(FieldId::Owner.field().needs).and(FieldId::Image.field().needs);
+    plan.also = Needs::STAT.and(FieldId::Owner.field().needs).and(FieldId::Image.field().needs);
     let mut index = settings::index(common, &host, None);
     let (mut listed, tree, problems) = tree(&mut index, &targets, &plan)?;
     listed.gaps.extend(match printing.format {

@@ -2,8 +2,11 @@
 //! that is needed.
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 
+use bstr::BString;
 use whose_fields::Needs;
+use whose_kernel::parse::cgroup::Line;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::parse::stat::Stat;
 use whose_kernel::parse::status::Status;
@@ -25,6 +28,10 @@ pub(super) struct Entry<'h> {
     cgroups: Option<Cgroups>,
     /// Its `stat`, if that was read already.
     stat: Option<Stat>,
+    /// Its name, if that is all that was read, and is to be.
+    name: Option<BString>,
+    /// The inode of its directory, if that tells which process it is.
+    inode: Option<u64>,
     /// Which process it is, when that is known before its directory is opened.
     start_ticks: Option<u64>,
     dir: OnceCell<Result<ProcDir<'h>, ReadError>>,
@@ -47,9 +54,35 @@ impl<'h> Entry<'h> {
 
     /// One of which nothing is known but its PID.
     fn of(host: &'h Host, pid: u32) -> Self {
-        let (task, cgroups, stat, start_ticks) = (None, None, None, None);
-        let (dir, mount_namespace, mounts) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { host, pid, task, cgroups, stat, start_ticks, dir, mount_namespace, mounts }
+        Self {
+            host,
+            pid,
+            task: None,
+            cgroups: None,
+            stat: None,
+            name: None,
+            inode: None,
+            start_ticks: None,
+            dir: OnceCell::new(),
+            mount_namespace: OnceCell::new(),
+            mounts: OnceCell::new(),
+        }
+    }
+
+    /// A process of which the name and the cgroups are known, and the inode of its directory.
+    pub(super) fn named(
+        host: &'h Host,
+        pid: u32,
+        (name, inode): (&[u8], u64),
+        lines: Rc<Vec<Line>>,
+    ) -> Self {
+        let (name, inode, cgroups) = (Some(name.into()), Some(inode), Some(Ok(lines)));
+        Self { name, inode, cgroups, ..Self::of(host, pid) }
+    }
+
+    /// Its name, if nothing else of its `stat` is to be read.
+    pub(super) fn name(&self) -> Option<&BString> {
+        self.name.as_ref()
     }
 
     /// Takes its cgroups from those who know everyone's, if they know it for sure.
@@ -94,6 +127,10 @@ impl<'h> Entry<'h> {
         let open = || {
             let dir = self.host.process(self.pid)?;
             self.start_ticks.map_or(Ok(()), |ticks| dir.still(ticks))?;
+            if self.inode.is_some_and(|inode| dir.inode() != Some(inode)) {
+                let path = self.host.shown(format!("proc/{}", self.pid).as_bytes());
+                return Err(ReadError::new(path, Class::Gone, "another process has the PID now"));
+            }
             Ok(dir)
         };
         self.dir.get_or_init(open).as_ref().map_err(Clone::clone)

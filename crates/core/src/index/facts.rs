@@ -18,6 +18,10 @@ use crate::model::{Fact, Gap, Process, Row};
 pub(super) fn load(host: &Host, entry: &Entry<'_>, needs: Needs) -> Result<Process, ReadError> {
     let mut process =
         Process { pid: entry.pid(), hz: host.ticks_per_second(), ..Process::default() };
+    if let Some(name) = entry.name() {
+        process.name = Some(name.clone());
+        return Ok(process);
+    }
     process.stat = fact(host, entry.stat(needs))?;
     if let Some(stat) = process.stat.known().filter(|stat| stat.goes_on()) {
         process.thread = entry.dir().ok().map(|dir| dir.reader(stat.start_ticks));

@@ -14,6 +14,7 @@ use whose_kernel::{Class, Host, ReadError, parse};
 use super::arbitrate::{Verdict, arbitrate};
 use super::entry::Entry;
 use super::place::nested_pids;
+use super::watchers::is_unclaimed;
 use super::{Index, facts, machines};
 use crate::model::{Engine, Evidence, Fact, Membership, Owner, OwnerKind, Process, Role, Source};
 use crate::runtime::{Claim, Level, Mine, REGISTRY, Runtime, Serves, Subject, nspawn};
@@ -45,6 +46,9 @@ pub(super) struct Decision {
     chain: Vec<Rc<Owner>>,
     /// The path that the answer rests on, else the v2 line's.
     path: Option<Rc<BString>>,
+    /// It puts whoever has it into a container, and nothing else of him can tell more: unless he is below
+    /// a monitor there.
+    is_enough: bool,
 }
 
 /// A process's part in what its owner does.
@@ -170,6 +174,12 @@ impl Index<'_> {
         self.decide(pid, lines).verdict.is_contained()
     }
 
+    /// Whether the text alone tells in which container a process of it is, unless that is below a monitor
+    /// in there.
+    pub(super) fn is_told_by_text(&mut self, pid: u32, lines: &Rc<Vec<Line>>) -> bool {
+        self.decide(pid, lines).is_enough
+    }
+
     /// The levels of a process that the text alone puts into a container.
     pub(super) fn container_chain(
         &mut self,
@@ -204,8 +214,11 @@ impl Index<'_> {
         verdict.against.iter_mut().for_each(|(at, _)| *at = places[*at]);
         let v2 = lines.iter().find(|l| l.is_v2()).or(lines.first());
         let path = verdict.line.map(|at| &lines[at]).or(v2).map(|l| Rc::new(l.path.clone()));
-        let chain = verdict.chain.iter().cloned().map(Rc::new).collect();
-        let decision = Rc::new(Decision { verdict, chain, path });
+        let chain: Vec<_> = verdict.chain.iter().cloned().map(Rc::new).collect();
+        let is_enough = verdict.owner().is_some_and(|owner| owner.kind.contains())
+            && !chain.iter().any(|owner| nspawn::is_shared(owner) || is_unclaimed(owner))
+            && !machines::may_be_in_another(&chain, lines);
+        let decision = Rc::new(Decision { verdict, chain, path, is_enough });
         self.decisions.insert(key, Rc::clone(&decision));
         decision
     }

@@ -29,6 +29,7 @@ pub mod lookup;
 mod machines;
 mod membership;
 pub mod mentions;
+mod named;
 mod nested;
 pub mod paths;
 mod place;

@@ -39,10 +39,9 @@ impl Filter {
     pub fn needs(&self) -> Needs {
         match self {
             Self::Uids(_) => Needs::STATUS,
-            Self::Containers(_) | Self::HostOnly | Self::ContainersOnly => {
-                Needs::STAT.and(Needs::OWNER)
-            }
-            Self::NoKernelThreads | Self::Pids(_) => Needs::STAT,
+            Self::Containers(_) | Self::HostOnly | Self::ContainersOnly => Needs::OWNER,
+            Self::NoKernelThreads => Needs::STAT,
+            Self::Pids(_) => Needs::NONE,
         }
     }
 
@@ -114,9 +113,22 @@ impl Plan {
     /// Everything that will be read.
     #[must_use]
     pub fn needs(&self) -> Needs {
+        self.asked(|_| true).and(Needs::STAT)
+    }
+
+    /// Whether of a process that is no kernel thread nothing is asked but its name, and whose it is.
+    #[must_use]
+    pub fn is_of_names(&self) -> bool {
+        let asked = self.asked(|filter| *filter != Filter::NoKernelThreads);
+        asked.has(Needs::COMM)
+            && asked.without(Needs::COMM.and(Needs::OWNER).and(Needs::DESCRIBED)).is_empty()
+    }
+
+    /// What is needed for the columns, the order and those of the filters.
+    fn asked(&self, of: impl Fn(&Filter) -> bool) -> Needs {
         let fields = self.columns.iter().copied().chain(self.sort.iter().map(|k| k.field));
         let needs = fields.fold(self.also, |n, f| n.and(f.field().needs));
-        self.filters.iter().fold(needs, |n, f| n.and(f.needs())).and(Needs::STAT)
+        self.filters.iter().filter(|f| of(f)).fold(needs, |n, f| n.and(f.needs()))
     }
 
     /// What the filters that can be decided by the end of `stage`, and not before, say of a row.

@@ -63,6 +63,8 @@ pub(super) struct Roots {
     asked: HashSet<(Engine, u32)>,
     /// Those that a path led to, and nothing of the host's own.
     typed: HashSet<usize>,
+    /// Cgroups that may be an engine's by their names, and of which no root knew, of so many that there were.
+    denied: HashMap<(Engine, BString), usize>,
     /// Containers that the cgroup tree's text names, once it was walked.
     pub(super) walked: Option<Vec<(Engine, BString)>>,
 }
@@ -209,6 +211,11 @@ impl Index<'_> {
             return Confirmed::Unread(Gap::from_read(what::DESCRIPTION, &late));
         }
         let cgroup = path_to(&lines[level.line], level.depth);
+        let is_guess = level.proof == Proof::Guess;
+        let denied = (engine, cgroup.clone());
+        if is_guess && self.roots.denied.get(&denied) == Some(&self.roots.known.len()) {
+            return Confirmed::No;
+        }
         let place = Place::new(host, &cgroup);
         let mut ask = |root: &StateRoot| {
             if !place.is_in_reach_of(root) {
@@ -223,7 +230,7 @@ impl Index<'_> {
             }
         };
         let mut found = self.roots.known_first(host, engine, &mut ask);
-        if level.proof == Proof::Guess {
+        if is_guess {
             // Anything may be called so. Where the usual places know nothing of it, a monitor may still.
             let asked = found.is_some() || runtime.monitor_is_enough();
             let ask = || self.chosen(runtime, id, &cgroup, (Some(pid), Needs::NONE));
@@ -232,6 +239,9 @@ impl Index<'_> {
             let owner = || Owner { cgroup: cgroup.clone(), ..level.owner.clone() };
             if !matches!(described, Some(Ok(_))) && self.is_told(&owner()) {
                 return Confirmed::Yes;
+            }
+            if !asked && unread.is_none() {
+                self.roots.denied.insert(denied, self.roots.known.len());
             }
             return match described {
                 Some(Ok(_)) => Confirmed::Yes,

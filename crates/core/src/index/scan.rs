@@ -141,13 +141,25 @@ impl<'h> Index<'h> {
     }
 
     fn by_proc(&mut self, run: &mut Run<'_, '_, '_>) -> Result<ControlFlow<()>, ReadError> {
-        let pids = self.host.pids()?;
+        let listed = self.host.listed()?;
         let asked = run.needs.has(Needs::OWNER);
-        let all = if asked { Memberships::read(self.host, pids.len()) } else { None };
+        let all = if asked { Memberships::read(self.host, listed.len()) } else { None };
+        let mut pids = listed.iter().map(|listed| listed.pid);
         let Some(all) = all else {
-            return Ok(pids.into_iter().try_for_each(|pid| self.by_pid(pid, run)));
+            return Ok(pids.try_for_each(|pid| self.by_pid(pid, run)));
         };
-        Ok(pids.into_iter().try_for_each(|pid| self.by_membership(pid, &all, run)))
+        let names = if run.plan.is_of_names() { self.names(&listed, &all) } else { None };
+        Ok(pids.try_for_each(|pid| {
+            match names.as_ref().and_then(|names| self.named(pid, names, &all)) {
+                Some(entry) => {
+                    run.needs = run.needs.without(Needs::STAT);
+                    let flow = self.by_entry(&entry, run);
+                    run.needs = run.needs.and(Needs::STAT);
+                    flow
+                }
+                None => self.by_membership(pid, &all, run),
+            }
+        }))
     }
 
     /// A process on a host of which it is known who is in which cgroup. That and `stat` is enough for

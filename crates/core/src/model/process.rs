@@ -52,6 +52,8 @@ pub struct Process {
     pub pid: u32,
     /// `stat`.
     pub stat: Fact<Stat>,
+    /// `comm`, where nothing else of `stat` is needed.
+    pub name: Option<BString>,
     /// `status`.
     pub status: Fact<Status>,
     /// `cgroup`.
@@ -100,7 +102,8 @@ impl Process {
     /// The kernel's name for it, empty when unknown.
     #[must_use]
     pub fn comm(&self) -> &[u8] {
-        self.stat.known().map_or(&b""[..], |s| s.comm.as_bytes())
+        let name = self.stat.known().map(|s| &s.comm).or(self.name.as_ref());
+        name.map_or(&b""[..], |name| name.as_bytes())
     }
 
     /// PIDs in nested namespaces, outermost first.

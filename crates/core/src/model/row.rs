@@ -104,7 +104,10 @@ impl Row {
             FieldId::Threads => p.stat.cell(|s| number(s.threads)),
             FieldId::Nice => p.stat.cell(|s| Cell::Int(s.nice.into())),
             FieldId::Tty => p.stat.cell(|s| tty(s.tty_nr)),
-            FieldId::Comm => p.stat.cell(|s| Cell::text(&s.comm)),
+            FieldId::Comm => match &p.name {
+                Some(name) => Cell::text(name),
+                None => p.stat.cell(|s| Cell::text(&s.comm)),
+            },
             FieldId::StartTicks => p.stat.cell(|s| number(s.start_ticks)),
             FieldId::CpuTime => p.stat.cell(|s| seconds(s.utime.saturating_add(s.stime))),
             FieldId::StartTime => p.start_time.cell(|t| Cell::Time(*t)),

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod btf;
 pub mod capabilities;
 pub mod cgroup;
+pub mod children;
 pub mod cmdline;
 pub mod controllers;
 pub mod elf;

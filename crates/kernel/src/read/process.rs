@@ -260,6 +260,13 @@ impl<'h> ProcDir<'h> {
         self.pid
     }
 
+    /// The inode of its directory on a procfs: no other process has it.
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        let Dir::Live(dir) = &self.dir else { return None };
+        rustix::fs::fstat(dir).ok().map(|stat| stat.st_ino)
+    }
+
     fn path(&self, name: &str) -> BString {
         self.host.shown(format!("proc/{}/{name}", self.pid).as_bytes())
     }
@@ -441,7 +448,7 @@ impl<'h> ProcDir<'h> {
         let fds = rustix::fs::openat(self.descriptors_dir()?, "fd", flags, Mode::empty());
         let fds = fds.map_err(errno)?;
         let mut numbers = Vec::new();
-        crate::drain::for_each_entry(fds.as_fd(), &mut |name, _| {
+        crate::drain::for_each_entry(fds.as_fd(), &mut |name, _, _| {
             numbers.extend(parse::decimal32(name));
         })
         .map_err(errno)?;

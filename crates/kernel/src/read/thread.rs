@@ -31,7 +31,8 @@ impl Thread {
         let list = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let task = rustix::fs::openat(process, "task", list, Mode::empty()).ok()?;
         let mut tids = Vec::new();
-        let mut note = |name: &[u8], _| tids.extend(parse::decimal32(name).filter(|n| *n != pid));
+        let mut note =
+            |name: &[u8], _, _| tids.extend(parse::decimal32(name).filter(|n| *n != pid));
         for_each_entry(task.as_fd(), &mut note).ok()?;
         tids.into_iter().take(MOST).find_map(|tid| Self::open(&task, tid))
     }

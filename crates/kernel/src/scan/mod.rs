@@ -2,9 +2,11 @@
 
 pub mod bpf;
 pub mod cgroups;
+mod names;
 mod source;
 
 pub use cgroups::Memberships;
+pub use names::{Listed, Names};
 pub use source::{ByProc, Source, tasks};
 
 use crate::error::ReadError;

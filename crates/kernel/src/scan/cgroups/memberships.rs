@@ -1,26 +1,24 @@
 //! The cgroups of all processes, by who is in each cgroup.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::layout::Layout;
 use super::tree::Tree;
-use super::walk::{Members, Paths, walk, walk_below_root};
+use super::walk::{Members, Paths, fullest, walk, walk_but};
 use crate::host::Host;
 use crate::parse::cgroup::Line;
 
 /// `PF_EXITING` of the kernel's include/linux/sched.h.
 const EXITING: u64 = 0x4;
 
-/// One of the ways to walk a hierarchy.
-type Way = fn(&Host, (&Tree, bool), &mut Paths, &mut usize) -> Option<Members>;
-
 /// What `/proc/PID/cgroup` says of all processes, found by reading `cgroup.procs` of every cgroup.
 ///
 /// It answers for a process that was there before and after, and was met once in each hierarchy. A v1
 /// hierarchy is walked before and after cgroup v2's: whoever was in the same cgroup of it both times
 /// was so in between too, when he was met in the v2 tree. The second time nobody is looked for in the
-/// root cgroup: who was there and is met nowhere else has stayed. Hence the answer was true at one
+/// cgroup that most were in: who was there and is met nowhere else has stayed. Hence the answer was true at one
 /// moment, unless the process was moved twice in a v1 hierarchy during the walk.
 #[derive(Debug)]
 pub struct Memberships {
@@ -28,6 +26,8 @@ pub struct Memberships {
     since: u64,
     /// In ascending order of the PIDs.
     members: Vec<(u32, Rc<Vec<Line>>)>,
+    /// Where the last one was that was asked for.
+    asked: Cell<usize>,
 }
 
 impl Memberships {
@@ -55,25 +55,22 @@ impl Memberships {
         }
         let trees: Vec<(&Tree, bool)> = layout.trees().collect();
         let mut paths: Vec<Paths> = trees.iter().map(|_| Paths::default()).collect();
-        let mut walk_all = |v2: bool, walk: Way| -> Option<Vec<Option<Members>>> {
+        let mut walk_all = |v2: bool| -> Option<Vec<Members>> {
             let each = trees.iter().zip(&mut paths).map(|(tree, paths)| match tree.1 == v2 {
-                true => walk(host, *tree, paths, &mut left).map(Some),
-                false => Some(None),
+                true => walk(host, *tree, paths, &mut left),
+                false => Some(Members::new()),
             });
             each.collect()
         };
-        let before = walk_all(false, walk)?;
-        let v2 = walk_all(true, walk)?;
-        let after = walk_all(false, walk_below_root)?;
-        let roots = paths.iter().map(Paths::root);
-        let all = before.into_iter().zip(after).zip(v2).zip(roots);
-        let steady = all.map(|(((before, after), v2), root)| match (before, after, v2) {
-            (Some(before), Some(after), _) => both(before, &after, root),
-            (_, _, Some(v2)) => v2,
-            _ => Members::new(),
-        });
-        let members = join(layout, &steady.collect::<Vec<_>>(), &paths);
-        let memberships = Self { since, members };
+        let (before, v2) = (walk_all(false)?, walk_all(true)?);
+        let mut steady = v2;
+        for (at, before) in before.into_iter().enumerate().filter(|(at, _)| !trees[*at].1) {
+            let unread = fullest(&before);
+            let after = walk_but(host, trees[at], &mut paths[at], &mut left, unread)?;
+            steady[at] = both(before, &after, unread);
+        }
+        let members = join(layout, &steady, &paths);
+        let memberships = Self { since, members, asked: Cell::new(0) };
         memberships.agrees(layout).then_some(memberships)
     }
 
@@ -95,8 +92,20 @@ impl Memberships {
         self.of(pid)
     }
 
+    /// What it said of a process that was there from before the walk began until now.
+    #[must_use]
+    pub fn of_lasting(&self, pid: u32) -> Option<Rc<Vec<Line>>> {
+        self.of(pid)
+    }
+
     fn of(&self, pid: u32) -> Option<Rc<Vec<Line>>> {
-        let at = self.members.binary_search_by_key(&pid, |(pid, _)| *pid).ok()?;
+        // Whoever asks for all does so in their order.
+        let next = self.asked.get().wrapping_add(1);
+        let at = match self.members.get(next) {
+            Some((known, _)) if *known == pid => next,
+            _ => self.members.binary_search_by_key(&pid, |(pid, _)| *pid).ok()?,
+        };
+        self.asked.set(at);
         Some(Rc::clone(&self.members[at].1))
     }
 
@@ -114,14 +123,14 @@ fn worthwhile(processes: usize, v1: usize) -> usize {
     processes / 10 * 4_usize.saturating_sub(v1)
 }
 
-/// Those that were in the same place both times: in that alone of those below the root, or in none of
-/// them.
-fn both(mut before: Members, after: &Members, root: Option<u32>) -> Members {
+/// Those that were in the same place both times: in that alone of those that were read again, or in none
+/// of them and before in the one that was not.
+fn both(mut before: Members, after: &Members, unread: Option<u32>) -> Members {
     let mut after = after.as_slice();
     before.retain(|(pid, path)| {
         after = &after[after.partition_point(|(other, _)| other < pid)..];
         let met = &after[..after.partition_point(|(other, _)| other == pid)];
-        if Some(*path) == root { met.is_empty() } else { met == [(*pid, *path)] }
+        if Some(*path) == unread { met.is_empty() } else { met == [(*pid, *path)] }
     });
     before
 }

@@ -27,11 +27,6 @@ impl Paths {
         self.all.get(number as usize).map(Vec::as_slice)
     }
 
-    /// The number of the root cgroup's path, if that was met.
-    pub(super) fn root(&self) -> Option<u32> {
-        self.numbers.get(ROOT).copied()
-    }
-
     fn number(&mut self, path: Vec<u8>) -> Option<u32> {
         if let Some(number) = self.numbers.get(&path) {
             return Some(*number);
@@ -72,17 +67,28 @@ pub(super) fn walk(
     paths: &mut Paths,
     left: &mut usize,
 ) -> Option<Members> {
-    Walk::all(host, tree, paths, left, true).map(Walk::told)
+    Walk::all(host, tree, paths, left, None).map(Walk::told)
 }
 
-/// Walks a hierarchy but for who is in the root cgroup: everyone who was met, as often as he was.
-pub(super) fn walk_below_root(
+/// Walks a hierarchy again but for who is in the cgroup of a path: everyone who was met, as often as he
+/// was.
+pub(super) fn walk_but(
     host: &Host,
     tree: (&Tree, bool),
     paths: &mut Paths,
     left: &mut usize,
+    unread: Option<u32>,
 ) -> Option<Members> {
-    Walk::all(host, tree, paths, left, false).map(Walk::met)
+    Walk::all(host, tree, paths, left, unread).map(Walk::met)
+}
+
+/// The path of the cgroup in which most were met.
+pub(super) fn fullest(members: &Members) -> Option<u32> {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    for (_, path) in members {
+        *counts.entry(*path).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(path, count)| (*count, *path)).map(|(path, _)| path)
 }
 
 struct Walk<'w> {
@@ -93,6 +99,8 @@ struct Walk<'w> {
     places: Vec<Place>,
     /// PIDs, and the places where they were met.
     members: Vec<(u32, usize)>,
+    /// The path of the cgroup that is not read.
+    unread: Option<u32>,
     buffer: Vec<u8>,
 }
 
@@ -102,17 +110,11 @@ impl<'w> Walk<'w> {
         (tree, is_v2): (&'w Tree, bool),
         paths: &'w mut Paths,
         left: &mut usize,
-        with_root: bool,
+        unread: Option<u32>,
     ) -> Option<Self> {
         let (places, members, buffer) = (Vec::new(), Vec::new(), Vec::new());
-        let mut walk = Walk { host, tree, is_v2, paths, places, members, buffer };
-        let mut open = vec![if with_root {
-            walk.enter(tree.top(), b"", ROOT.to_vec(), 0)?
-        } else {
-            let path = walk.paths.number(ROOT.to_vec())?;
-            walk.places.push(Place { path, above: 0, is_read: false, is_doubtful: false });
-            0
-        }];
+        let mut walk = Walk { host, tree, is_v2, paths, places, members, unread, buffer };
+        let mut open = vec![walk.enter(tree.top(), b"", ROOT.to_vec(), 0)?];
         while let Some(place) = open.pop() {
             if host.out_of_time() {
                 return None;
@@ -165,6 +167,10 @@ impl<'w> Walk<'w> {
         self.host.before_read(0, &String::from_utf8_lossy(&path));
         let path = self.paths.number(path)?;
         let at = self.places.len();
+        if self.unread == Some(path) {
+            self.places.push(Place { path, above, is_read: false, is_doubtful: false });
+            return Some(at);
+        }
         let read = self.read(dir, name, at);
         self.places.push(Place { path, above, is_read: read.is_ok(), is_doubtful: false });
         match read {
@@ -234,7 +240,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
-    use super::{Paths, Tree, walk};
+    use super::{Paths, Tree, fullest, walk, walk_but};
     use crate::host::{Host, Options};
 
     /// A directory tree like a hierarchy: paths of cgroups, and what `cgroup.procs` says there.
@@ -307,5 +313,23 @@ mod tests {
         let all = [("", "1\n"), ("a", "2\n"), ("a/b\nc", "3\n"), ("d:e (deleted)", "4\n")];
         assert_eq!(met(&all, true, 9), told(&[(1, "/"), (4, "/d:e (deleted)")]));
         assert_eq!(met(&all, false, 9), None);
+    }
+
+    #[test]
+    fn the_cgroup_that_most_were_in_is_not_read_again() {
+        let all = [("", "1\n2\n"), ("a", "3\n4\n5\n"), ("a/b", "6\n"), ("c", "7\n3\n")];
+        let dir = hierarchy(&all);
+        let root = Some(dir.path().to_str().unwrap().into());
+        let host = Host::open(Options { root, ..Options::default() }).unwrap();
+        let (tree, mut paths) = (tree(dir.path()), Paths::default());
+        let before = walk(&host, (&tree, false), &mut paths, &mut 9).unwrap();
+        let unread = fullest(&before);
+        assert!([Some(&b"/"[..]), Some(b"/a")].contains(&unread.and_then(|at| paths.get(at))));
+        let at_a = before.iter().find(|(pid, _)| *pid == 4).map(|(_, path)| *path);
+        let again = walk_but(&host, (&tree, false), &mut paths, &mut 9, at_a).unwrap();
+        let pids: Vec<u32> = again.iter().map(|(pid, _)| *pid).collect();
+        // A thread of 3 is elsewhere.
+        assert_eq!(pids, [1, 2, 3, 6, 7]);
+        assert_eq!(fullest(&Vec::new()), None);
     }
 }
