@@ -31,14 +31,15 @@ pub(crate) fn read_whole(fd: BorrowedFd<'_>, into: &mut Vec<u8>, cap: usize) -> 
     if got < room { Ok(()) } else { read_to_end(fd, into, cap) }
 }
 
-/// Reads a regular file of `size` bytes, which may change: that many and no more to be had is all.
+/// Reads a regular file of `size` bytes, which may change: that many and no more to be had is all. What the
+/// kernel makes while it is read has none.
 pub(crate) fn read_regular(
     fd: BorrowedFd<'_>,
     into: &mut Vec<u8>,
     size: usize,
     cap: usize,
 ) -> Result<(), Errno> {
-    into.reserve(size.min(cap) + 1);
+    into.reserve(if size == 0 { CHUNK.0 } else { size.min(cap) + 1 });
     let (got, room) = read_some(fd, into)?;
     if got == 0 || (got == size && got < room) { Ok(()) } else { read_to_end(fd, into, cap) }
 }

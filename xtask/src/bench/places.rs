@@ -1,5 +1,6 @@
-//! A mount namespace in which the engines' data roots are where they are by default, as on a host
-//! that is used: names are then found where they are looked for first.
+//! A mount namespace in which Docker's data root is where it is by default, as on a host that is used, and
+//! has the state of the rig's containers beside dockerd's own: names are then found where they are looked
+//! for first, and one is looked for among all.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,15 +8,18 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Docker's own data root, and that of its snap.
+/// dockerd reads what it has when it starts, and no more.
 const SCRIPT: &str = r#"
 set -e
-snap=/var/snap/docker/common/var-lib-docker
 mount -t tmpfs -o mode=755 none /var
-mkdir -p /var/lib/docker "$snap"
+mkdir -p /var/lib/docker
 ln -s /run /var/run
-[ -z "$1" ] || mount --bind "$1" /var/lib/docker
-mount --bind "$2" "$snap"
+if [ -n "$1" ]; then
+    cp -a "$2/containers/." "$1/containers/"
+    mount --bind "$1" /var/lib/docker
+else
+    mount --bind "$2" /var/lib/docker
+fi
 echo ready
 read -r _
 "#;

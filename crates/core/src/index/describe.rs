@@ -266,6 +266,9 @@ impl Index<'_> {
                 return Fact::Absent;
             }
         }
+        if members == Members::Has(pid) {
+            return Fact::Known(pid);
+        }
         let is_own = |line: &Line| match owner.is_chosen() {
             // A short name is in many a path.
             true => !owner.cgroup.is_empty() && strip(&owner.cgroup, &line.path).is_some(),

@@ -175,7 +175,10 @@ impl Index<'_> {
 
     /// What shows a machine's name.
     pub(super) fn name_evidence(&self, owner: &Owner) -> Option<Evidence> {
-        let supervisor = self.supervisor().filter(|_| nspawn::is_shared(owner))?;
+        if !nspawn::is_shared(owner) {
+            return None;
+        }
+        let supervisor = self.supervisor()?;
         let path = self.host().shown(format!("proc/{}/cmdline", supervisor.pid).as_bytes());
         let detail = format!("its supervisor {} calls it {}", supervisor.pid, supervisor.name);
         Some(Evidence::agreeing(Source::Ancestry, detail, path))

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use bstr::BString;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::capture::Recorder;
@@ -48,6 +48,8 @@ pub struct ProcDir<'h> {
     is_recorded: bool,
     /// Its `stat` said that it goes on without its main thread.
     goes_on: Cell<bool>,
+    /// Its start ticks, once its `stat` was read here.
+    start_ticks: Cell<Option<u64>>,
     /// The thread that has what the main thread has no more.
     thread: OnceCell<Option<Thread>>,
 }
@@ -166,8 +168,8 @@ fn size_of(dir: impl AsFd, name: &str) -> Result<u64, Errno> {
 
 impl<'h> ProcDir<'h> {
     fn new(host: &'h Host, pid: u32, dir: Dir) -> Self {
-        let (goes_on, thread) = (Cell::new(false), OnceCell::new());
-        Self { host, pid, dir, is_recorded: false, goes_on, thread }
+        let (goes_on, start_ticks) = (Cell::new(false), Cell::new(None));
+        Self { host, pid, dir, is_recorded: false, goes_on, start_ticks, thread: OnceCell::new() }
     }
 
     /// The directory that has a file of it: the main thread's, or once that has ended another's.
@@ -192,6 +194,7 @@ impl<'h> ProcDir<'h> {
     }
 
     fn note(&self, stat: &Stat) {
+        self.start_ticks.set(Some(stat.start_ticks));
         if stat.goes_on() {
             self.goes_on.set(true);
         }
@@ -505,6 +508,15 @@ impl<'h> ProcDir<'h> {
     /// # Errors
     /// `gone` when it has ended, whoever has the PID now.
     pub fn still(&self, start_ticks: u64) -> Result<(), ReadError> {
+        if let (Dir::Live(dir), None) = (&self.dir, self.recorder())
+            && self.start_ticks.get() == Some(start_ticks)
+        {
+            // What has a name in the directory of one that has ended is found no more. That costs a fifth
+            // of composing what is in it.
+            self.host.before_read(self.pid, "stat");
+            return rustix::fs::accessat(dir, "stat", Access::EXISTS, AtFlags::empty())
+                .map_err(|e| ReadError::from_errno(self.path("stat"), e));
+        }
         let bytes = self.read("stat", SMALL)?;
         if parse::stat::start_ticks(&bytes) == Some(start_ticks) {
             if let Ok(stat) = parse::stat::parse(&bytes) {
@@ -540,5 +552,29 @@ mod tests {
         assert!(settled.is_some() && count.as_ref().is_ok_and(|n| *n >= 3), "{count:?}");
         assert_eq!(count, listed.map(|l| l.len() as u64));
         assert!(dir.descriptor_count().is_err());
+    }
+
+    #[test]
+    fn who_has_ended_is_not_there_still() {
+        let host = Host::open(Options::default()).unwrap();
+        let mut sleep = Command::new("sleep");
+        let mut child = sleep.arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let (fresh, known) = (host.process(child.id()).unwrap(), host.process(child.id()).unwrap());
+        let ticks = known.stat().unwrap().start_ticks;
+        let runs = [fresh.still(ticks).is_ok(), known.still(ticks).is_ok()];
+        let other = [fresh.still(ticks + 1).is_ok(), known.still(ticks + 1).is_ok()];
+        child.kill().unwrap();
+        // Until it is waited for it is there, ended as it is.
+        let settled = (0..1000).find(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            fresh.stat().is_ok_and(|s| s.is_dead())
+        });
+        let ended = [fresh.still(ticks).is_ok(), known.still(ticks).is_ok()];
+        child.wait().unwrap();
+        assert!(settled.is_some());
+        assert_eq!((runs, other, ended), ([true; 2], [false; 2], [true; 2]));
+        for dir in [&fresh, &known] {
+            assert_eq!(dir.still(ticks).map_err(|e| e.class), Err(crate::Class::Gone));
+        }
     }
 }
