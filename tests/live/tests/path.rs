@@ -8,7 +8,8 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -392,6 +393,12 @@ fn what_is_mounted_in_a_container() {
             .run()
             .expect_code(3);
         assert!(run.stderr_str().contains("permission denied"), "{}", run.story());
+        // Who may not look into a container is told by its table of mounts what is bound there.
+        std::fs::set_permissions(bound, Permissions::from_mode(0o755)).unwrap();
+        let run = whose().as_user(65534, 65534).arg("path").arg(bound.join("file")).run();
+        assert_eq!(run.stdout_str(), format!("{id}:/srv/file\n"), "{}", run.story());
+        let run = whose().as_user(65534, 65534).arg("path").arg(bound.join("sub")).run();
+        assert_eq!(run.stdout_str(), format!("{id}:/srv/sub\n"), "{}", run.story());
     });
     docker.run(&["--name", &unique("other"), image, "sleep", "10000"]);
     docker.cli(&["kill", &name]);

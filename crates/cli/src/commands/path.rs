@@ -7,6 +7,7 @@ use bstr::BString;
 use whose_core::answer::{Answer, Detail, Inside, Layers, Status, answer, inside, path_inside};
 use whose_core::index::Index;
 use whose_core::model::Verified;
+use whose_core::model::gap::first_of;
 use whose_core::target::{Target, Typed};
 use whose_fields::Needs;
 use whose_render::text::sanitise;
@@ -90,13 +91,9 @@ fn back(index: &mut Index<'_>, target: &Typed) -> (Answer, Vec<BString>) {
         return (answer, Vec::new());
     }
     let (all, untold) = inside(index, &answer);
-    if let Some(gap) = untold.first() {
-        let more = match untold.len() - 1 {
-            0 => String::new(),
-            more => format!(", and {more} more"),
-        };
+    if let Some(told) = first_of(&untold) {
         answer.status = Status::Partial;
-        answer.message = Some(format!("{}: {gap}{more}", sanitise(&target.text)));
+        answer.message = Some(format!("{}: {told}", sanitise(&target.text)));
         answer.gaps.extend(untold);
     }
     let lines: Vec<BString> = all.iter().filter_map(|i| i.target()).collect();

@@ -9,6 +9,7 @@
 mod annotate;
 mod bad_input;
 mod bare;
+mod binds;
 mod capture;
 mod captured;
 mod containerd;

@@ -8,7 +8,7 @@ use whose_kernel::parse::mountinfo::strip;
 use super::Answer;
 use crate::index::Index;
 use crate::index::binds::Bound;
-use crate::model::gap::{Class, what};
+use crate::model::gap::{Class, Reasons, what};
 use crate::model::{Fact, File, Gap, Mounting, Owner};
 use crate::storage::Part;
 
@@ -74,10 +74,19 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Vec<Gap>)
                     continue;
                 }
             },
-            (None, Some(host)) if part.is_none() => match owner.init_pid.known().copied() {
-                Some(init) => index.mounted_at(init, host.as_ref()),
-                None => mounted_by_state(index, &owner, host),
-            },
+            (None, Some(host)) if part.is_none() => {
+                let told = match owner.init_pid.known().copied() {
+                    Some(init) => index.mounted_at(&owner, init, host.as_ref()),
+                    None => mounted_by_state(index, &owner, host),
+                };
+                match told {
+                    Ok(path) => path,
+                    Err(gap) => {
+                        gaps.push(gap);
+                        continue;
+                    }
+                }
+            }
             _ => None,
         };
         found.push(Inside { owner, path });
@@ -85,24 +94,37 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Vec<Gap>)
     (found, gaps)
 }
 
-/// Where a container that does not run has a file of the host, by what its engine mounts in it; `None` where that can't
-/// be told.
-fn mounted_by_state(index: &mut Index<'_>, owner: &Owner, host: &BString) -> Option<BString> {
+/// Where a container that does not run has a file of the host, by what its engine mounts in it.
+fn mounted_by_state(
+    index: &mut Index<'_>,
+    owner: &Owner,
+    host: &BString,
+) -> Result<Option<BString>, Gap> {
     let below = |mount: &Mounting| -> Option<BString> {
         let rest = strip(mount.from.as_ref()?, host)?;
         let at = mount.at.strip_suffix(b"/").unwrap_or(&mount.at);
         Some([at, rest.strip_suffix(b"/").unwrap_or(rest)].concat().into())
     };
-    let mut all: Vec<BString> = index.stored(owner).ok()?.mounts.iter().filter_map(below).collect();
+    let stored = index.stored(owner)?;
+    let mut all: Vec<BString> = stored.mounts.iter().filter_map(below).collect();
     all.sort();
-    all.into_iter().find(|path| shows(index, owner, path, host).unwrap_or(false))
+    let mut refused = None;
+    for path in all {
+        match shows(index, owner, &path, host) {
+            Ok(true) => return Ok(Some(path)),
+            Ok(false) => {}
+            Err(gap) => refused = refused.or_else(|| Some(untold(owner, &path, &gap))),
+        }
+    }
+    refused.map_or(Ok(None), Err)
 }
 
 /// That a container could not be asked whether it shows a file there.
 pub(super) fn untold(owner: &Owner, path: &BString, gap: &Gap) -> Gap {
-    let at = [owner.label().as_slice(), b":", path].concat();
-    let cause = format!("whether that is it can't be told: {}", gap.cause);
-    Gap::new(what::PATH, gap.class, at, cause, None)
+    let path = [owner.label().as_slice(), b":", path].concat().into();
+    let cause = format!("whether that is it can't be told: {}", gap.cause).into();
+    let (class, remedy) = (gap.class, gap.remedy.clone());
+    Gap::from(Reasons { what: what::PATH, class, path, cause, remedy })
 }
 
 /// Whether a container shows this file of the host at a path of its own.

@@ -11,7 +11,7 @@ use super::{Answer, Detail, Status, back, container, stored};
 use crate::index::Index;
 use crate::index::binds::Bound;
 use crate::index::layers::{Found, LayerId, LayerInfo, User};
-use crate::model::gap::{Class, what};
+use crate::model::gap::{Class, first_of, what};
 use crate::model::{
     Engine, Evidence, Fact, File, FileRole, FileState, Gap, Inode, LayerKind, Membership, Owner,
     OwnerKind, Source,
@@ -152,9 +152,9 @@ fn beside(
 
 /// The containers that have it bound, or among their own files where no engine's table tells.
 fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
-    let (found, gap) = index.bound(host.as_ref());
+    let (found, mut gaps) = index.bound(host.as_ref());
     let (rooted, more) = index.rooted(host.as_ref());
-    let mut gaps: Vec<Gap> = gap.into_iter().chain(more).collect();
+    gaps.extend(more);
     let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
     let mut all: Vec<Bound> = Vec::new();
     for mut of in found {
@@ -201,9 +201,9 @@ fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
     }
     answer.owners = Some(all.iter().map(|of| Rc::clone(&of.owner)).collect());
     stored::root_image(index, answer, images);
-    if let Some(gap) = gaps.first() {
+    if let Some(told) = first_of(&gaps) {
         answer.status = Status::Partial;
-        answer.message = Some(format!("{}: {gap}", answer.target));
+        answer.message = Some(format!("{}: {told}", answer.target));
         answer.gaps.extend(gaps);
     }
     answer.bound = all;

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use bstr::BString;
-use whose_kernel::read::cgroup_tree::{self, Hierarchy};
+use whose_kernel::ReadError;
+use whose_kernel::read::cgroup_tree::{self, Hierarchy, Walk};
 
 use super::entry::Entry;
 use super::{Index, lookup};
@@ -31,7 +32,7 @@ impl Index<'_> {
     pub(super) fn joined(&mut self, entry: &Entry<'_>) -> Option<(Vec<Rc<Owner>>, Evidence)> {
         let own = entry.mount_namespace().filter(|own| Some(*own) != self.hosts_mounts())?;
         if self.by_mounts.is_none() {
-            let left = self.all_cgroups();
+            let (left, _) = self.all_cgroups();
             self.by_mounts = Some(ByMounts { left, ..ByMounts::default() });
         }
         let chain = loop {
@@ -51,15 +52,22 @@ impl Index<'_> {
         Some((chain, Evidence::agreeing(Source::Namespace, detail, path)))
     }
 
-    pub(super) fn all_cgroups(&self) -> VecDeque<(Rc<Hierarchy>, BString)> {
+    /// Every cgroup of every hierarchy; with the reason why there may be more.
+    pub(super) fn all_cgroups(&self) -> (VecDeque<(Rc<Hierarchy>, BString)>, Option<ReadError>) {
         let mut all = VecDeque::new();
-        for hierarchy in self.hierarchies().unwrap_or_default() {
+        let hierarchies = match self.hierarchies() {
+            Ok(hierarchies) => hierarchies,
+            Err(e) => return (all, Some(e)),
+        };
+        let mut problem = None;
+        for hierarchy in hierarchies {
             let walk = cgroup_tree::subtree(self.host, &hierarchy.point);
+            let walk = walk.unwrap_or_else(|e| Walk { dirs: Vec::new(), problem: Some(e) });
+            problem = problem.or(walk.problem);
             let hierarchy = Rc::new(hierarchy.clone());
-            let dirs = walk.map(|walk| walk.dirs).unwrap_or_default();
-            all.extend(dirs.into_iter().map(|dir| (Rc::clone(&hierarchy), dir)));
+            all.extend(walk.dirs.into_iter().map(|dir| (Rc::clone(&hierarchy), dir)));
         }
-        all
+        (all, problem)
     }
 
     /// Learns the mount namespaces of a container, if the cgroup is called as one's.

@@ -70,6 +70,16 @@ impl Gap {
     }
 }
 
+/// The first of several gaps, and how many more there are, for one line.
+#[must_use]
+pub fn first_of(gaps: &[Gap]) -> Option<String> {
+    let (first, more) = gaps.split_first()?;
+    Some(match more.len() {
+        0 => first.to_string(),
+        more => format!("{first}, and {more} more"),
+    })
+}
+
 impl From<Reasons> for Gap {
     fn from(reasons: Reasons) -> Self {
         Self(Box::new(reasons))
