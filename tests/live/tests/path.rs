@@ -131,10 +131,18 @@ fn paths_of_a_users_podman_on_fuse_overlayfs() {
     let podman = options.start().unwrap_or_else(|e| panic!("{e}"));
     podman.layered_image_with(IMAGE, LAYERS, fill);
     let names = ["changed", "clean", "other"].map(unique);
-    for name in &names {
-        podman.run(&["--name", name, IMAGE, "/bin/busybox", "sleep", "10000"]);
-    }
     let temp = tempfile::tempdir().unwrap();
+    let bound = temp.path().join("bound");
+    std::fs::create_dir(&bound).unwrap();
+    for dir in [temp.path(), &bound] {
+        std::fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::write(bound.join("file"), "bound").unwrap();
+    let bind = format!("{}:/opt/in/bound", bound.display());
+    for name in &names {
+        let options = ["--name", name, "--privileged", "-v", &bind];
+        podman.run(&[&options[..], &[IMAGE, "/bin/busybox", "sleep", "10000"]].concat());
+    }
     let of = |name: &String| Container {
         name: name.clone(),
         pid: podman.init_pid(name),
@@ -158,6 +166,23 @@ fn paths_of_a_users_podman_on_fuse_overlayfs() {
         let target = format!("{}:/proc/uptime", changed.0.name);
         let run = whose().args(["path", &target]).run();
         assert_eq!((run.code, run.stdout_str()), (Some(1), String::new()), "{}", run.story());
+    });
+    cases.case("what is bound, and what lies over that", || {
+        let file = bound.join("file");
+        let who_has = || {
+            let run = whose().arg("path").arg(&file).run().expect_code(0);
+            let lines: Vec<String> = run.stdout_str().lines().map(str::to_owned).collect();
+            assert!(lines.iter().all(|line| line.ends_with(":/opt/in/bound/file")), "{lines:?}");
+            let has = |name: &String| lines.iter().any(|line| line.contains(name.as_str()));
+            names.iter().map(has).collect::<Vec<bool>>()
+        };
+        assert_eq!(who_has(), [true, true, true]);
+        let mount = ["/bin/busybox", "mount", "-t", "tmpfs", "over"];
+        // Over what is bound, and over a directory above it.
+        for (name, at) in [(&names[0], "/opt/in/bound"), (&names[1], "/opt")] {
+            podman.cli(&[&["exec", "--privileged", name], &mount[..], &[at]].concat());
+        }
+        assert_eq!(who_has(), [false, false, true]);
     });
     podman.cli(&["kill", &changed.0.name, &clean.0.name]);
     cases.case("the same when they have ended", || judge_stopped(&told));
@@ -407,6 +432,11 @@ fn what_is_mounted_in_a_container() {
             [("/srv/file", "file"), ("/srv/sub", "sub"), ("/srv/sub/../file", "file")]
         {
             assert_eq!(path_of(&at(inside)), bound.join(host).to_str().unwrap());
+        }
+        for (host, inside) in [("file", "/srv/file"), ("sub", "/srv/sub")] {
+            assert_eq!(path_of(bound.join(host).to_str().unwrap()), at(inside));
+            let told = whose_live_tests::answer(bound.join(host).to_str().unwrap());
+            assert_eq!(told["owners"][0]["state"], json!("exited"), "{told:#}");
         }
         let volumes = docker.data_root().join(format!("volumes/{volume}/_data/db"));
         assert_eq!(path_of(&at("/vol/db")), volumes.to_str().unwrap());

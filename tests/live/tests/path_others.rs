@@ -52,7 +52,7 @@ fn of_containerd(snapshotter: &'static str, place: Option<&Path>) {
         });
         Container { name, pid, keeps: keeps(pid) }
     };
-    let (changed, clean, _other) = (start("changed"), start("clean"), start("other"));
+    let (changed, clean, other) = (start("changed"), start("clean"), start("other"));
     let script = changes(&changed.root(), &mut Dice(4711));
     let exec = ["task", "exec", "--exec-id", "changes", &changed.name, "sh", "-c", &script];
     containerd.cli(DEFAULT, &exec);
@@ -70,6 +70,14 @@ fn of_containerd(snapshotter: &'static str, place: Option<&Path>) {
         let target = format!("{}:/bound/file", changed.name);
         let run = whose().args(["path", &target]).run().expect_code(0);
         assert_eq!(run.stdout_str(), format!("{}/file\n", bound.path().display()));
+        // And back, to those that run as well.
+        let run = whose().arg("path").arg(bound.path().join("file")).run().expect_code(0);
+        let text = run.stdout_str();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        let mut all = [&changed.name, &clean.name, &other.name].map(|n| format!("{n}:/bound/file"));
+        all.sort_unstable();
+        assert_eq!(lines, all, "{}", run.story());
         let run = whose().args(["path", &format!("{}:/proc/uptime", changed.name)]).run();
         assert_eq!((run.code, run.stdout_str()), (Some(1), String::new()), "{}", run.story());
     });

@@ -2,7 +2,9 @@
 //! layers answers as the disk of a host does.
 
 use serde_json::{Value, json};
-use whose_testkit::fixture::{CgroupLayout, CrioContainer, FixtureHost, TaskBundle, fake_id};
+use whose_testkit::fixture::{
+    CgroupLayout, CrioContainer, DockerContainer, FixtureHost, TaskBundle, fake_id,
+};
 
 use crate::support::{answer, ask};
 
@@ -11,7 +13,10 @@ const APP: [&str; 3] = ["base", "libs", "app"];
 const SPEC: &str = r#"{"ociVersion": "1.2.0", "mounts": [
     {"destination": "/proc", "type": "proc", "source": "proc"},
     {"destination": "/t", "type": "tmpfs", "source": "tmpfs"},
-    {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind"]}]}"#;
+    {"destination": "/data", "type": "bind", "source": "/srv/data", "options": ["rbind"]},
+    {"destination": "/etc/one", "type": "bind", "source": "/srv/one", "options": ["bind", "ro"]},
+    {"destination": "/far", "type": "bind", "source": "/srv/far", "options": ["bind"]},
+    {"destination": "/far/in", "type": "tmpfs", "source": "tmpfs"}]}"#;
 
 fn host() -> FixtureHost {
     let host = FixtureHost::with_layout(CgroupLayout::V2);
@@ -19,7 +24,10 @@ fn host() -> FixtureHost {
     let own = host.path().join("proc/self/mountinfo");
     let more = std::fs::read_to_string(&own).unwrap();
     host.file("proc/self/mountinfo", format!("21 1 8:1 / / rw - ext4 /dev/sda1 rw\n{more}"));
-    host.file("/srv/data/file", "").file("/srv/data/below/file", "");
+    host.file("/srv/data/file", "").file("/srv/data/below/file", "").file("/srv/one", "");
+    // What is bound by a link, something mounted over a part of it, and what is bound nowhere.
+    host.file("/srv/real/file", "").file("/srv/real/in/file", "").symlink("/srv/far", "real");
+    host.file("/srv/other", "").file("/srv/database", "");
     host
 }
 
@@ -41,6 +49,30 @@ fn both_ways(host: &FixtureHost, of: (&str, &str), inside: &str, file: &str, rol
     assert_eq!(code, 0, "{file}: {err}");
     assert!(out.lines().any(|line| line == format!("{name}:{inside}")), "{file}: {out}{err}");
     told["file"]["layer"].clone()
+}
+
+/// That files of the host which are bound in a container, by [`SPEC`] or in the same way, lead to it and back.
+fn bound_both_ways(host: &FixtureHost, (target, name): (&str, &str)) {
+    for (inside, file) in [
+        ("/data/file", "/srv/data/file"),
+        ("/data/below/file", "/srv/data/below/file"),
+        ("/data", "/srv/data"),
+        ("/etc/one", "/srv/one"),
+        ("/far/file", "/srv/real/file"),
+    ] {
+        assert_eq!(path(host, &format!("{target}:{inside}")).1, format!("{file}\n"), "{inside}");
+        let back = (0, format!("{name}:{inside}\n"), String::new());
+        assert_eq!(path(host, file), back, "{file}");
+        let told = answer(host, file);
+        assert_eq!([&told["status"], &told["owners"][0]["state"]], ["found", "exited"], "{told:#}");
+        assert_eq!(told["evidence"][0]["source"], "state-file", "{told:#}");
+    }
+    assert_eq!(path(host, "/srv/far/file").1, format!("{name}:/far/file\n"));
+    for file in ["/srv/real/in/file", "/srv/other", "/srv/database", "/srv"] {
+        let (code, out, err) = path(host, file);
+        assert_eq!((code, out.as_str()), (1, ""), "{file}: {err}");
+        assert!(err.contains("is in no container, as far as is known"), "{err}");
+    }
 }
 
 /// What no file of the host is.
@@ -140,6 +172,67 @@ fn of_cri() {
     covered(&host, &format!("{upper}/data/file"));
     let told = answer(&host, &format!("{id}:/etc/own"));
     assert_eq!([&told["owner"]["id"], &told["owner"]["state"]], [&id, "exited"], "{told:#}");
+    bound_both_ways(&host, (&id, &id));
+}
+
+#[test]
+fn of_docker() {
+    let host = host();
+    let store = host.layer_store();
+    let image = store.image(&["base"]);
+    let web = DockerContainer::named("web").exited(0).bind("/srv/data", "/data");
+    let web = web.bind("/srv/one", "/etc/one").bind("/srv/far", "/far").bind("", "/far/in");
+    host.docker_container(&web);
+    store.container(web.id(), &image);
+    bound_both_ways(&host, ("web", "web"));
+}
+
+#[test]
+fn who_can_not_be_asked_is_a_gap() {
+    // Two records, of which one has no configuration, and one whose layer is not there.
+    let host = host();
+    let store = host.snapshot_store(ROOT, "overlayfs");
+    store.image("default", "app:1", &APP);
+    store.container("default", "web", "app:1", &APP);
+    store.container("default", "bare", "app:1", &APP);
+    let gone = store.container("default", "gone", "app:1", &APP);
+    store.spec("default", "web", SPEC);
+    store.spec("default", "gone", SPEC);
+    store.write();
+    std::fs::remove_dir_all(host.at(store.dir(gone))).unwrap();
+    let (code, out, err) = path(&host, "/srv/one");
+    assert_eq!((code, out.as_str()), (3, "web:/etc/one\n"), "{err}");
+    assert!(err.contains("what default/bare mounts can't be told: has no configuration"), "{err}");
+    let told = answer(&host, "/srv/one");
+    assert_eq!(told["owners"].as_array().unwrap().len(), 1, "{told:#}");
+    let gaps = told["gaps"].as_array().unwrap();
+    assert_eq!(gaps.len(), 2, "{told:#}");
+    assert_eq!(gaps[1]["path"], "gone:/etc/one", "{told:#}");
+    // What none of those that can be read mounts stays open too.
+    assert_eq!(path(&host, "/srv/other").0, 3);
+}
+
+#[test]
+fn very_many_mounts_end_in_time() {
+    // More than a container may have, and as many as that which all lead there and are all covered.
+    for (count, cause) in [(200_000, "more than 4096 mounts"), (4000, "no time left")] {
+        let host = host();
+        let store = host.snapshot_store(ROOT, "overlayfs");
+        store.image("default", "app:1", &APP);
+        store.container("default", "web", "app:1", &APP);
+        let mounts = |at: usize| {
+            format!(
+                r#"{{"destination":"/a{at}","type":"bind","source":"/srv/far"}},
+                   {{"destination":"/a{at}/file","type":"tmpfs","source":"t"}},"#
+            )
+        };
+        let mounts: String = (0..count / 2).map(mounts).collect();
+        store.spec("default", "web", &format!(r#"{{"mounts":[{mounts}{{}}]}}"#));
+        store.write();
+        let (code, out, err) = path(&host, "/srv/real/file");
+        assert_eq!((code, out.as_str()), (3, ""), "{err}");
+        assert!(err.contains("web") && err.contains(cause), "{err}");
+    }
 }
 
 #[test]
@@ -167,6 +260,8 @@ fn of_crio(host: &FixtureHost, driver: &str) -> (CrioContainer, CrioContainer, V
     let hosts = format!("{}/resolv.conf", pod.run_dir());
     let web = pod.container("web").status("stopped");
     let web = web.bind("/data", "/srv/data").bind("/etc/resolv.conf", &hosts);
+    let web =
+        web.bind("/etc/one", "/srv/one").bind("/far", "/srv/far").bind("/far/in", "/srv/none");
     host.crio_container(&pod).crio_container(&web);
     host.file(&hosts, "");
     let layers = [web.layer(), fake_id("app"), fake_id("base")];
@@ -216,6 +311,7 @@ fn of_cri_o() {
         for file in ["data/file", "etc/resolv.conf"] {
             covered(&host, &format!("{upper}/{file}"));
         }
+        bound_both_ways(&host, (web.id(), "web"));
         // Metadata without a layer.
         std::fs::remove_dir_all(host.at(base)).unwrap();
         let (code, out, err) = path(&host, &tool);

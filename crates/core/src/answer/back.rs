@@ -95,7 +95,7 @@ pub fn inside(index: &mut Index<'_>, answer: &Answer) -> (Vec<Inside>, Vec<Gap>)
 }
 
 /// Where a container that does not run has a file of the host, by what its engine mounts in it.
-fn mounted_by_state(
+pub(super) fn mounted_by_state(
     index: &mut Index<'_>,
     owner: &Owner,
     host: &BString,
@@ -108,8 +108,12 @@ fn mounted_by_state(
     let stored = index.stored(owner)?;
     let mut all: Vec<BString> = stored.mounts.iter().filter_map(below).collect();
     all.sort();
+    all.dedup();
     let mut refused = None;
     for path in all {
+        if index.host().out_of_time() {
+            return Err(untold(owner, &path, &index.late()));
+        }
         match shows(index, owner, &path, host) {
             Ok(true) => return Ok(Some(path)),
             Ok(false) => {}

@@ -118,7 +118,7 @@ fn in_store_or_not(
     } else {
         beside(index, typed, answer, host, detail);
         let is_nobodys = answer.owners.as_ref().is_some_and(Vec::is_empty);
-        if is_nobodys && answer.owner().is_none() && answer.gaps.is_empty() {
+        if is_nobodys && answer.owner().is_none() {
             stored::in_root(index, answer, host)?;
         }
     }
@@ -189,6 +189,7 @@ fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
                 false
             })
     });
+    by_state(index, host, &mut all, &mut gaps);
     for of in &all {
         let (source, path) = match (of.pid, of.owner.description()) {
             (Some(pid), _) => {
@@ -207,6 +208,48 @@ fn bound(index: &mut Index<'_>, answer: &mut Answer, host: &BString) {
         answer.gaps.extend(gaps);
     }
     answer.bound = all;
+}
+
+/// Adds the containers that mount it by their engines' state and are not known to show it yet: those that do not run, and those
+/// that no cgroup leads to.
+fn by_state(index: &mut Index<'_>, host: &BString, all: &mut Vec<Bound>, gaps: &mut Vec<Gap>) {
+    let needs = Needs::DESCRIPTION.and(Needs::LIVENESS);
+    let (mounting, more) = index.mounting(host.as_ref());
+    gaps.extend(more);
+    for of in mounting {
+        if index.host().out_of_time() {
+            gaps.push(index.late().of(what::PATH));
+            return;
+        }
+        let owner = index.container_of_root(of.root, &of.user, needs);
+        let is_it = |b: &Bound| {
+            let user = |owner: &Owner| owner.description().and_then(|told| told.user.clone());
+            let same =
+                |owner: &Owner| (owner.runtime, owner.key(), owner.within.clone(), user(owner));
+            same(&b.owner) == same(&owner)
+        };
+        if all.iter().any(is_it) {
+            continue;
+        }
+        let pids = index.container_of(&owner, needs).pids;
+        let first = pids.map(|pids| owner.init_pid.known().or(pids.first()).copied());
+        let told = match first {
+            Err(gap) => Err(gap),
+            Ok(Some(pid)) => index
+                .mounted_at(&owner, pid, host.as_ref())
+                .map(|inside| inside.map(|inside| (inside, Some(pid)))),
+            // A user may write down any path of the host.
+            Ok(None) if of.is_hearsay => Ok(None),
+            Ok(None) => back::mounted_by_state(index, &owner, host)
+                .map(|inside| inside.map(|inside| (inside, None))),
+        };
+        match told {
+            Ok(Some((inside, pid))) => all.push(Bound { owner, inside, pid, is_it: true }),
+            Ok(None) => {}
+            Err(gap) if gaps.contains(&gap) => {}
+            Err(gap) => gaps.push(gap),
+        }
+    }
 }
 
 pub(super) fn layer(index: &mut Index<'_>, typed: &Typed, name: &Name, detail: Detail) -> Answer {

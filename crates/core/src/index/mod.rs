@@ -30,6 +30,7 @@ mod machines;
 mod membership;
 pub mod mentions;
 mod named;
+mod mounting;
 mod nested;
 pub mod paths;
 mod place;

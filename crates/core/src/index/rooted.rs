@@ -76,13 +76,13 @@ impl Index<'_> {
         (found, gaps)
     }
 
-    /// Whether a root's word counts for an image: a user may name anybody's, and his own are his.
-    fn may_have(&self, number: usize, image: &BStr) -> bool {
+    /// Whether a root's word counts for a file: a user may name anybody's, and his own are his.
+    pub(super) fn may_have(&self, number: usize, file: &BStr) -> bool {
         let user = self.roots.get(number).and_then(|(_, state)| state.users_own());
         let Some(user) = user else { return true };
         let uid = self.uid_named(user.as_ref());
-        let recorded = self.host.root().recorded_owner(image);
-        let owner = recorded.or_else(|| self.host.root().look(image).ok().map(|look| look.uid));
+        let recorded = self.host.root().recorded_owner(file);
+        let owner = recorded.or_else(|| self.host.root().look(file).ok().map(|look| look.uid));
         uid.is_some() && uid == owner
     }
 

@@ -2,13 +2,13 @@
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
-use whose_kernel::Class;
 use whose_kernel::parse::mountinfo::{Mount, mount_of};
+use whose_kernel::{Class, ReadError};
 
 use super::Index;
 use crate::model::gap::what;
 use crate::model::{Engine, Gap, Mounting, Owner, RootFiles, Rootfs};
-use crate::runtime::by_engine;
+use crate::runtime::{Runtime, StateRoot, by_engine};
 use crate::storage::binary::stored::Kind;
 use crate::storage::{DRIVERS, Driver, table};
 
@@ -28,8 +28,24 @@ pub struct Stored {
     pub within: Option<BString>,
 }
 
+/// Mounts of one container.
+const MOST_MOUNTS: usize = 4096;
+
 /// The directories of a container's layers, their names and their driver.
 type Layers = (Vec<BString>, Vec<BString>, &'static dyn Driver);
+
+/// What a container mounts over its own files, as [`Runtime::mounts`] tells.
+pub(super) fn mounts_told(
+    runtime: &dyn Runtime,
+    state: &StateRoot,
+    key: &BStr,
+) -> Option<Result<Vec<Mounting>, ReadError>> {
+    let few = |mounts: Vec<Mounting>| match mounts.len() {
+        0..=MOST_MOUNTS => Ok(mounts),
+        _ => Err(ReadError::new(state.root.shown(), Class::Malformed, "more than 4096 mounts")),
+    };
+    runtime.mounts(state, key).map(|told| told.and_then(few))
+}
 
 impl Index<'_> {
     /// The layers and mounts of a container that was found by its engine's state.
@@ -66,10 +82,11 @@ impl Index<'_> {
             };
             return Ok(Stored { dirs, names: Vec::new(), driver: None, kind, mounts, within });
         }
-        let mounts = match runtime.mounts(state, key) {
+        let mounts = match mounts_told(runtime, state, key) {
             None => return Err(unknown("what its engine mounts in it is not read")),
             Some(mounts) => mounts.map_err(|e| Gap::from_read(what::LAYERS, &e))?,
         };
+        let mounts = if within.is_none() { self.resolved(mounts)? } else { mounts };
         let layers = self.layers_of(number, engine, key)?;
         let (dirs, names, driver) = layers.ok_or_else(|| unknown("no table has its layers"))?;
         let Some((_, state)) = self.roots.get(number) else {
@@ -77,6 +94,19 @@ impl Index<'_> {
         };
         let kind = driver.kind(&state.root);
         Ok(Stored { dirs, names, driver: Some(driver), kind, mounts, within })
+    }
+
+    /// Mounts by where their sources lead to, as whoever mounts them follows links. Of a user's engine they are not followed.
+    fn resolved(&mut self, mut mounts: Vec<Mounting>) -> Result<Vec<Mounting>, Gap> {
+        for from in mounts.iter_mut().filter_map(|mount| mount.from.as_mut()) {
+            if self.host().out_of_time() {
+                return Err(self.late().of(what::PATH));
+            }
+            if let Ok(resolved) = self.resolve((*from).as_ref()) {
+                *from = resolved.path;
+            }
+        }
+        Ok(mounts)
     }
 
     /// Where the host has the image of a container's root mounted.

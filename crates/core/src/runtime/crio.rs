@@ -174,6 +174,10 @@ impl Runtime for CriO {
         Some(describe(root, id))
     }
 
+    fn keeps_mounts(&self) -> bool {
+        true
+    }
+
     fn mounts(&self, root: &StateRoot, id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
         // As it was made for the runtime: in the directory of what lasts.
         Some(spec_of(&root.root, id).and_then(|(driver, ..)| {

@@ -182,6 +182,10 @@ impl Runtime for Docker {
         Some(describe(root, id))
     }
 
+    fn keeps_mounts(&self) -> bool {
+        true
+    }
+
     fn mounts(&self, root: &StateRoot, id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
         Some(mounts(root, id))
     }

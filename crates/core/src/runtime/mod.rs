@@ -498,14 +498,17 @@ pub trait Runtime: Sync {
         Ok(Matches::default())
     }
 
-    /// What a container mounts over its own files, by its state; `None` for a runtime whose state is not read
-    /// for that.
+    /// What a container mounts over its own files, by its state; `None` for a runtime whose state is not read for it.
     fn mounts(&self, _root: &StateRoot, _id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
         None
     }
 
-    /// What a container's file system is made of, by its configuration; `None` for a runtime that has a table of
-    /// layers, or whose configuration is not read.
+    /// Whether [`Runtime::mounts`] tells anything.
+    fn keeps_mounts(&self) -> bool {
+        false
+    }
+
+    /// What a container's file system is made of; `None` if a table of layers tells, or its configuration is not read.
     fn rootfs(&self, _: &Host, _: &StateRoot, _id: &BStr) -> Option<Result<Rootfs, Gap>> {
         None
     }

@@ -103,6 +103,10 @@ impl Runtime for Containerd {
         describe::place_in_files(root, key).map(|places| !places.is_empty())
     }
 
+    fn keeps_mounts(&self) -> bool {
+        true
+    }
+
     fn mounts(&self, root: &StateRoot, key: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
         Some(record::mounts(root, key))
     }

@@ -79,7 +79,13 @@ pub(super) fn mounts(root: &StateRoot, key: &BStr) -> Result<Vec<Mounting>, Read
     let fail = |class, why| ReadError::new(all.shown(), class, why);
     let (namespace, id) = key.rsplit_once_str("/").unwrap_or((b"", key));
     let spec = all.spec(namespace, id)?;
-    let spec = spec.ok_or_else(|| fail(Class::Gone, format!("has no configuration of {key}")))?;
+    let Some(spec) = spec else {
+        let class = match of(root, namespace, id)? {
+            Some(_) => Class::Malformed,
+            None => Class::Gone,
+        };
+        return Err(fail(class, format!("has no configuration of {key}")));
+    };
     spec::mounts(&spec).map_err(|why| fail(Class::Malformed, why))
 }
 

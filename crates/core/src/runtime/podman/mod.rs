@@ -127,6 +127,10 @@ impl Runtime for Podman {
         Some(describe::describe(root, id))
     }
 
+    fn keeps_mounts(&self) -> bool {
+        true
+    }
+
     fn mounts(&self, root: &StateRoot, id: &BStr) -> Option<Result<Vec<Mounting>, ReadError>> {
         Some(describe::mounts(root, id))
     }

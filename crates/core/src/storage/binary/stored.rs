@@ -218,6 +218,11 @@ impl Work<'_> {
         // The outer ones first, as engines mount them.
         all.sort_by_key(|mount| names(mount.at.as_ref()).len());
         for Mounting { at, from } in all {
+            if self.host.out_of_time() {
+                let late =
+                    ReadError::new(at.clone(), Class::TimedOut, "too many mounts for the time");
+                return Err(Gap::from_read(what::PATH, &late));
+            }
             let (at, _) = self.resolve(at.as_ref(), Missing::IsMade)?;
             self.mounts.push(Mounting { at, from: from.clone() });
         }
