@@ -87,15 +87,40 @@ pub fn remove_empty(dir: &Path) {
     drop(std::fs::remove_dir(dir));
 }
 
+/// As [`remove_empty`], once nobody is in them: some helper of an engine's may still be leaving.
+pub(crate) fn remove_soon(dir: &Path) {
+    waited(Duration::from_secs(5), || {
+        remove_empty(dir);
+        !dir.exists()
+    });
+}
+
 /// Removes the top cgroups that were not there before and whose name fits, once nobody is in them.
 pub(crate) fn remove_new(old: &BTreeSet<PathBuf>, fits: impl Fn(&str) -> bool) {
     let new = tops().into_iter().filter(|dir| !old.contains(dir));
     for dir in new.filter(|dir| dir.file_name().and_then(|n| n.to_str()).is_some_and(&fits)) {
-        // Some helper of the engine's may still be leaving.
-        waited(Duration::from_secs(5), || {
-            remove_empty(&dir);
-            !dir.exists()
-        });
+        remove_soon(&dir);
+    }
+}
+
+/// Removes the cgroups with these names below a path in every hierarchy, and then that path as far as it was not there before:
+/// what others have in it stays, and keeps it.
+pub(crate) fn remove_below(old: &BTreeSet<PathBuf>, path: &str, names: &BTreeSet<String>) {
+    for mount in mounts() {
+        let mut at = mount.join(path.trim_start_matches('/'));
+        for dir in names.iter().map(|name| at.join(name)) {
+            if !old.contains(&dir) && dir.exists() {
+                remove_soon(&dir);
+            }
+        }
+        let parts = at.strip_prefix(&mount).into_iter().flat_map(Path::components);
+        let top = parts.take(1).fold(mount.clone(), |dir, part| dir.join(part));
+        while !old.contains(&top) && at != mount && at.starts_with(&mount) {
+            if subdirs(&at).is_empty() && at.exists() {
+                remove_soon(&at);
+            }
+            at.pop();
+        }
     }
 }
 
@@ -186,7 +211,9 @@ impl Drop for CgroupDir {
 
 #[cfg(test)]
 mod tests {
-    use super::{CgroupDir, dirs_named, subtree_pids, v1_mount, v2_mount};
+    use super::{CgroupDir, dirs_named, remove_below, subtree_pids, v1_mount, v2_mount};
+    use std::collections::BTreeSet;
+
     use crate::require;
 
     #[test]
@@ -202,6 +229,34 @@ mod tests {
         child.wait().unwrap();
         drop(dir);
         assert!(dirs_named(&name).is_empty());
+    }
+
+    #[test]
+    fn what_was_made_goes_and_others_stay() {
+        if !require(&["root"]) {
+            return;
+        }
+        let Some(mount) = v2_mount().or_else(|| v1_mount("pids")) else { return };
+        let name = format!("whose-below-{}", std::process::id());
+        let all = ["/old/one", "/old/two", "/new/deep/one/inner"].map(|dir| format!("{name}{dir}"));
+        let made: Vec<CgroupDir> = all.iter().map(|dir| CgroupDir::make(&mount, dir)).collect();
+        let names = BTreeSet::from(["one".to_owned()]);
+        let old = BTreeSet::from([mount.join(&name)]);
+        let left = || {
+            let all = dirs_named("one").len() + dirs_named("two").len();
+            (all, mount.join(&name).join("new/deep").exists(), mount.join(&name).exists())
+        };
+        assert_eq!(left(), (3, true, true));
+        remove_below(&old, &format!("/{name}/old"), &names);
+        // Another's is in it, and the top was there before.
+        assert_eq!(left(), (2, true, true));
+        remove_below(&old, &format!("{name}/new/deep"), &names);
+        assert_eq!(left(), (1, true, true));
+        made.into_iter().rev().for_each(drop);
+        let made = CgroupDir::make(&mount, &format!("{name}/new/deep/one/inner"));
+        remove_below(&BTreeSet::new(), &format!("/{name}/new/deep"), &names);
+        assert_eq!(left(), (0, false, false));
+        drop(made);
     }
 
     #[test]

@@ -2,13 +2,24 @@
 
 use super::Docker;
 use crate::call::waited;
-use crate::cgroup::{dirs_named, remove_empty, subtree_pids};
+use crate::cgroup::{dirs_named, remove_below, remove_soon, subtree_pids};
 use crate::procfs;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+/// What dockerd calls its group for builds, below its containers' parent.
+const BUILDS: &str = "buildkit";
+
+/// The cgroups that were there before: those at the top, and of an engine beside the one for builds.
+pub(super) fn cgroups_before() -> BTreeSet<PathBuf> {
+    let tops = crate::cgroup::tops();
+    let builds = tops.iter().map(|top| top.join(BUILDS)).filter(|dir| dir.exists());
+    let builds: Vec<PathBuf> = builds.collect();
+    tops.into_iter().chain(builds).collect()
+}
 
 impl Docker {
     pub(super) fn clean_up(&mut self) {
@@ -29,11 +40,10 @@ impl Docker {
         }
         self.end_shims();
         self.unmount();
-        for dir in crate::cgroup::tops() {
-            let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if parents.contains(name) && !self.old_cgroups.contains(&dir) {
-                remove_empty(&dir);
-            }
+        let names = ids.iter().cloned().chain(self.asked().ids.clone()).chain([BUILDS.to_owned()]);
+        let names = names.collect();
+        for parent in &parents {
+            remove_below(&self.old_cgroups, parent, &names);
         }
         if let Some(dir) = self.dir.take() {
             let path = dir.path().to_owned();
@@ -50,7 +60,7 @@ impl Docker {
         entries.filter_map(|e| e.file_name().into_string().ok()).collect()
     }
 
-    /// The first names of the cgroup parents of these containers and of the daemon.
+    /// The cgroup parents of these containers, of all that were asked for, and of the daemon.
     fn cgroup_parents(&self, ids: &BTreeSet<String>) -> BTreeSet<String> {
         let of = |id: &String| -> Option<String> {
             let path = self.data_root().join("containers").join(id).join("hostconfig.json");
@@ -61,8 +71,11 @@ impl Docker {
         ids.iter()
             .filter_map(of)
             .chain(self.cgroup_parent.clone())
+            .chain(self.asked().parents.iter().cloned())
             .chain(["docker".to_owned()])
-            .filter_map(|path| path.split('/').find(|part| !part.is_empty()).map(str::to_owned))
+            .filter(|path| {
+                path.split('/').all(|part| part != "..") && !path.trim_matches('/').is_empty()
+            })
             .collect()
     }
 
@@ -161,6 +174,6 @@ fn end_container(id: &str) {
         eprintln!("cleaning up after docker: container {id} does not die");
     }
     for dir in &dirs {
-        remove_empty(dir);
+        remove_soon(dir);
     }
 }

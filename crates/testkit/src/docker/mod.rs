@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The image that [`Docker::image`] makes: a static busybox and its links.
@@ -70,6 +71,16 @@ pub struct Docker {
     cgroup_parent: Option<String>,
     /// The top cgroup directories that were there before.
     old_cgroups: BTreeSet<PathBuf>,
+    asked: Mutex<Asked>,
+}
+
+/// What was asked for: the daemon forgets what it removes.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Containers that were made.
+    ids: BTreeSet<String>,
+    /// Their `--cgroup-parent`s.
+    parents: BTreeSet<String>,
 }
 
 impl Docker {
@@ -174,7 +185,20 @@ impl Docker {
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = client(&self.client, &self.socket());
         command.env("DOCKER_CONFIG", self.dir().join("client")).args(args);
+        let words: Vec<_> = args.iter().map(|word| word.as_ref().to_string_lossy()).collect();
+        for (at, word) in words.iter().enumerate() {
+            let parent = match word.strip_prefix("--cgroup-parent") {
+                Some("") => words.get(at + 1).map(AsRef::as_ref),
+                Some(rest) => rest.strip_prefix('='),
+                None => None,
+            };
+            self.asked().parents.extend(parent.map(str::to_owned));
+        }
         command
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes [`IMAGE`].
@@ -250,7 +274,9 @@ impl Docker {
         words.extend(args);
         // Warnings go to stderr; the id is the last line.
         let out = self.try_cli(&words)?;
-        Ok(out.lines().last().unwrap_or_default().to_owned())
+        let id = out.lines().last().unwrap_or_default().to_owned();
+        self.asked().ids.extend(Some(&id).filter(|id| !id.is_empty()).cloned());
+        Ok(id)
     }
 
     /// `docker inspect` of one container.

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How long a daemon may take until its socket answers.
@@ -119,7 +120,7 @@ impl DockerOptions {
             .prefix("whose-docker-")
             .tempdir()
             .map_err(|e| format!("a directory for dockerd: {e}"))?;
-        let old_cgroups = crate::cgroup::tops().into_iter().collect();
+        let old_cgroups = super::cleanup::cgroups_before();
         let data_root = self.data_root.clone().unwrap_or_else(|| dir.path().join("data"));
         let daemon = self.spawn(dir.path(), &data_root)?;
         // From here on dropping it cleans up.
@@ -130,6 +131,7 @@ impl DockerOptions {
             containerd: 0,
             cgroup_parent: self.cgroup_parent,
             old_cgroups,
+            asked: Mutex::default(),
             dir: Some(dir),
             data_root,
         };
