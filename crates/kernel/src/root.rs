@@ -91,6 +91,17 @@ impl Root {
         Self { dir, shown, links: Links::Never, owner, one_mount: true, of_admin: false, place }
     }
 
+    /// The same root under a descriptor of its own.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn again(&self) -> Result<Self, ReadError> {
+        let dir = rustix::io::fcntl_dupfd_cloexec(&self.dir, 0);
+        let dir = dir.map_err(|e| ReadError::from_errno(self.shown.clone(), e))?;
+        let (shown, place) = (self.shown.clone(), self.place.clone());
+        Ok(Self { dir, shown, place, ..*self })
+    }
+
     /// The same root, where it is root's: the administrator named it, or it is where an engine's
     /// state is by default, so that nobody else makes names in it.
     #[must_use]

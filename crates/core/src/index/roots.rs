@@ -22,6 +22,7 @@ use crate::runtime::{
 
 mod chosen;
 mod reach;
+mod shared;
 mod typed;
 
 pub(super) use reach::Place;
@@ -101,6 +102,7 @@ impl Roots {
             }
         };
         self.add(runtime, runtime.roots(host, hints));
+        self.share(host, runtime, next);
         true
     }
 

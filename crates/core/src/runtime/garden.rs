@@ -14,7 +14,8 @@ use super::claim::{Claim, Subject};
 use super::docker::{of_admin, open_all};
 use super::segment::GARDEN;
 use super::{
-    FoundRoots, Hints, Matches, Query, Runtime, StateRoot, containerd, hints, place, segment,
+    FoundRoots, Hints, Matches, Query, Runtime, Shared, StateRoot, containerd, hints, place,
+    segment,
 };
 use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
 use crate::state::containerd::bundle::{is_identifier, parse_pid, parse_spec};
@@ -52,25 +53,25 @@ impl Runtime for Garden {
         true
     }
 
+    fn shares(&self) -> Option<Shared> {
+        Some(Shared { engine: containerd::ENGINE, is_its })
+    }
+
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
-        let depots = match hints {
+        match hints {
             Hints::Default => of_admin(open_all(host, DEPOTS.map(BString::from))),
             Hints::Running => {
                 let servers = hints::in_units(host, &["garden", "gdn"], &["gdn", "guardian"]);
                 open_all(host, servers.iter().filter_map(|args| Subject::flag(args, "depot")))
             }
-            Hints::Configured | Hints::Args(_) => FoundRoots::default(),
-            _ => return FoundRoots::default(),
-        };
-        let mut found = containerd::roots_for(host, hints);
-        // What is not Garden's there is not looked at, and what can't be read of it is containerd's own gap.
-        let is_its = |root: &StateRoot| {
-            root.users_own().is_none()
-                && containerd::ids_in(root, GARDEN).map_or(true, |ids| !ids.is_empty())
-        };
-        found.roots.retain(is_its);
-        found.roots.extend(depots.roots);
-        FoundRoots { roots: found.roots, gaps: depots.gaps }
+            Hints::Args(_) => {
+                // What can't be read of it is containerd's own gap.
+                let mut roots = containerd::roots_for(host, hints).roots;
+                roots.retain(is_its);
+                FoundRoots { roots, gaps: Vec::new() }
+            }
+            _ => FoundRoots::default(),
+        }
     }
 
     fn find(&self, _: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
@@ -114,6 +115,12 @@ impl Runtime for Garden {
         let parents = ["/garden/", "/garden/good/", "/garden/bad/"];
         parents.map(|parent| [parent.as_bytes(), id].concat().into()).into()
     }
+}
+
+/// Whether a root of containerd's has something of Garden's: what is not is not looked at.
+fn is_its(root: &StateRoot) -> bool {
+    root.users_own().is_none()
+        && containerd::ids_in(root, GARDEN).map_or(true, |ids| !ids.is_empty())
 }
 
 /// Whether a root is a depot, and no containerd's.

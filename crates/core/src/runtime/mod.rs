@@ -17,6 +17,7 @@ mod ecs;
 mod firecracker;
 mod firejail;
 mod flatpak;
+mod found;
 mod garden;
 mod gvisor;
 pub(crate) mod hints;
@@ -51,13 +52,13 @@ use whose_fields::Needs;
 use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::read::process::ProcDir;
 use whose_kernel::root::Root;
-use whose_kernel::{Class, Host, ReadError};
+use whose_kernel::{Host, ReadError};
 
 use crate::model::daemon::Told;
-use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod, Rootfs};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
+pub use found::{FoundRoots, Shared};
 pub use service::Service;
 
 /// Every runtime. Of two that claim the same place with equal proof, the earlier one has it.
@@ -215,6 +216,13 @@ impl StateRoot {
         }
     }
 
+    /// The same for another engine that has containers there; none of its files read yet.
+    pub(crate) fn again(&self) -> Option<Self> {
+        let run = self.run.as_ref().map(Root::again).transpose().ok()?;
+        let is_remapped = self.is_remapped;
+        Some(Self { is_remapped, ..Self::new(self.root.again().ok()?, run, self.user.clone()) })
+    }
+
     /// The user whose word alone it is: it counts for what is his, and for nothing else.
     #[must_use]
     pub fn users_own(&self) -> Option<&BString> {
@@ -267,26 +275,6 @@ impl<'q> PodQuery<'q> {
     #[must_use]
     pub fn needle(&self) -> Option<&'q BStr> {
         self.uid.or(self.name).or(self.container).or(self.namespace)
-    }
-}
-
-/// Roots that were found, and those that may exist but could not be looked at.
-#[derive(Debug, Default)]
-pub struct FoundRoots {
-    /// Trees that are there.
-    pub roots: Vec<StateRoot>,
-    /// What stood in the way.
-    pub gaps: Vec<Gap>,
-}
-
-impl FoundRoots {
-    /// Adds what was opened; what is there and could not be is a gap.
-    fn take(&mut self, opened: Result<Root, ReadError>, user: Option<BString>) {
-        match opened {
-            Ok(root) => self.roots.push(StateRoot::new(root, None, user)),
-            Err(e) if e.class == Class::Gone => {}
-            Err(e) => self.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
-        }
     }
 }
 
@@ -478,6 +466,11 @@ pub trait Runtime: Sync {
     /// looked for there.
     fn beside(&self) -> &'static [Engine] {
         &[]
+    }
+
+    /// The engine in some of whose roots it keeps containers too: those are not looked for twice.
+    fn shares(&self) -> Option<Shared> {
+        None
     }
 
     /// Roots of its state, by one kind of hint.

@@ -25,7 +25,7 @@ use crate::state::containerd::bundle::{self, is_identifier};
 #[derive(Debug)]
 pub(super) struct Containerd;
 
-const ENGINE: Engine = Engine("containerd");
+pub(super) const ENGINE: Engine = Engine("containerd");
 
 /// Namespaces that are nothing else: ctr's and nerdctl's own, and CRI's. Any word can be one, and
 /// then the text does not tell it from a cgroup parent that someone gave another engine.
