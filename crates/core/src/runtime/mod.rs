@@ -35,6 +35,7 @@ mod openvz;
 pub mod place;
 mod podman;
 mod proxmox;
+mod query;
 mod rkt;
 mod runc;
 pub mod segment;
@@ -55,10 +56,11 @@ use whose_kernel::root::Root;
 use whose_kernel::{Host, ReadError};
 
 use crate::model::daemon::Told;
-use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Pod, Rootfs};
+use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Rootfs};
 use crate::state::containerd::metadata::Metadata;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 pub use found::{FoundRoots, Shared};
+pub use query::{Matches, PodQuery, Query};
 pub use service::Service;
 
 /// Every runtime. Of two that claim the same place with equal proof, the earlier one has it.
@@ -228,63 +230,6 @@ impl StateRoot {
     pub fn users_own(&self) -> Option<&BString> {
         self.user.as_ref().filter(|_| !self.is_remapped)
     }
-}
-
-/// What a container is looked up by.
-#[derive(Clone, Copy, Debug)]
-pub enum Query<'q> {
-    /// A full id, or `NAMESPACE/ID` where an engine has namespaces of its own.
-    Id(&'q BStr),
-    /// The beginning of an id.
-    IdPrefix(&'q BStr),
-    /// An exact name.
-    Name(&'q BStr),
-    /// An address of a running container.
-    Address(&'q BStr),
-    /// The exact name of a volume of the engine's own that it has.
-    Volume(&'q BStr),
-}
-
-/// What a pod, or a container in one, is looked up by: all that is given has to fit.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PodQuery<'q> {
-    /// The pod's uid.
-    pub uid: Option<&'q BStr>,
-    /// Its namespace.
-    pub namespace: Option<&'q BStr>,
-    /// Its name.
-    pub name: Option<&'q BStr>,
-    /// The container's name in it.
-    pub container: Option<&'q BStr>,
-}
-
-impl<'q> PodQuery<'q> {
-    /// Whether it asks for this pod or container.
-    #[must_use]
-    pub fn fits(&self, pod: &Pod) -> bool {
-        let same = |asked: Option<&BStr>, known: &Option<BString>| {
-            asked.is_none_or(|asked| known.as_ref().is_some_and(|known| known == asked))
-        };
-        same(self.uid, &pod.uid)
-            && same(self.namespace, &pod.namespace)
-            && same(self.name, &pod.name)
-            && same(self.container, &pod.container)
-    }
-
-    /// A text that the state of whatever fits must hold: the rarest that is given.
-    #[must_use]
-    pub fn needle(&self) -> Option<&'q BStr> {
-        self.uid.or(self.name).or(self.container).or(self.namespace)
-    }
-}
-
-/// Containers that match a query, and state that could not be read while looking.
-#[derive(Debug, Default)]
-pub struct Matches {
-    /// Full ids; `NAMESPACE/ID` where an engine has namespaces of its own.
-    pub ids: Vec<BString>,
-    /// Containers whose state could not be read, so that they may match or not.
-    pub gaps: Vec<Gap>,
 }
 
 /// A sandbox that keeps a container's own processes from the host's sight: the host sees those that
