@@ -70,6 +70,16 @@ impl Host {
 }
 
 impl ProcDir<'_> {
+    /// Whether it is in the host's own user namespace: the initial one, or that of the host's first process where the
+    /// host is a container. Whoever is in another may be root there, and mount things. Where that can't be read (it
+    /// needs ptrace read access; a saved tree may lack it) it is taken to be there.
+    #[must_use]
+    pub fn is_in_hosts_users(&self) -> bool {
+        let Ok(own) = self.namespace("user") else { return true };
+        let hosts = || self.host().process(1).and_then(|first| first.namespace("user"));
+        own == INITIAL_USER_NAMESPACE || hosts() == Ok(own)
+    }
+
     /// The directory `rel` beneath the process's own root, no link followed. Only files of its owner
     /// are read in it. Needs ptrace read access.
     ///

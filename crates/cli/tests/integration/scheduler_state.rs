@@ -142,6 +142,88 @@ fn nomads_allocations_have_their_job_and_group() {
     }
 }
 
+/// What a captured tree says of whom files belong to.
+fn owned(host: &FixtureHost, owners: &[(&str, u32)]) {
+    let entry = |(path, uid): &(&str, u32)| {
+        let mode = if path.ends_with(".db") { 0o100_600 } else { 0o40_755 };
+        let look = json!({"mode": mode, "uid": uid, "gid": uid, "size": 0, "mtime": 0,
+            "device": [254, 0], "ino": 1, "nlink": 2, "rdev": [0, 0]});
+        json!({"path": path, "look": look})
+    };
+    let entries: Vec<Value> = owners.iter().map(entry).collect();
+    host.file(".whose/manifest.json", json!({"schema": "whose/1", "entries": entries}).to_string());
+    let clocks = json!({"since_boot": 1_000_000_000_000_u64, "boot_moment": 1_704_164_645_000_000_000_u64,
+        "ticks_per_second": 100, "page_size": 4096});
+    let facts = json!({"schema": "whose/1", "clocks": clocks, "euid": 0, "binaries": []});
+    host.file(".whose/facts.json", facts.to_string());
+}
+
+/// A directory, who owns what there, the task's user namespace, and what the gap says.
+type Case<'a> = (&'a str, &'a [(&'a str, u32)], u64, &'a str);
+
+/// A task with namespaces of its own mounts what it likes at `/alloc`: a directory that it made itself, which says
+/// that it is another job's.
+#[test]
+fn nobody_leads_to_a_data_directory_of_his_own() {
+    const USERS: u64 = 4_026_531_837;
+    let in_task = format!("opt/nomad/data/alloc/{OTHER}/redis/n");
+    let cases: [Case<'_>; 5] = [
+        // Root's own, but in a directory of a task's.
+        (&in_task, &[], USERS, "an allocation's own files"),
+        ("home/mallory/n", &[("home/mallory", 1000)], USERS, "may make names in it"),
+        ("srv/n", &[("srv/n/client/state.db", 1000)], USERS, "may make names in it"),
+        ("home/mallory/link/n", &[("home/mallory", 1000)], USERS, "may make names in it"),
+        // Root's all the way, on a volume perhaps: but the mounts are those of a user namespace's owner.
+        ("srv/n", &[], 4_026_532_999, "user namespace"),
+    ];
+    for (dir, owners, users, why) in cases {
+        let host = FixtureHost::new();
+        host.boot();
+        nomad(&host, &dir.replace("home/mallory/link", "srv/real"));
+        if dir.contains("/link/") {
+            host.dir("home/mallory").symlink("home/mallory/link", "/srv/real");
+        }
+        owned(&host, owners);
+        let path = format!("/nomad.slice/share.slice/{ALLOC}.redis.scope");
+        host.cgroup_dirs(&path, &[600]);
+        let mounts = format!(
+            "30 1 254:0 /{dir} / rw - ext4 /dev/vda rw\n\
+             31 30 254:0 /{dir}/alloc/{ALLOC}/alloc /alloc rw - ext4 /dev/vda rw\n"
+        );
+        let redis = host.process(600).comm("redis").nspid(&[600, 1]).in_cgroup(&path);
+        redis.ns("user", users).mountinfo(mounts).write();
+        let told = answer(&host, "600");
+        let owner = &told["owner"];
+        assert_eq!([&owner["id"], &owner["name"]], [ALLOC, "redis"], "{told:#}");
+        for key in ["labels", "created", "started", "rootfs"] {
+            assert!(owner[key].is_null(), "{dir} {key}: {told:#}");
+        }
+        let gaps = told["gaps"].as_array().unwrap();
+        let says = |g: &Value| {
+            g["what"] == "container description" && g["cause"].as_str().unwrap().contains(why)
+        };
+        assert!(gaps.iter().any(says), "{dir} {why}: {told:#}");
+        assert_ne!(answer(&host, "old")["status"], "found", "{dir}");
+    }
+}
+
+/// HashiCorp's packages give the directory to a user `nomad`, for servers; the client runs as root.
+#[test]
+fn nomads_own_package_has_its_directory() {
+    let host = FixtureHost::new();
+    host.boot();
+    nomad(&host, "opt/nomad/data");
+    owned(&host, &[("opt/nomad/data", 998), ("opt/nomad/data/client/state.db", 0)]);
+    let path = format!("/nomad.slice/share.slice/{ALLOC}.redis.scope");
+    host.cgroup_dirs(&path, &[600]);
+    host.process(600).comm("redis").nspid(&[600, 1]).in_cgroup(&path).write();
+    let told = answer(&host, "600");
+    let owner = &told["owner"];
+    assert_eq!(owner["labels"]["com.hashicorp.nomad.job_id"], "shop", "{told:#}");
+    assert_eq!((owner.get("user"), &owner["state"]), (None, &json!("running")), "{told:#}");
+    assert_eq!(ask(&host, &["pids", "redis"]).expect_code(0).pids(), [600]);
+}
+
 /// An allocation of several tasks: both are called by their cgroups, and of neither is told what is the other's.
 #[test]
 fn tasks_of_one_allocation_are_told_apart() {

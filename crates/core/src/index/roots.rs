@@ -485,6 +485,14 @@ impl Index<'_> {
         if lines.iter().any(super::lookup::is_nested) {
             return false;
         }
+        if !runtime.maps_users() && !dir.is_in_hosts_users() {
+            let why =
+                "it made a user namespace of its own, so that its mounts say nothing of the engine";
+            let path = self.host.shown(format!("proc/{pid}/ns/user").as_bytes());
+            let gap = Gap::new(what::CONTAINERS, Class::Unsupported, path, why, None);
+            self.roots.gaps.push((runtime.engine(), gap));
+            return false;
+        }
         let Ok(mounts) = dir.mountinfo() else { return false };
         for beside in runtime.beside().iter().filter_map(|engine| by_engine(*engine)) {
             self.roots.add(beside, beside.roots(self.host, Hints::Mounts(&mounts)));

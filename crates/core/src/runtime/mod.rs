@@ -288,6 +288,12 @@ pub trait Runtime: Sync {
         false
     }
 
+    /// Whether it gives its containers user namespaces. Of one that gives none, whoever is in another than the host's
+    /// made it himself, and mounts in it what he likes: his mounts say nothing of the engine.
+    fn maps_users(&self) -> bool {
+        true
+    }
+
     /// The variable in its daemon's environment that says where its directory is.
     fn moved_by(&self) -> Option<&'static str> {
         None

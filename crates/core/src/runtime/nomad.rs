@@ -5,29 +5,22 @@
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
-use whose_kernel::parse::mountinfo::Mount;
 use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
-use super::docker::{of_admin, open_all};
 use super::place::{self, Place};
-use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, hints, segment};
+use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
-use crate::state::json;
 use crate::state::nomad::{self as files, Allocation, Task};
+
+mod roots;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Nomad;
 
 const ENGINE: Engine = Engine("nomad");
-/// Data directories: those of HashiCorp's packages, and of its guides.
-const DATA_DIRS: [&str; 4] = ["opt/nomad/data", "var/lib/nomad", "opt/nomad", "var/nomad"];
-/// Where configuration files are.
-const CONFIGS: [&str; 2] = ["etc/nomad.d", "etc/nomad"];
-/// Files in such a directory.
-const MOST_CONFIGS: usize = 1000;
 /// Drivers that have another engine run their tasks, which knows them itself.
 const OTHERS: [&str; 6] = ["docker", "podman", "containerd-driver", "lxc", "nspawn", "rkt"];
 /// Drivers that give a task a root of its own, made of the allocation's files.
@@ -52,24 +45,12 @@ impl Runtime for Nomad {
         true
     }
 
+    fn maps_users(&self) -> bool {
+        false
+    }
+
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
-        let found = match hints {
-            Hints::Default => of_admin(open_all(host, DATA_DIRS.map(BString::from))),
-            Hints::Configured => of_admin(open_all(host, configured(host))),
-            Hints::Running => {
-                let agents = hints::in_units(host, &["nomad"], &["nomad"]);
-                open_all(host, agents.iter().filter_map(|args| Subject::flag(args, "data-dir")))
-            }
-            Hints::Mounts(mounts) => open_all(host, from_binds(host, mounts)),
-            _ => FoundRoots::default(),
-        };
-        // The directory of a server has no clients' state.
-        let has_state = |root: &StateRoot| match root.root.look(files::FILE) {
-            Err(e) => e.class != Class::Gone,
-            Ok(_) => true,
-        };
-        let roots = found.roots.into_iter().filter(has_state).collect();
-        FoundRoots { roots, gaps: found.gaps }
+        roots::roots(host, hints)
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
@@ -206,30 +187,6 @@ fn labels(own: &Allocation, only: Option<&Task>) -> Vec<(BString, BString)> {
     said.filter(|(_, value)| !value.is_empty())
         .map(|(key, value)| (format!("com.hashicorp.nomad.{key}").into(), value.clone()))
         .collect()
-}
-
-fn configured(host: &Host) -> Vec<BString> {
-    let mut found = Vec::new();
-    for dir in CONFIGS {
-        for entry in host.root().list(dir.as_bytes(), MOST_CONFIGS).unwrap_or_default() {
-            if entry.name.ends_with(b".hcl") || entry.name.ends_with(b".json") {
-                let path = [dir.as_bytes(), b"/", &entry.name].concat();
-                let bytes = host.root().read(&path, json::CAP);
-                found.extend(bytes.ok().and_then(|bytes| files::data_dir(&bytes)));
-            }
-        }
-    }
-    found
-}
-
-/// The data directory by the bind that each task has of the directory which its allocation shares (nomad
-/// client/allocdir): `<data dir>/alloc/<allocation>/alloc` at `/alloc`.
-fn from_binds(host: &Host, mounts: &[Mount]) -> Vec<BString> {
-    let Some(bind) = mounts.iter().find(|m| m.point == "/alloc") else { return Vec::new() };
-    let dir = bind.root.strip_suffix(b"/alloc").and_then(|dir| dir.rsplit_once_str("/"));
-    let data = dir.filter(|(_, id)| segment::is_uuid(id, b'-'));
-    let data = data.and_then(|(above, _)| above.strip_suffix(b"/alloc"));
-    data.map(|data| hints::on_host(host, bind, data)).unwrap_or_default()
 }
 
 fn task(place: Place<'_>) -> Option<(&[u8], &[u8])> {
