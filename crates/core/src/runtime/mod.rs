@@ -47,6 +47,7 @@ mod systemd;
 mod youki;
 
 use std::cell::OnceCell;
+use std::time::Instant;
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
@@ -58,6 +59,7 @@ use whose_kernel::{Host, ReadError};
 use crate::model::daemon::Told;
 use crate::model::{Description, Engine, Gap, Mounting, Owner, OwnerKind, Rootfs};
 use crate::state::containerd::metadata::Metadata;
+use crate::state::nomad::Client;
 pub use claim::{Claim, Level, Mine, Proof, Serves, Subject};
 pub use found::{FoundRoots, Shared};
 pub use query::{Matches, PodQuery, Query};
@@ -198,6 +200,10 @@ pub struct StateRoot {
     pub further: Vec<BString>,
     /// containerd's database, once it was opened.
     pub metadata: OnceCell<Result<Metadata, ReadError>>,
+    /// The database of a client of Nomad's, once it was opened.
+    pub client: OnceCell<Result<Client, ReadError>>,
+    /// When its list has to be done, for a runtime that looks into each container for that.
+    pub until: Option<Instant>,
     /// Names of all containers, sorted, once they were listed; for a runtime that is asked about many.
     pub names: OnceCell<Result<Vec<BString>, ReadError>>,
 }
@@ -214,6 +220,8 @@ impl StateRoot {
             beside: Vec::new(),
             further: Vec::new(),
             metadata: OnceCell::new(),
+            client: OnceCell::new(),
+            until: None,
             names: OnceCell::new(),
         }
     }

@@ -3,6 +3,8 @@
 //! is in its data directory: job, group, node, and what became of each task. Tasks that Docker or another engine
 //! runs are that engine's.
 
+use std::time::Instant;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
 use whose_kernel::{Class, Host, ReadError};
@@ -12,7 +14,7 @@ use super::place::{self, Place};
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
 use crate::model::gap::what;
 use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
-use crate::state::nomad::{self as files, Allocation, Task};
+use crate::state::nomad::{self as files, Allocation, Client, Task};
 
 mod roots;
 
@@ -60,24 +62,21 @@ impl Runtime for Nomad {
                 let own = own(root, id)?.filter(|own| tasks(own).next().is_some());
                 matches.ids.extend(own.map(|own| own.id));
             }
-            Query::IdPrefix(prefix) => {
-                matches.ids = self.list(root)?;
-                matches.ids.retain(|id| id.starts_with(prefix));
-            }
-            Query::Name(name) => {
-                for id in files::ids(&root.root)? {
+            Query::IdPrefix(_) | Query::Name(_) => {
+                let is_it = |task: &Task| !matches!(query, Query::Name(name) if task.name != name);
+                for id in client(root)?.ids()? {
+                    if matches!(query, Query::IdPrefix(prefix) if !id.starts_with(prefix)) {
+                        continue;
+                    }
                     if host.out_of_time() {
-                        let why = "not all allocations were looked through in time";
-                        let path = root.root.join(files::FILE);
-                        let late = ReadError::new(path, Class::TimedOut, why);
-                        matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
+                        matches.gaps.push(Gap::from_read(what::CONTAINERS, &late(root)));
                         break;
                     }
                     match own(root, id.as_ref()) {
-                        Ok(Some(own)) if tasks(&own).any(|t| t.name == name) => {
-                            matches.ids.push(id)
-                        }
+                        Ok(Some(own)) if tasks(&own).any(is_it) => matches.ids.push(id),
                         Ok(_) => {}
+                        // It may be one of Nomad's own, whatever is wrong with it.
+                        Err(_) if matches!(query, Query::IdPrefix(_)) => matches.ids.push(id),
                         Err(e) => matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e)),
                     }
                 }
@@ -88,13 +87,17 @@ impl Runtime for Nomad {
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {
-        let mut ids = files::ids(&root.root)?;
-        // What can't be read is in the list all the same: it may be one of Nomad's own.
-        ids.retain(|id| match own(root, id.as_ref()) {
-            Ok(Some(own)) => tasks(&own).next().is_some(),
-            Ok(None) => false,
-            Err(_) => true,
-        });
+        let mut ids = Vec::new();
+        for id in client(root)?.ids()? {
+            if root.until.is_some_and(|until| Instant::now() >= until) {
+                return Err(late(root));
+            }
+            // What can't be read is in the list all the same: it may be one of Nomad's own.
+            let own = own(root, id.as_ref());
+            if own.map_or(true, |own| own.is_some_and(|own| tasks(&own).next().is_some())) {
+                ids.push(id);
+            }
+        }
         Ok(ids)
     }
 
@@ -124,9 +127,20 @@ impl Runtime for Nomad {
     }
 }
 
+/// The client's database, opened once a command.
+fn client(root: &StateRoot) -> Result<&Client, ReadError> {
+    let client = root.client.get_or_init(|| Client::open(&root.root));
+    client.as_ref().map_err(ReadError::clone)
+}
+
 /// The allocation of this id.
 fn own(root: &StateRoot, id: &BStr) -> Result<Option<Allocation>, ReadError> {
-    if segment::is_uuid(id, b'-') { files::allocation(&root.root, id) } else { Ok(None) }
+    if segment::is_uuid(id, b'-') { client(root)?.allocation(id) } else { Ok(None) }
+}
+
+fn late(root: &StateRoot) -> ReadError {
+    let why = "not all allocations were looked through in time";
+    ReadError::new(root.root.join(files::FILE), Class::TimedOut, why)
 }
 
 /// The tasks that Nomad runs itself.
@@ -203,11 +217,68 @@ fn task(place: Place<'_>) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use bstr::BStr;
+    use std::time::{Duration, Instant};
+
+    use bstr::{BStr, BString};
     use whose_kernel::parse::cgroup::parse;
+    use whose_kernel::{Class, Host, Options};
+    use whose_testkit::bolt::{Bucket, Layout, file};
 
     use super::Nomad;
-    use crate::runtime::{Claim, Runtime, Subject};
+    use crate::runtime::{Claim, Hints, Query, Runtime, Subject};
+
+    /// An allocation of this id with a task `t`, as MessagePack.
+    fn allocation(id: &str, driver: &str) -> Vec<u8> {
+        let text =
+            |text: &str| [&[0xd9, u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+        let task = [vec![0x82], text("Name"), text("t"), text("Driver"), text(driver)].concat();
+        let group = [vec![0x82], text("Name"), text("g"), text("Tasks"), vec![0x91], task].concat();
+        let job = [vec![0x81], text("TaskGroups"), vec![0x91], group].concat();
+        let head = [vec![0x83], text("ID"), text(id), text("TaskGroup"), text("g")].concat();
+        [vec![0x81], text("Alloc"), head, text("Job"), job].concat()
+    }
+
+    /// A database is opened once, however many are asked for, and when the time is over that is said.
+    #[test]
+    fn many_allocations_are_asked_for_in_time() {
+        let id = |n: u32| format!("{n:08}-b9bc-5ef8-89e2-a23fa6bbd7fc");
+        let mut all = Bucket::default();
+        for n in 0..300 {
+            let driver = if n % 2 == 0 { "exec" } else { "docker" };
+            all.path(&["allocations", &id(n)]).put("alloc", allocation(&id(n), driver));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::create_dir_all(at("opt/nomad/data/client")).unwrap();
+        std::fs::create_dir(at("proc")).unwrap();
+        std::fs::write(at("opt/nomad/data/client/state.db"), file(&all, Layout::default()))
+            .unwrap();
+        let open = |deadline| {
+            let root = Some(dir.path().to_str().unwrap().into());
+            Host::open(Options { root, deadline: Some(deadline), ..Options::default() }).unwrap()
+        };
+        let now = Instant::now();
+        for (host, in_time) in [(open(now + Duration::from_secs(600)), true), (open(now), false)] {
+            let root = Nomad.roots(&host, Hints::Default).roots.pop().unwrap();
+            let find = |query| Nomad.find(&host, &root, query).unwrap();
+            let first: BString = id(0).into();
+            assert_eq!(find(Query::Id(first.as_ref())).ids, std::slice::from_ref(&first));
+            std::fs::rename(at("opt/nomad/data/client"), at("moved")).unwrap();
+            let list = Nomad.list(&root).map(|ids| ids.len()).map_err(|e| e.class);
+            assert_eq!(list, if in_time { Ok(150) } else { Err(Class::TimedOut) });
+            for (query, count) in
+                [(Query::IdPrefix(BStr::new("0000012")), 5), (Query::Name(BStr::new("t")), 150)]
+            {
+                let found = find(query);
+                let cut: Vec<Class> = found.gaps.iter().map(|gap| gap.class).collect();
+                match in_time {
+                    true => assert_eq!((found.ids.len(), cut.len()), (count, 0)),
+                    false => assert_eq!((found.ids.len(), cut), (0, vec![Class::TimedOut])),
+                }
+            }
+            std::fs::rename(at("moved"), at("opt/nomad/data/client")).unwrap();
+        }
+    }
 
     #[test]
     fn only_where_nomad_puts_them() {

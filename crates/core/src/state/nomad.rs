@@ -1,10 +1,14 @@
 //! What a Nomad client keeps of its allocations: `client/state.db` in its data directory, a bolt database of
 //! MessagePack values (nomad client/state/db_bolt.go, helper/boltdd): `allocations/<id>/alloc` with the
 //! allocation and its job, and `task-<name>/task_state` beside it. Names are those of the fields in Nomad's
-//! structures (nomad/structs/structs.go); times there are Go's binary ones.
+//! structures (nomad/structs/structs.go). `CreateTime` is a number of nanoseconds. A `time.Time` is a string of the
+//! bytes of Go's `Time.MarshalBinary`: Nomad's handle sets `TimeNotBuiltin` (nomad/structs/structs.go,
+//! `MsgpackHandle`), and not `WriteExt`, so that bytes have the heads of strings (go-msgpack codec/msgpack.go,
+//! `EncodeTime`, `EncodeStringBytesRaw`).
 
 use bstr::{BString, ByteSlice};
 use whose_kernel::ReadError;
+use whose_kernel::held::Held;
 use whose_kernel::root::Root;
 
 use super::bolt::{Database, Trouble};
@@ -116,37 +120,53 @@ pub fn parse_task_state(bytes: &[u8]) -> Result<TaskState, String> {
     Ok(TaskState { word: text_at(bytes, &["State"])?.unwrap_or_default().into(), started })
 }
 
-/// Ids of all allocations.
-///
-/// # Errors
-/// The read's, or `malformed`.
-pub fn ids(root: &Root) -> Result<Vec<BString>, ReadError> {
-    Database::open_unrecorded(root, FILE)?.view(|top| match top.bucket(b"allocations")? {
-        Some(all) => all.buckets(MOST),
-        None => Ok(Vec::new()),
-    })
+/// The database of one client, open.
+#[derive(Debug)]
+pub struct Client {
+    database: Database<Held>,
 }
 
-/// An allocation with the states of its tasks, all of one moment; `None` where there is none of this id.
-///
-/// # Errors
-/// The read's, or `malformed`.
-pub fn allocation(root: &Root, id: &[u8]) -> Result<Option<Allocation>, ReadError> {
-    Database::open_unrecorded(root, FILE)?.view(|top| {
-        let Some(own) = top.at(&[b"allocations", id])? else { return Ok(None) };
-        let Some(bytes) = own.value(b"alloc")? else { return Ok(None) };
-        let mut allocation = parse_allocation(&bytes).map_err(Trouble::Wrong)?;
-        if allocation.id != id {
-            return Err(Trouble::Wrong("an allocation in another one's place".into()));
-        }
-        for task in &mut allocation.tasks {
-            let bucket = [TASK, task.name.as_bytes()].concat();
-            let state = own.bucket(&bucket)?.map_or(Ok(None), |b| b.value(b"task_state"))?;
-            let state = state.map(|bytes| parse_task_state(&bytes)).transpose();
-            task.state = state.map_err(Trouble::Wrong)?;
-        }
-        Ok(Some(allocation))
-    })
+impl Client {
+    /// Opens it beneath the data directory.
+    ///
+    /// # Errors
+    /// The read's.
+    pub fn open(root: &Root) -> Result<Self, ReadError> {
+        Ok(Self { database: Database::open_unrecorded(root, FILE)? })
+    }
+
+    /// Ids of all allocations.
+    ///
+    /// # Errors
+    /// The read's, or `malformed`.
+    pub fn ids(&self) -> Result<Vec<BString>, ReadError> {
+        self.database.view(|top| match top.bucket(b"allocations")? {
+            Some(all) => all.buckets(MOST),
+            None => Ok(Vec::new()),
+        })
+    }
+
+    /// An allocation with the states of its tasks, all of one moment; `None` where there is none of this id.
+    ///
+    /// # Errors
+    /// The read's, or `malformed`.
+    pub fn allocation(&self, id: &[u8]) -> Result<Option<Allocation>, ReadError> {
+        self.database.view(|top| {
+            let Some(own) = top.at(&[b"allocations", id])? else { return Ok(None) };
+            let Some(bytes) = own.value(b"alloc")? else { return Ok(None) };
+            let mut allocation = parse_allocation(&bytes).map_err(Trouble::Wrong)?;
+            if allocation.id != id {
+                return Err(Trouble::Wrong("an allocation in another one's place".into()));
+            }
+            for task in &mut allocation.tasks {
+                let bucket = [TASK, task.name.as_bytes()].concat();
+                let state = own.bucket(&bucket)?.map_or(Ok(None), |b| b.value(b"task_state"))?;
+                let state = state.map(|bytes| parse_task_state(&bytes)).transpose();
+                task.state = state.map_err(Trouble::Wrong)?;
+            }
+            Ok(Some(allocation))
+        })
+    }
 }
 
 /// `data_dir` in a configuration file of an agent's, HCL or JSON: an assignment of a string.

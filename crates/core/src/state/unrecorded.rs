@@ -67,8 +67,9 @@ mod tests {
         let root = host.root().descend(&bytes(&engine), Links::Never, None).unwrap();
         assert_eq!(read(&root, b"plain", 100).unwrap(), b"plain secret77");
         assert!(read(&root, b"plain", 4).is_err());
-        assert_eq!(nomad::ids(&root).unwrap(), ["a"]);
-        assert!(nomad::allocation(&root, b"a").is_err());
+        let client = nomad::Client::open(&root).unwrap();
+        assert_eq!(client.ids().unwrap(), ["a"]);
+        assert!(client.allocation(b"a").is_err());
         assert_eq!(ecs::containers(&root).unwrap().len(), 1);
         root.read(b"recorded", 100).unwrap();
         let mut kept = Vec::new();

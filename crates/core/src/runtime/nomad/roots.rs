@@ -34,7 +34,10 @@ pub(super) fn roots(host: &Host, hints: Hints<'_>) -> FoundRoots {
     };
     for path in paths {
         match open(host, &path) {
-            Ok(root) => found.roots.extend(root),
+            Ok(root) => {
+                let until = host.deadline();
+                found.roots.extend(root.map(|root| StateRoot { until, ..root }));
+            }
             Err(e) if e.class == Class::Gone => {}
             Err(e) => found.gaps.push(Gap::from_read(what::CONTAINERS, &e)),
         }
