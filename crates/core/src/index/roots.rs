@@ -287,8 +287,8 @@ impl Index<'_> {
         let (engine, key) = (owner.runtime, owner.key());
         if !owner.within.is_empty() {
             let nested = by_engine(engine).is_some_and(|runtime| runtime.nests());
-            let chain = [owner.within.as_slice(), b"/", &key].concat();
             let told = nested.then(|| {
+                let chain = [owner.within.as_slice(), b"/", &key].concat();
                 self.description_of(engine, BStr::new(&chain), &owner.cgroup, hint, needs)
             });
             if let Some(Some(Ok(told))) = told {

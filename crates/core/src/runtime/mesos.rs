@@ -2,7 +2,10 @@
 //! src/slave/containerizer/mesos/paths.cpp). A renamed `--cgroups_root` can't be told.
 //!
 //! State: the agent's runtime directory, `/var/run/mesos` unless it is told otherwise, with one directory a
-//! container and those of nested ones in it.
+//! container and those of nested ones in it. Whoever runs in a container may have more started in it, and choose their
+//! ids: how many there are is his to choose too.
+
+use std::time::Instant;
 
 use bstr::{BStr, BString, ByteSlice};
 use whose_fields::Needs;
@@ -56,7 +59,7 @@ impl Runtime for Mesos {
     }
 
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
-        match hints {
+        let mut found = match hints {
             Hints::Default => of_admin(open_all(host, [RUNTIME_DIR.into()])),
             Hints::Configured => {
                 let named = FLAGS.into_iter().filter_map(|path| hints::in_file(host, path));
@@ -67,7 +70,9 @@ impl Runtime for Mesos {
                 open_all(host, agents.iter().filter_map(|args| Subject::flag(args, "runtime_dir")))
             }
             _ => FoundRoots::default(),
-        }
+        };
+        found.roots.iter_mut().for_each(|root| root.until = host.deadline());
+        found
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
@@ -81,9 +86,7 @@ impl Runtime for Mesos {
                 Query::Id(wanted) => id == wanted,
                 Query::IdPrefix(prefix) => id.starts_with(prefix),
                 Query::Name(_) if host.out_of_time() => {
-                    let why = "not all containers were looked through in time";
-                    let late = ReadError::new(root.root.shown(), Class::TimedOut, why);
-                    matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
+                    matches.gaps.push(Gap::from_read(what::CONTAINERS, &late(root)));
                     break;
                 }
                 Query::Name(name) => match config(root, chain) {
@@ -117,51 +120,71 @@ impl Runtime for Mesos {
 
     fn cgroups_of(&self, root: &StateRoot, id: &BStr) -> Vec<BString> {
         let Ok(Some(chain)) = chain_of(root, id) else { return Vec::new() };
-        let parts: Vec<&[u8]> = chain.split_str("/").collect();
-        vec![[&b"/mesos/"[..], &bstr::join(b"/mesos/", parts)].concat().into()]
+        vec![[&b"/"[..], &files::nested(chain, b"mesos")].concat().into()]
     }
 }
 
 /// The last of a chain.
-fn id_of(chain: &BString) -> &[u8] {
-    chain.rsplit_once_str("/").map_or(chain.as_slice(), |(_, id)| id)
+fn id_of(chain: &[u8]) -> &[u8] {
+    chain.rsplit_once_str("/").map_or(chain, |(_, id)| id)
 }
 
-/// All containers, each with those around it, outermost first: `A`, `A/B`. Listed once a command.
+/// All containers, each with those around it, outermost first: `A`, `A/B`; in the order of [`place_of`]. Listed once
+/// a command.
 fn chains(root: &StateRoot) -> Result<&[BString], ReadError> {
     let list = || {
         let mut chains: Vec<BString> = Vec::new();
-        // What is not nested first; each is looked into once, since no link is followed.
-        let mut next: Vec<BString> = vec![BString::default()];
-        while let Some(above) = next.pop() {
-            let dir = match above.as_slice() {
-                b"" => b"containers".to_vec(),
-                above => [&files::dir(above), &b"/containers"[..]].concat(),
-            };
-            let entries = match root.root.list(&dir, MOST) {
-                Ok(entries) => entries,
-                Err(e) if e.class == Class::Gone => continue,
-                Err(e) => return Err(e),
-            };
-            for entry in entries.into_iter().filter(|e| e.is_dir && is_id(&e.name)) {
-                let chain = match above.as_slice() {
-                    b"" => entry.name,
-                    above => [above, b"/", &entry.name].concat().into(),
-                };
-                if chains.len() >= MOST {
-                    let why = "more containers than any agent has";
-                    return Err(ReadError::new(root.root.shown(), Class::Malformed, why));
-                }
-                if chain.split_str("/").count() < DEEPEST {
-                    next.push(chain.clone());
-                }
-                chains.push(chain);
+        add_in(root, b"", &mut chains)?;
+        // Each is looked into once, since no link is followed. Those in it are put behind it.
+        let mut next = 0;
+        while let Some(above) = chains.get(next) {
+            next += 1;
+            if root.until.is_some_and(|until| Instant::now() >= until) {
+                return Err(late(root));
+            }
+            if above.split_str("/").count() < DEEPEST {
+                let above = above.clone();
+                add_in(root, &above, &mut chains)?;
             }
         }
-        chains.sort_unstable();
+        chains.sort_unstable_by(|one, other| place_of(one).cmp(&place_of(other)));
         Ok(chains)
     };
     root.names.get_or_init(list).as_deref().map_err(ReadError::clone)
+}
+
+/// Adds those that are in a container, or in none.
+fn add_in(root: &StateRoot, above: &[u8], chains: &mut Vec<BString>) -> Result<(), ReadError> {
+    let dir = match above {
+        b"" => b"containers".to_vec(),
+        above => [&files::dir(above), &b"/containers"[..]].concat(),
+    };
+    let entries = match root.root.list(&dir, MOST) {
+        Ok(entries) => entries,
+        Err(e) if e.class == Class::Gone => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries.into_iter().filter(|e| e.is_dir && is_id(&e.name)) {
+        if chains.len() >= MOST {
+            let why = "more containers than any agent has";
+            return Err(ReadError::new(root.root.shown(), Class::Malformed, why));
+        }
+        chains.push(match above {
+            b"" => entry.name,
+            above => [above, b"/", &entry.name].concat().into(),
+        });
+    }
+    Ok(())
+}
+
+/// Where a chain stands among all: beside those that end in the same id.
+fn place_of(chain: &[u8]) -> (&[u8], &[u8]) {
+    (id_of(chain), chain)
+}
+
+fn late(root: &StateRoot) -> ReadError {
+    let why = "not all containers were looked through in time";
+    ReadError::new(root.root.shown(), Class::TimedOut, why)
 }
 
 /// Ids are UUIDs; some that an operator starts by himself have names.
@@ -173,13 +196,16 @@ fn is_id(text: &[u8]) -> bool {
 /// them to choose: one that is in none goes before them, and of several others it can't be told which is meant.
 fn chain_of<'r>(root: &'r StateRoot, id: &[u8]) -> Result<Option<&'r BString>, ReadError> {
     let chains = chains(root)?;
-    let whole = chains.binary_search_by(|chain| chain.as_slice().cmp(id));
+    let whole = chains.binary_search_by(|chain| place_of(chain).cmp(&place_of(id)));
     if let Ok(at) = whole {
         return Ok(chains.get(at));
     }
-    let is_it =
-        |chain: &&BString| chain.strip_suffix(id).is_some_and(|above| above.ends_with(b"/"));
-    let mut all = chains.iter().filter(is_it);
+    let last = id_of(id);
+    let first = chains.partition_point(|chain| id_of(chain) < last);
+    let same = chains.get(first..).unwrap_or_default();
+    let same = same.iter().take_while(|chain| id_of(chain) == last);
+    let mut all =
+        same.filter(|chain| chain.strip_suffix(id).is_some_and(|above| above.ends_with(b"/")));
     match (all.next(), all.next()) {
         (Some(_), Some(_)) => {
             let why = "several containers in others have this id";
@@ -220,4 +246,53 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
         path: root.root.join(&path),
         ..Description::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use bstr::BStr;
+    use whose_kernel::{Class, Host, Options};
+
+    use super::{Mesos, chain_of};
+    use crate::runtime::{Hints, Query, Runtime};
+
+    #[test]
+    fn chains_are_found_by_what_they_end_in() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("proc")).unwrap();
+        for chain in ["a", "a/b", "a/b/c", "a/d/c", "e/b", "e/b/f", "b"] {
+            let path = chain.replace('/', "/containers/");
+            let path = dir.path().join("run/mesos/containers").join(path);
+            std::fs::create_dir_all(path).unwrap();
+        }
+        let open = |deadline| {
+            let root = Some(dir.path().to_str().unwrap().into());
+            Host::open(Options { root, deadline: Some(deadline), ..Options::default() }).unwrap()
+        };
+        let host = open(Instant::now() + Duration::from_secs(600));
+        let root = Mesos.roots(&host, Hints::Default).roots.pop().unwrap();
+        let found = |id: &str| {
+            let found = chain_of(&root, id.as_bytes());
+            found.map(|chain| chain.map(ToString::to_string)).map_err(|e| e.class)
+        };
+        for (id, chain) in
+            [("b", "b"), ("b/c", "a/b/c"), ("a/b", "a/b"), ("f", "e/b/f"), ("d/c", "a/d/c")]
+        {
+            assert_eq!(found(id), Ok(Some(chain.to_owned())), "{id}");
+        }
+        // Of two it can't be told which; part of an id is none.
+        assert_eq!(found("c"), Err(Class::Unsupported));
+        assert_eq!((found("x"), found("a/c"), found("/c")), (Ok(None), Ok(None), Ok(None)));
+        assert_eq!(Mesos.list(&root).unwrap(), ["a", "b", "e"]);
+        let cgroups = Mesos.cgroups_of(&root, BStr::new("b/c"));
+        assert_eq!(cgroups, ["/mesos/a/mesos/b/mesos/c"]);
+        // How many there are is somebody's to choose: there is an end to it.
+        let host = open(Instant::now());
+        let root = Mesos.roots(&host, Hints::Default).roots.pop().unwrap();
+        assert_eq!(Mesos.list(&root).map_err(|e| e.class), Err(Class::TimedOut));
+        let found = Mesos.find(&host, &root, Query::Id(BStr::new("a")));
+        assert_eq!(found.map(|found| found.ids).map_err(|e| e.class), Err(Class::TimedOut));
+    }
 }

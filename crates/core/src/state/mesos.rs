@@ -1,7 +1,7 @@
 //! What a Mesos agent keeps of a container in its runtime directory: `containers/<id>/config`, and below it
 //! `containers/<id>/` again for one in it (mesos src/slave/containerizer/mesos/paths.hpp). The file is the size of
-//! a message, four bytes, and that message (stout protobuf.hpp): a `ContainerConfig` of
-//! include/mesos/slave/containerizer.proto.
+//! a message, four bytes as the host has numbers, and that message (3rdparty/stout/include/stout/protobuf.hpp,
+//! `write`): a `ContainerConfig` (include/mesos/slave/containerizer.proto).
 
 use bstr::{BString, ByteSlice};
 
@@ -10,16 +10,17 @@ use super::protobuf::{at, fields};
 /// Largest file taken, bytes.
 pub const CAP: usize = 8 << 20;
 
-/// Numbers of fields of `ContainerConfig`, `ExecutorInfo`, `TaskInfo` and what is in them (mesos.proto).
+/// Numbers of fields of `ContainerConfig` (include/mesos/slave/containerizer.proto).
 const DIRECTORY: u64 = 3;
 const ROOTFS: u64 = 5;
 const EXECUTOR: u64 = 8;
 const TASK: u64 = 9;
 const CONTAINER: u64 = 12;
+/// `ExecutorInfo.name`, `ExecutorInfo.executor_id.value`, `TaskInfo.name` (include/mesos/mesos.proto).
 const EXECUTOR_NAME: [u64; 2] = [EXECUTOR, 9];
 const EXECUTOR_ID: [u64; 3] = [EXECUTOR, 1, 1];
 const TASK_NAME: [u64; 2] = [TASK, 1];
-/// `container_info.mesos.image.docker.name`.
+/// `ContainerInfo.mesos.image.docker.name` (include/mesos/mesos.proto).
 const IMAGE: [u64; 5] = [CONTAINER, 5, 1, 3, 1];
 
 /// A container's configuration.
@@ -44,7 +45,7 @@ pub fn parse(bytes: &[u8]) -> Result<Config, String> {
     if usize::try_from(u32::from_ne_bytes(*size)).ok() != Some(message.len()) {
         return Err("not as long as it says".into());
     }
-    fields(message)?;
+    fields(message).try_for_each(|field| field.map(drop))?;
     let text = |path: &[u64]| -> Result<Option<BString>, String> {
         Ok(at(message, path)?.filter(|text| !text.is_empty()).map(Into::into))
     };
@@ -64,8 +65,23 @@ pub fn parse(bytes: &[u8]) -> Result<Config, String> {
 /// first, and itself.
 #[must_use]
 pub fn dir(chain: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = chain.split_str("/").collect();
-    [&b"containers/"[..], &bstr::join(b"/containers/", parts)].concat()
+    nested(chain, b"containers")
+}
+
+/// A path with a directory of this name above each of a chain: `A/B` is `above/A/above/B`.
+#[must_use]
+pub fn nested(chain: &[u8], above: &[u8]) -> Vec<u8> {
+    let levels = chain.iter().filter(|b| **b == b'/').count() + 1;
+    let mut path = Vec::with_capacity(chain.len() + levels * (above.len() + 2));
+    for part in chain.split_str("/") {
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(above);
+        path.push(b'/');
+        path.extend_from_slice(part);
+    }
+    path
 }
 
 #[cfg(test)]
@@ -107,5 +123,6 @@ mod tests {
     fn one_in_another() {
         assert_eq!(dir(b"a"), b"containers/a");
         assert_eq!(dir(b"a/b"), b"containers/a/containers/b");
+        assert_eq!(dir(b"a/b/c"), b"containers/a/containers/b/containers/c");
     }
 }
