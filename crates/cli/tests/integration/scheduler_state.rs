@@ -338,6 +338,28 @@ fn mesos_containers_and_those_in_them() {
 }
 
 #[test]
+fn mesos_containers_of_three_levels_have_their_names() {
+    let host = FixtureHost::new();
+    host.boot();
+    let innermost = "ff4645dc-0c08-5f71-b7cb-9df01af43166";
+    let (mut dir, mut path) = ("run/mesos".to_owned(), String::new());
+    for (id, name, pid) in [(OUTER, "pod", 800), (INNER, "web", 801), (innermost, "check", 802)] {
+        dir = format!("{dir}/containers/{id}");
+        path = format!("{path}/mesos/{id}");
+        host.file(format!("{dir}/config"), mesos_config(name));
+        host.file(format!("{dir}/pid"), pid.to_string());
+        host.cgroup_dirs(&path, &[pid]);
+        host.process(pid).nspid(&[pid, 1]).in_cgroup(&path).write();
+    }
+    let told = answer(&host, "802");
+    let chain: Vec<&Value> =
+        told["chain"].as_array().unwrap().iter().map(|level| &level["name"]).collect();
+    assert_eq!(chain, ["pod", "web", "check"], "{told:#}");
+    assert_eq!(ask(&host, &["pids", "check"]).expect_code(0).pids(), [802]);
+    assert_eq!(ask(&host, &["pids", "pod"]).expect_code(0).pids(), [800, 801, 802]);
+}
+
+#[test]
 fn rkts_pods_are_told_by_their_manifests() {
     let host = FixtureHost::new();
     host.boot();

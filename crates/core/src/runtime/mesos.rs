@@ -13,9 +13,9 @@ use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::docker::{of_admin, open_all};
+use super::query::look_through;
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, hints, place, segment};
-use crate::model::gap::what;
-use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
 use crate::state::containerd::bundle::parse_pid;
 use crate::state::{mesos as files, unrecorded};
 
@@ -76,32 +76,8 @@ impl Runtime for Mesos {
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
-        let mut matches = Matches::default();
-        if matches!(query, Query::Address(_) | Query::Volume(_)) {
-            return Ok(matches);
-        }
-        for chain in chains(root)? {
-            let id = id_of(chain);
-            let is_it = match query {
-                Query::Id(wanted) => id == wanted,
-                Query::IdPrefix(prefix) => id.starts_with(prefix),
-                Query::Name(_) if host.out_of_time() => {
-                    matches.gaps.push(Gap::from_read(what::CONTAINERS, &late(root)));
-                    break;
-                }
-                Query::Name(name) => match config(root, chain) {
-                    Ok(config) => config.name.is_some_and(|own| own == name),
-                    Err(e) if e.class == Class::Gone => false,
-                    Err(e) => {
-                        matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e));
-                        false
-                    }
-                },
-                Query::Address(_) | Query::Volume(_) => false,
-            };
-            matches.ids.extend(is_it.then(|| BString::from(id)));
-        }
-        Ok(matches)
+        let name = |chain: &&BString| config(root, chain).map(|config| config.name);
+        look_through(host, query, || chains(root), |chain| id_of(chain), name, || late(root))
     }
 
     /// Those that are in none: one in another has that in its chain, which its cgroup shows while it runs.

@@ -10,6 +10,7 @@ use whose_kernel::{Class, Host, Mode, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::place::{self, Place};
+use super::query::look_through;
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, segment};
 use crate::model::gap::what;
 use crate::model::{Description, Engine, Gap, Owner, OwnerKind};
@@ -65,33 +66,12 @@ impl Runtime for OpenVz {
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
-        let mut matches = Matches::default();
-        if matches!(query, Query::Address(_) | Query::Volume(_)) {
-            return Ok(matches);
-        }
-        for id in self.list(root)? {
-            let is_it = match query {
-                Query::Id(wanted) => id == wanted,
-                Query::IdPrefix(prefix) => id.starts_with(prefix),
-                Query::Name(_) | Query::Address(_) if host.out_of_time() => break,
-                Query::Name(name) => match files::read(&root.root, &id) {
-                    Ok(config) => config.name.is_some_and(|own| own == name),
-                    Err(e) if e.class == Class::Gone => false,
-                    Err(e) => {
-                        matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e));
-                        false
-                    }
-                },
-                Query::Address(_) | Query::Volume(_) => false,
-            };
-            matches.ids.extend(is_it.then_some(id));
-        }
-        if host.out_of_time() {
+        let name = |id: &BString| files::read(&root.root, id).map(|config| config.name);
+        let late = || {
             let why = "not all containers were looked through in time";
-            let late = ReadError::new(root.root.join(files::DIR.as_bytes()), Class::TimedOut, why);
-            matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
-        }
-        Ok(matches)
+            ReadError::new(root.root.join(files::DIR.as_bytes()), Class::TimedOut, why)
+        };
+        look_through(host, query, || self.list(root), |id| id, name, late)
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {

@@ -1,7 +1,9 @@
 //! What containers are looked up by, and what that finds.
 
 use bstr::{BStr, BString};
+use whose_kernel::{Class, Host, ReadError};
 
+use crate::model::gap::what;
 use crate::model::{Gap, Pod};
 
 /// What a container is looked up by.
@@ -59,4 +61,44 @@ pub struct Matches {
     pub ids: Vec<BString>,
     /// Containers whose state could not be read, so that they may match or not.
     pub gaps: Vec<Gap>,
+}
+
+/// Looks through a list for what an id, or a name, asks for. Only for a name is more read of each, by `name`; that ends
+/// with the host's time, which is a gap as `late` says. `id` is what each is known by.
+///
+/// # Errors
+/// When there is no list.
+pub(super) fn look_through<T, I: IntoIterator<Item = T>>(
+    host: &Host,
+    query: Query<'_>,
+    list: impl FnOnce() -> Result<I, ReadError>,
+    id: impl Fn(&T) -> &[u8],
+    name: impl Fn(&T) -> Result<Option<BString>, ReadError>,
+    late: impl FnOnce() -> ReadError,
+) -> Result<Matches, ReadError> {
+    let mut matches = Matches::default();
+    if matches!(query, Query::Address(_) | Query::Volume(_)) {
+        return Ok(matches);
+    }
+    for one in list()? {
+        let is_it = match query {
+            Query::Id(wanted) => id(&one) == wanted,
+            Query::IdPrefix(prefix) => id(&one).starts_with(prefix),
+            Query::Name(_) if host.out_of_time() => {
+                matches.gaps.push(Gap::from_read(what::CONTAINERS, &late()));
+                break;
+            }
+            Query::Name(wanted) => match name(&one) {
+                Ok(name) => name.is_some_and(|own| own == wanted),
+                Err(e) if e.class == Class::Gone => false,
+                Err(e) => {
+                    matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e));
+                    false
+                }
+            },
+            Query::Address(_) | Query::Volume(_) => false,
+        };
+        matches.ids.extend(is_it.then(|| BString::from(id(&one))));
+    }
+    Ok(matches)
 }

@@ -10,9 +10,9 @@ use whose_kernel::{Class, Host, ReadError};
 
 use super::claim::{Claim, Subject};
 use super::docker::{of_admin, open_all};
+use super::query::look_through;
 use super::{FoundRoots, Hints, Matches, Query, Runtime, StateRoot, place, segment};
-use crate::model::gap::what;
-use crate::model::{ContainerState, Description, Engine, Gap, Owner, OwnerKind};
+use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
 use crate::state::containerd::bundle::parse_pid;
 use crate::state::{json, rkt as files, unrecorded};
 
@@ -62,33 +62,12 @@ impl Runtime for Rkt {
     }
 
     fn find(&self, host: &Host, root: &StateRoot, query: Query<'_>) -> Result<Matches, ReadError> {
-        let mut matches = Matches::default();
-        if matches!(query, Query::Address(_) | Query::Volume(_)) {
-            return Ok(matches);
-        }
-        for id in self.list(root)? {
-            let is_it = match query {
-                Query::Id(wanted) => id == wanted,
-                Query::IdPrefix(prefix) => id.starts_with(prefix),
-                Query::Name(_) if host.out_of_time() => {
-                    let why = "not all pods were looked through in time";
-                    let late = ReadError::new(root.root.shown(), Class::TimedOut, why);
-                    matches.gaps.push(Gap::from_read(what::CONTAINERS, &late));
-                    break;
-                }
-                Query::Name(name) => match describe(root, id.as_ref()) {
-                    Ok(described) => described.name.is_some_and(|own| own == name),
-                    Err(e) if e.class == Class::Gone => false,
-                    Err(e) => {
-                        matches.gaps.push(Gap::from_read(what::DESCRIPTION, &e));
-                        false
-                    }
-                },
-                Query::Address(_) | Query::Volume(_) => false,
-            };
-            matches.ids.extend(is_it.then_some(id));
-        }
-        Ok(matches)
+        let name = |id: &BString| describe(root, id.as_ref()).map(|described| described.name);
+        let late = || {
+            let why = "not all pods were looked through in time";
+            ReadError::new(root.root.shown(), Class::TimedOut, why)
+        };
+        look_through(host, query, || self.list(root), |id| id, name, late)
     }
 
     fn list(&self, root: &StateRoot) -> Result<Vec<BString>, ReadError> {

@@ -5,14 +5,8 @@
 use bstr::{BStr, BString};
 use whose_kernel::root::Root;
 
-use crate::model::Engine;
-use crate::storage::table::Kind;
+use super::snapshotter::Volumes;
 use crate::storage::volume::Volume;
-use crate::storage::{Driver, Part, entry};
-
-/// See the module.
-#[derive(Debug)]
-pub(in crate::storage) struct Devmapper;
 
 const DIR: &str = "io.containerd.snapshotter.v1.devmapper";
 /// The table of snapshots there.
@@ -20,44 +14,18 @@ const TABLE: &str = "metadata.db";
 /// Entries there at most.
 const MOST: usize = 1000;
 
-impl Driver for Devmapper {
-    fn name(&self) -> &'static str {
-        "devmapper"
-    }
+/// See the module.
+pub(in crate::storage) const DEVMAPPER: Volumes = Volumes {
+    name: "devmapper",
+    dir: DIR,
+    stores: &["io.containerd.snapshotter.v1.devmapper/snapshots"],
+    volume,
+};
 
-    fn engines(&self) -> &'static [Engine] {
-        &[Engine("containerd")]
-    }
-
-    fn table(&self) -> Kind {
-        Kind::Snapshots { dir: DIR, snapshotter: "devmapper" }
-    }
-
-    fn stores(&self) -> &'static [&'static str] {
-        &["io.containerd.snapshotter.v1.devmapper/snapshots"]
-    }
-
-    fn has_directories(&self) -> bool {
-        false
-    }
-
-    fn volume(&self, root: &Root, name: &BStr) -> Option<Volume> {
-        let pool = pool(root);
-        let pool = pool.as_ref().map(|pool| pool.as_ref());
-        Some(Volume::device_of_pool(pool, format!("-snap-{name}").as_bytes()))
-    }
-
-    fn stacks(&self) -> bool {
-        false
-    }
-
-    fn files(&self, store: &str, name: &BStr) -> BString {
-        entry(store, name)
-    }
-
-    fn part<'r>(&self, _store: &str, _rest: &'r BStr) -> (Part, Option<&'r BStr>) {
-        (Part::Whole, None)
-    }
+fn volume(root: &Root, name: &BStr) -> Volume {
+    let pool = pool(root);
+    let pool = pool.as_ref().map(|pool| pool.as_ref());
+    Volume::device_of_pool(pool, format!("-snap-{name}").as_bytes())
 }
 
 /// The pool's name; of several databases none tells it.

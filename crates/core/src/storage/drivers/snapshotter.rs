@@ -6,6 +6,7 @@ use whose_kernel::root::Root;
 
 use crate::model::Engine;
 use crate::storage::table::Kind;
+use crate::storage::volume::Volume;
 use crate::storage::{Driver, Part, entry};
 
 /// A snapshotter whose snapshots are directories.
@@ -72,5 +73,56 @@ impl Driver for Snapshotter {
             Some(files) => super::by_folder(rest, &[files], None),
             None => (Part::Files, Some(rest)),
         }
+    }
+}
+
+/// A snapshotter whose snapshots are file systems of their own, and no directories.
+#[derive(Debug)]
+pub(in crate::storage) struct Volumes {
+    /// Its name in containerd's configuration.
+    pub(super) name: &'static str,
+    /// Its directory below the data root.
+    pub(super) dir: &'static str,
+    /// Where its snapshots would be.
+    pub(super) stores: &'static [&'static str],
+    /// The file system of a snapshot; see [`Driver::volume`].
+    pub(super) volume: fn(&Root, &BStr) -> Volume,
+}
+
+impl Driver for Volumes {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn engines(&self) -> &'static [Engine] {
+        &[Engine("containerd")]
+    }
+
+    fn table(&self) -> Kind {
+        Kind::Snapshots { dir: self.dir, snapshotter: self.name }
+    }
+
+    fn stores(&self) -> &'static [&'static str] {
+        self.stores
+    }
+
+    fn has_directories(&self) -> bool {
+        false
+    }
+
+    fn volume(&self, root: &Root, name: &BStr) -> Option<Volume> {
+        Some((self.volume)(root, name))
+    }
+
+    fn stacks(&self) -> bool {
+        false
+    }
+
+    fn files(&self, store: &str, name: &BStr) -> BString {
+        entry(store, name)
+    }
+
+    fn part<'r>(&self, _store: &str, _rest: &'r BStr) -> (Part, Option<&'r BStr>) {
+        (Part::Whole, None)
     }
 }
