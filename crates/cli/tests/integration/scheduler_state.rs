@@ -207,6 +207,26 @@ fn nobody_leads_to_a_data_directory_of_his_own() {
     }
 }
 
+/// A task that Nomad gives no cgroup is in its agent's unit, and may call itself as the agent does.
+#[test]
+fn only_roots_agent_says_where_the_state_is() {
+    for (uid, is_told) in [(0, true), (65534, false)] {
+        let host = FixtureHost::new();
+        host.boot();
+        nomad(&host, "srv/n");
+        host.cgroup_dirs("/system.slice/nomad.service", &[500]);
+        let agent = host.process(500).comm("nomad").uid(uid).host_mounts();
+        let agent = agent.in_cgroup("/system.slice/nomad.service");
+        agent.cmdline(&[b"nomad", b"agent", b"-data-dir=/srv/n"]).write();
+        let path = format!("/nomad.slice/share.slice/{ALLOC}.redis.scope");
+        host.cgroup_dirs(&path, &[600]);
+        host.process(600).comm("redis").nspid(&[600, 1]).in_cgroup(&path).write();
+        let told = answer(&host, "600");
+        let job = &told["owner"]["labels"]["com.hashicorp.nomad.job_id"];
+        assert_eq!(*job, if is_told { json!("shop") } else { Value::Null }, "{uid}: {told:#}");
+    }
+}
+
 /// HashiCorp's packages give the directory to a user `nomad`, for servers; the client runs as root.
 #[test]
 fn nomads_own_package_has_its_directory() {

@@ -3,6 +3,7 @@
 
 use bstr::{BStr, BString};
 use whose_kernel::parse::mountinfo::{Mount, strip};
+use whose_kernel::parse::status::Status;
 use whose_kernel::worker::{Ask, Slow};
 use whose_kernel::{Host, parse};
 
@@ -38,7 +39,8 @@ pub(crate) fn variable_of(host: &Host, ask: &Ask, variable: &str) -> Option<BStr
     bytes.split(|b| *b == 0).find_map(value)
 }
 
-/// The processes in these units that the kernel calls so, and what is asked of them.
+/// Root's processes in these units that the kernel calls so, and what is asked of them. What a daemon has started may be
+/// in its unit too, as Nomad's tasks without a cgroup and a machine's emulator are, and may call itself as it likes.
 fn daemons(host: &Host, units: &[&str], comms: &[&str], file: Slow) -> Vec<Ask> {
     let mut pids: Vec<u32> = Vec::new();
     for (slice, unit) in SLICES.iter().flat_map(|s| units.iter().map(move |unit| (s, unit))) {
@@ -49,9 +51,16 @@ fn daemons(host: &Host, units: &[&str], comms: &[&str], file: Slow) -> Vec<Ask> 
     pids.sort_unstable();
     pids.dedup();
     let daemon = |pid: &u32| {
-        let stat = host.process(*pid).and_then(|p| p.stat()).ok()?;
+        let process = host.process(*pid).ok()?;
+        let stat =
+            process.stat().ok().filter(|stat| comms.iter().any(|comm| stat.comm == *comm))?;
+        let is_roots = |status: Status| (status.ruid, status.euid) == (0, 0);
+        // A tree that was put together by hand may lack it.
+        if !process.status().map_or(host.is_loose(), is_roots) {
+            return None;
+        }
         let ask = Ask { file, pid: *pid, start_ticks: stat.start_ticks };
-        comms.iter().any(|comm| stat.comm == *comm).then_some(ask)
+        Some(ask)
     };
     pids.iter().filter_map(daemon).collect()
 }
