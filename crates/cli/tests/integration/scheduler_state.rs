@@ -150,7 +150,11 @@ fn owned(host: &FixtureHost, owners: &[(&str, u32)]) {
             "device": [254, 0], "ino": 1, "nlink": 2, "rdev": [0, 0]});
         json!({"path": path, "look": look})
     };
-    let entries: Vec<Value> = owners.iter().map(entry).collect();
+    captured(host, &owners.iter().map(entry).collect::<Vec<_>>());
+}
+
+/// A tree with what its capture wrote down besides.
+fn captured(host: &FixtureHost, entries: &[Value]) {
     host.file(".whose/manifest.json", json!({"schema": "whose/1", "entries": entries}).to_string());
     let clocks = json!({"since_boot": 1_000_000_000_000_u64, "boot_moment": 1_704_164_645_000_000_000_u64,
         "ticks_per_second": 100, "page_size": 4096});
@@ -464,6 +468,35 @@ fn slurms_sockets_bear_out_a_job() {
             |e: &Value| e["detail"].as_str().is_some_and(|d| d.starts_with("not proven"));
         let against = told["evidence"].as_array().unwrap().iter().any(not_proven);
         assert_eq!(against, !is_borne_out, "{told:#}");
+    }
+}
+
+/// Packages give the spool directory to the user `slurm`. What bears a job out is root's there.
+#[test]
+fn slurms_directory_may_be_its_users() {
+    let host = FixtureHost::new();
+    host.boot();
+    let spool = "var/spool/slurmd";
+    host.dir(spool);
+    let [_own, _other] = ["n1_48213.0", "n1_48214.0"]
+        .map(|name| std::os::unix::net::UnixListener::bind(host.at(spool).join(name)).unwrap());
+    let entry = |path: String, mode: u32, uid: u32| {
+        let look = json!({"mode": mode, "uid": uid, "gid": uid, "size": 0, "mtime": 0,
+            "device": [254, 0], "ino": 1, "nlink": 1, "rdev": [0, 0]});
+        json!({"path": path, "look": look})
+    };
+    let entries = [
+        entry(spool.into(), 0o40_755, 64030),
+        entry(format!("{spool}/n1_48213.0"), 0o140_777, 0),
+        entry(format!("{spool}/n1_48214.0"), 0o140_777, 64030),
+    ];
+    captured(&host, &entries);
+    for (pid, job, is_borne_out) in [(600, "48213", true), (601, "48214", false)] {
+        let path = format!("/system.slice/slurmstepd.scope/job_{job}/step_0/user/task_0");
+        host.process(pid).host_mounts().in_cgroup(&path).write();
+        let told = answer(&host, &pid.to_string());
+        let is_file = |p: &str| p.ends_with(&format!("n1_{job}.0"));
+        assert_eq!(files(&told).into_iter().any(is_file), is_borne_out, "{told:#}");
     }
 }
 

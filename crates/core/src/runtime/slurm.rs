@@ -7,10 +7,11 @@
 
 use bstr::{BStr, BString};
 use whose_fields::Needs;
-use whose_kernel::{Class, Host, ReadError, parse};
+use whose_kernel::look::Look;
+use whose_kernel::root::Links;
+use whose_kernel::{Class, Host, Mode, ReadError, parse};
 
 use super::claim::{Claim, Subject};
-use super::docker::{of_admin, open_all};
 use super::place::{self, Plumbing};
 use super::{FoundRoots, Hints, Runtime, StateRoot, segment};
 use crate::model::{ContainerState, Description, Engine, Owner, OwnerKind};
@@ -67,15 +68,22 @@ impl Runtime for Slurm {
     }
 
     fn roots(&self, host: &Host, hints: Hints<'_>) -> FoundRoots {
-        match hints {
-            Hints::Default => of_admin(open_all(host, SPOOLS.map(BString::from))),
+        let mut found = FoundRoots::default();
+        let paths: Vec<BString> = match hints {
+            Hints::Default => SPOOLS.map(BString::from).into(),
             Hints::Configured => {
                 let read = |path: &str| host.root().read(path.as_bytes(), CAP).ok();
-                let named = CONFIGS.into_iter().filter_map(|path| files::spool_dir(&read(path)?));
-                of_admin(open_all(host, named))
+                CONFIGS.into_iter().filter_map(|path| files::spool_dir(&read(path)?)).collect()
             }
-            _ => FoundRoots::default(),
+            _ => return found,
+        };
+        // Packages give the directory to the user `slurm`; slurmd runs as root, and what counts in it is root's.
+        let owner = (host.mode() != Mode::Saved).then_some(0);
+        for path in paths {
+            let open = || host.root().descend(&path, Links::Never, owner);
+            found.take(host.guard(&path).and_then(|()| open()), None);
         }
+        found
     }
 
     fn describe(
@@ -94,7 +102,14 @@ fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
     let job = parse::decimal32(id).ok_or_else(gone)?;
     let is_its = |name: &BString| files::parse_socket(name).is_some_and(|(own, _)| own == job);
     let mut names: Vec<BString> = root.root.list(b"", MOST)?.into_iter().map(|e| e.name).collect();
-    names.retain(|name| is_its(name) && root.root.look(name).is_ok_and(|look| look.is_socket()));
+    let is_roots = |name: &BString, look: &Look| match root.root.recorded_owner(name) {
+        Some(owner) => owner == 0,
+        None => root.root.trusts(look),
+    };
+    names.retain(|name| {
+        let look = if is_its(name) { root.root.look(name).ok() } else { None };
+        look.is_some_and(|look| look.is_socket() && is_roots(name, &look))
+    });
     names.sort_unstable();
     let socket = names.first().ok_or_else(gone)?;
     Ok(Description {
