@@ -56,19 +56,26 @@ fn included(host: &Host, root: &StateRoot, path: &BStr) -> Result<Vec<Vec<u8>>, 
     let own = host.unrooted(root.root.shown()).unwrap_or(root.root.shown());
     let is_usual = PLACES.iter().any(|dir| strip(dir.as_bytes(), path).is_some());
     let climbs = path.split(|b| *b == b'/').any(|name| name == b"..");
-    if root.users_own().is_some() && (climbs || !is_usual && strip(own, path).is_none()) {
-        return Err(fail(Class::Forbidden, "only its user says that it includes this"));
-    }
+    // A user's own files are his, beneath his directory, where no link is followed.
+    let (tree, rel) = match (root.users_own(), strip(own, path)) {
+        (Some(_), Some(below)) if !climbs => {
+            (&root.root, below.strip_prefix(b"/").unwrap_or(below))
+        }
+        (Some(_), _) if climbs || !is_usual => {
+            return Err(fail(Class::Forbidden, "only its user says that it includes this"));
+        }
+        _ => (host.root(), path.as_bytes()),
+    };
     let gap = |e: ReadError| Gap::from_read(what::LAYERS, &e);
     host.guard(path).map_err(gap)?;
-    if !host.root().has_dir(path) {
-        return Ok(vec![host.root().read(path, CAP).map_err(gap)?]);
+    if !tree.has_dir(rel) {
+        return Ok(vec![tree.read(rel, CAP).map_err(gap)?]);
     }
-    let entries = host.root().list(path, MOST).map_err(gap)?;
+    let entries = tree.list(rel, MOST).map_err(gap)?;
     let mut names: Vec<BString> = entries.into_iter().map(|entry| entry.name).collect();
     names.retain(|name| name.ends_with(b".conf"));
     names.sort();
-    let read = |name: BString| host.root().read(&[path.as_bytes(), b"/", &name].concat(), CAP);
+    let read = |name: BString| tree.read(&[rel, b"/", &name].concat(), CAP);
     names.into_iter().map(read).collect::<Result<_, _>>().map_err(gap)
 }
 
@@ -199,9 +206,49 @@ mod tests {
     use bstr::{BStr, BString};
     use whose_kernel::Host;
     use whose_kernel::host::Options;
+    use whose_kernel::root::Links;
 
-    use super::{entry, files_of, stack};
-    use crate::model::RootFiles;
+    use super::{StateRoot, entry, files_of, included, stack};
+    use crate::model::{Class, RootFiles};
+
+    #[test]
+    fn nothing_is_included_that_a_users_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        let own = "home/alice/.local/share/lxc";
+        for dir in ["proc", "etc/lxc", &format!("{own}/c/d")] {
+            std::fs::create_dir_all(at(dir)).unwrap();
+        }
+        for file in ["etc/secret.conf", "etc/lxc/default.conf", &format!("{own}/c/d/own.conf")] {
+            std::fs::write(at(file), "lxc.rootfs.path = /x").unwrap();
+        }
+        for (link, to) in
+            [("c/link", "/etc/secret.conf"), ("c/dir", "/etc"), ("c/d/a.conf", "own.conf")]
+        {
+            std::os::unix::fs::symlink(to, at(own).join(link)).unwrap();
+        }
+        let root = Some(dir.path().to_str().unwrap().into());
+        let host = Host::open(Options { root, ..Options::default() }).unwrap();
+        let users = |user| {
+            let root = host.root().descend(own.as_bytes(), Links::Never, None).unwrap();
+            StateRoot::new(root, None, user)
+        };
+        let alices = users(Some("alice".into()));
+        let of = |root: &StateRoot, path: &str| {
+            let read = included(&host, root, BStr::new(path));
+            read.map(|files| files.len()).map_err(|gap| gap.class)
+        };
+        assert_eq!(of(&alices, &format!("/{own}/c/d/own.conf")), Ok(1));
+        assert_eq!(of(&alices, "/etc/lxc/default.conf"), Ok(1));
+        for bad in ["c/link", "c/dir", "c/dir/secret.conf", "c/d", "c/d/a.conf"] {
+            assert_eq!(of(&alices, &format!("/{own}/{bad}")), Err(Class::Malformed), "{bad}");
+        }
+        for bad in ["/etc/secret.conf", &format!("/{own}/../x"), "/etc/lxc/../secret.conf"] {
+            assert_eq!(of(&alices, bad), Err(Class::Forbidden), "{bad}");
+        }
+        // An administrator's links are his to make.
+        assert_eq!(of(&users(None), &format!("/{own}/c/link")), Ok(1));
+    }
 
     #[test]
     fn roots() {
