@@ -50,7 +50,9 @@ impl<'d> Node<'d> {
 
     /// Elements of that name that are directly in it.
     pub fn all(self, name: &str) -> impl Iterator<Item = Node<'d>> {
-        let own = self.document.elements.iter().enumerate().skip(self.at + 1);
+        let after = self.document.elements.iter().enumerate().skip(self.at + 1);
+        // What is in it stands together, behind it: what comes then is not looked at.
+        let own = after.take_while(move |(_, e)| e.within >= Some(self.at));
         own.filter(move |(_, e)| e.within == Some(self.at) && e.name == name)
             .map(move |(at, _)| Node { document: self.document, at })
     }
@@ -228,6 +230,17 @@ mod tests {
         assert_eq!(second.element().get("e").unwrap(), "2");
         assert_eq!(second.text_of("d"), Some(&b"inner"[..]));
         assert!(root.first("inner").is_none());
+    }
+
+    /// What is in an element ends where the next one begins: many of a kind are not looked through for each.
+    #[test]
+    fn elements_end_where_others_begin() {
+        let many = "<f><t/></f><f/>".repeat(30_000);
+        let document = parse(format!("<a><b>{many}</b><t/></a>").as_bytes()).unwrap();
+        let all = document.root().first("b").unwrap();
+        let with = all.all("f").filter(|f| f.first("t").is_some()).count();
+        assert_eq!((all.all("f").count(), with, all.all("t").count()), (60_000, 30_000, 0));
+        assert!(document.root().first("t").is_some());
     }
 
     #[test]

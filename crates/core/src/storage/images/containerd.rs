@@ -1,6 +1,8 @@
 //! containerd's store: blobs and what is being written, the bundles of tasks, what the CRI plugin keeps for a
 //! container, and the databases.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::ReadError;
 use whose_kernel::root::Root;
@@ -131,15 +133,15 @@ fn blob(root: &Root, digest: &BString, info: &mut ItemInfo) -> Result<(), ReadEr
 
 /// The images that need a blob, by what their names stand for.
 fn images(blob: &Blob) -> Vec<Image> {
-    let mut images: Vec<Image> = Vec::new();
+    let mut by_id: BTreeMap<&BString, BTreeSet<&BString>> = BTreeMap::new();
     for (name, id) in &blob.images {
-        match images.iter_mut().find(|image| image.id == *id) {
-            Some(image) if image.names.contains(name) => {}
-            Some(image) => image.names.push(name.clone()),
-            None => images.push(Image { id: id.clone(), names: vec![name.clone()] }),
-        }
+        by_id.entry(id).or_default().insert(name);
     }
-    images.iter_mut().for_each(|image| image.names.sort());
+    let named = |(id, names): (&BString, BTreeSet<&BString>)| Image {
+        id: id.clone(),
+        names: names.into_iter().cloned().collect(),
+    };
+    let mut images: Vec<Image> = by_id.into_iter().map(named).collect();
     images.sort_by(|a, b| a.names.cmp(&b.names));
     images
 }
@@ -151,4 +153,28 @@ fn users(contents: &Contents, images: &[Image]) -> Vec<User> {
     users.sort_by(|a, b| a.key.cmp(&b.key));
     users.dedup();
     users
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BString;
+
+    use super::images;
+    use crate::state::containerd::metadata::Blob;
+
+    /// Whoever pulls has as many names for one image as he likes.
+    #[test]
+    fn images_are_told_by_what_their_names_stand_for() {
+        let pair = |name: String, id: &str| (BString::from(name), BString::from(id));
+        let mut all: Vec<_> = (0..100_000).rev().map(|n| pair(format!("b:{n:06}"), "2")).collect();
+        all.extend([pair("a".into(), "1"), pair("c".into(), "3"), pair("a".into(), "1")]);
+        let told = images(&Blob { images: all, ..Blob::default() });
+        let told: Vec<(&str, usize, &BString)> = told
+            .iter()
+            .map(|i| (std::str::from_utf8(&i.id).unwrap(), i.names.len(), &i.names[0]))
+            .collect();
+        let first = [BString::from("a"), BString::from("b:000000"), BString::from("c")];
+        let wanted = [("1", 1, &first[0]), ("2", 100_000, &first[1]), ("3", 1, &first[2])];
+        assert_eq!(told, wanted);
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! Names are moby's (daemon/internal/image/fs.go, layer/filestore.go, daemon/internal/distribution/metadata).
 
+use std::collections::HashSet;
+
 use bstr::{BStr, BString, ByteSlice};
 use whose_kernel::root::Root;
 use whose_kernel::{Class, ReadError};
@@ -181,7 +183,7 @@ fn image(
         Err(e) => return Err(e),
     }
     info.seen(format!("the image sha256:{id}"), db.shown_image(root, id.as_ref()));
-    let Read { list, problems } = users(root, &[id]);
+    let Read { list, problems } = users(root, &HashSet::from([id.as_ref()]));
     info.users = list;
     info.problems(&problems);
     info.settle(Standing::Used);
@@ -209,7 +211,7 @@ fn archive(
     info.seen(format!("the layer of diff id sha256:{diff}"), root.join(&item.rel));
     let images = db.images_with(root, |_, diffs| diffs.contains(&diff));
     info.problems(&images.problems);
-    let ids: Vec<&BString> = images.list.iter().map(|image| &image.id).collect();
+    let ids: HashSet<&BStr> = images.list.iter().map(|image| image.id.as_ref()).collect();
     if !ids.is_empty() {
         let Read { list, problems } = users(root, &ids);
         info.users = list;
@@ -225,7 +227,7 @@ fn with_algorithm(image: Image) -> Image {
 }
 
 /// The containers made of one of these images.
-fn users(root: &Root, images: &[&BString]) -> Read<User> {
+fn users(root: &Root, images: &HashSet<&BStr>) -> Read<User> {
     let mut users = Read { list: Vec::new(), problems: Vec::new() };
     let entries = match root.list(b"containers", MOST) {
         Ok(entries) => entries,
@@ -245,7 +247,7 @@ fn users(root: &Root, images: &[&BString]) -> Read<User> {
             }
             Ok(config) => {
                 let of = config.image.as_bytes().strip_prefix(b"sha256:");
-                if of.is_some_and(|of| images.iter().any(|id| *id == of)) {
+                if of.is_some_and(|of| images.contains(BStr::new(of))) {
                     users.list.push(User::new(ENGINE, id));
                 }
             }
