@@ -310,6 +310,31 @@ fn moved_data_roots_are_found() {
     }
 }
 
+/// Whoever may make namespaces in a container mounts there what he likes, from a volume of his: that is asked only
+/// where the host says nothing of the container.
+#[test]
+fn what_the_host_says_comes_before_what_a_container_mounts() {
+    for is_left_behind in [false, true] {
+        let host = FixtureHost::new();
+        host.boot().file("etc/docker/daemon.json", r#"{"data-root": "/srv/docker"}"#);
+        let id = fake_id("forger");
+        let of = |name: &str, root: &str| {
+            DockerContainer::named(name).with_id(id.as_str()).data_root(root).running(720)
+        };
+        let volume = "/srv/docker/volumes/v/_data/d";
+        host.docker_container(&of("forger", "/srv/docker")).docker_container(&of("admin", volume));
+        if is_left_behind {
+            let old = DockerContainer::named("before").with_id(id.as_str()).exited(0);
+            host.docker_container(&old);
+        }
+        host.cgroup_dir(&format!("docker/{id}"), &[720]);
+        host.process(720).in_docker_root(&id, volume).ns("user", 4_026_532_999).write();
+        let told = answer(&host, "720");
+        assert_eq!(told["owner"]["name"], "forger", "{is_left_behind}: {told:#}");
+        assert_eq!(ask(&host, &["pids", "forger"]).expect_code(0).pids(), [720]);
+    }
+}
+
 #[test]
 fn binds_that_a_container_can_forge_are_not_believed() {
     let host = FixtureHost::new();

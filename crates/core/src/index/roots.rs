@@ -21,6 +21,7 @@ use crate::runtime::{
 };
 
 mod chosen;
+mod order;
 mod reach;
 mod shared;
 mod typed;
@@ -157,28 +158,6 @@ impl Roots {
     pub(super) fn of(&self, engine: Engine) -> impl Iterator<Item = &StateRoot> {
         self.told().filter(move |(_, (e, _))| *e == engine).map(|(_, (_, r))| r)
     }
-
-    /// Tries `ask` on every root of an engine, finding more roots until it answers.
-    fn first<T>(
-        &mut self,
-        host: &Host,
-        engine: Engine,
-        ask: &mut dyn FnMut(&StateRoot) -> Option<T>,
-    ) -> Option<T> {
-        let mut tried = HashSet::new();
-        loop {
-            let new = |(number, (e, _)): &(usize, &(Engine, StateRoot))| {
-                *e == engine && tried.insert(*number)
-            };
-            let answer = self.told().filter(new).find_map(|(_, (_, root))| ask(root));
-            if answer.is_some() {
-                return answer;
-            }
-            if !by_engine(engine).is_some_and(|runtime| self.advance_one(host, runtime)) {
-                return None;
-            }
-        }
-    }
 }
 
 impl Index<'_> {
@@ -250,6 +229,9 @@ impl Index<'_> {
                 Some(Err(gap)) => Confirmed::Unread(gap),
                 None => unread.map_or(Confirmed::No, Confirmed::Unread),
             };
+        }
+        if found.is_none() {
+            found = self.roots.named_first(host, runtime, &mut ask);
         }
         if found.is_none() && self.roots_from_process(runtime, pid) {
             found = self.roots.of(engine).last().and_then(&mut ask);
@@ -365,8 +347,8 @@ impl Index<'_> {
             }
             None
         };
-        // A process of the container shows its engine's directory exactly, but the usual places
-        // are cheaper to try.
+        // A process of the container shows its engine's directory exactly, unless it has made namespaces of its own
+        // and mounts what it likes: what the host itself says comes first.
         let mut found = None;
         if cgroup.is_empty() {
             // Then a user has a say in it too, but not before the host's own.
@@ -375,6 +357,9 @@ impl Index<'_> {
         }
         if found.is_none() {
             found = self.roots.known_first(host, engine, &mut ask);
+        }
+        if found.is_none() && !stateless.get() {
+            found = self.roots.named_first(host, runtime, &mut ask);
         }
         if found.is_none()
             && !stateless.get()
@@ -417,13 +402,16 @@ impl Index<'_> {
             let mut told = near.filter_map(|root| runtime.describe(root, id, needs)?.ok());
             told.find(Description::is_believed_up)
         };
-        self.roots_from_process(runtime, pid);
         loop {
             let current = ask(&self.roots);
-            if current.is_some() || !self.roots.advance_unasked(self.host, runtime) {
+            if current.is_some() {
                 return current;
             }
+            if !self.roots.advance_unasked(self.host, runtime) {
+                break;
+            }
         }
+        if self.roots_from_process(runtime, pid) { ask(&self.roots) } else { None }
     }
 
     /// The gap where no state of an engine's knows a container.
@@ -573,23 +561,6 @@ impl Index<'_> {
             return Vec::new();
         };
         self.roots.of(engine).flat_map(|root| runtime.cgroups_of(root, id)).collect()
-    }
-}
-
-impl Roots {
-    /// Like [`Roots::first`], but only roots that are known or lie in their default place.
-    fn known_first<T>(
-        &mut self,
-        host: &Host,
-        engine: Engine,
-        ask: &mut dyn FnMut(&StateRoot) -> Option<T>,
-    ) -> Option<T> {
-        if self.steps.get(&engine).copied().unwrap_or_default() == Step::Nothing
-            && let Some(runtime) = by_engine(engine)
-        {
-            self.advance_one(host, runtime);
-        }
-        self.of(engine).find_map(ask)
     }
 }
 
