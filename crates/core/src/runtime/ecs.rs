@@ -74,11 +74,10 @@ fn own(root: &StateRoot, id: &BStr) -> Result<Option<files::Container>, ReadErro
     if !segment::is_hex64(id) {
         return Ok(None);
     }
-    let all = match files::containers(&root.root) {
-        Err(e) if e.class == Class::Gone => return Ok(None),
-        all => all?,
-    };
-    Ok(all.into_iter().find(|own| own.id == id))
+    match files::container(&root.root, id) {
+        Err(e) if e.class == Class::Gone => Ok(None),
+        own => own,
+    }
 }
 
 fn described(root: &StateRoot, own: files::Container) -> Description {

@@ -4,12 +4,13 @@
 
 use std::ops::ControlFlow;
 
-use bstr::BString;
+use bstr::{BStr, BString, ByteSlice};
+use memchr::memmem;
 use serde::Deserialize;
 use whose_kernel::ReadError;
 use whose_kernel::root::Root;
 
-use super::bolt::{Database, Trouble};
+use super::bolt::{Database, Source, Trouble};
 use super::json;
 
 /// The database beneath the agent's directory.
@@ -77,27 +78,61 @@ pub fn parse(bytes: &[u8]) -> Result<Container, String> {
     })
 }
 
-/// All containers that the agent knows, at one moment.
+/// The container of this id; of what the agent has besides nothing is taken apart.
 ///
 /// # Errors
 /// The read's, or `malformed`.
-pub fn containers(root: &Root) -> Result<Vec<Container>, ReadError> {
-    Database::open_unrecorded(root, FILE)?.view(|top| {
-        let mut containers = Vec::new();
-        let Some(all) = top.bucket(b"containers")? else { return Ok(containers) };
+pub fn container(root: &Root, id: &BStr) -> Result<Option<Container>, ReadError> {
+    container_in(&Database::open_unrecorded(root, FILE)?, id)
+}
+
+fn container_in<S: Source>(
+    database: &Database<S>,
+    id: &BStr,
+) -> Result<Option<Container>, ReadError> {
+    let needle = memmem::Finder::new(id.as_bytes());
+    database.view(|top| {
+        let mut found = None;
+        let Some(all) = top.bucket(b"containers")? else { return Ok(None) };
         all.walk(&mut |item| {
-            if let Some(value) = item.value()? {
-                containers.push(parse(value).map_err(Trouble::Wrong)?);
+            let value = item.value()?.filter(|value| needle.find(value).is_some());
+            if let Some(value) = value {
+                found = Some(parse(value).map_err(Trouble::Wrong)?).filter(|own| own.id == id);
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        Ok(containers)
+        Ok(found)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use bstr::BStr;
+    use whose_testkit::bolt::{Bucket, Layout, file};
+
+    use super::{container_in, parse};
+    use crate::state::bolt::Database;
+
+    #[test]
+    fn one_of_many_is_found_whatever_the_others_are() {
+        let mut root = Bucket::default();
+        let all = root.bucket("containers");
+        for n in 0..100 {
+            all.put(format!("t-{n:03}"), format!(r#"{{"DockerId":"{n:064}"}}"#));
+        }
+        all.put("s-1", "no JSON");
+        // Another's environment may have its id in it.
+        let other =
+            format!(r#"{{"DockerId":"f","Container":{{"environment":{{"A":"{:064}"}}}}}}"#, 7);
+        all.put("s-2", other);
+        let database = Database::over(file(&root, Layout::default()));
+        let of = |id: &str| container_in(&database, BStr::new(id)).unwrap().map(|own| own.id);
+        for n in [0, 7, 99] {
+            let id = format!("{n:064}");
+            assert_eq!(of(&id).unwrap(), id.as_str());
+        }
+        assert_eq!(of(&format!("{:064}", 100)), None);
+    }
 
     #[test]
     fn a_container_of_a_task() {
