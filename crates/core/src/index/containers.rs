@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use whose_fields::{FieldId, Needs};
 use whose_kernel::{Class, Host, ReadError};
 
@@ -37,6 +37,8 @@ struct Gathered<'h> {
     host: &'h Host,
     rows: Vec<Listed>,
     at: HashMap<Key, usize>,
+    /// Where those are that have an engine's id.
+    by_id: HashMap<(Engine, BString), Vec<usize>>,
     gaps: Vec<Gap>,
     /// Of every process it is known whose it is.
     saw_all: bool,
@@ -75,6 +77,7 @@ impl Index<'_> {
             host: self.host,
             rows: Vec::new(),
             at: HashMap::new(),
+            by_id: HashMap::new(),
             gaps: listing.gaps,
             saw_all: false,
             totals,
@@ -104,8 +107,7 @@ impl Index<'_> {
     /// Adds what the state of all engines knows besides.
     fn add_known(&mut self, gathered: &mut Gathered<'_>, all: bool, needs: Needs) {
         for known in self.known_containers(gathered, all, needs) {
-            let is_it = |r: &Listed| r.owner().is_some_and(|o| known.is(gathered.host, o));
-            let present = gathered.rows.iter().any(is_it);
+            let present = gathered.has(&known);
             if present {
                 continue;
             }
@@ -306,6 +308,14 @@ impl Gathered<'_> {
         }
     }
 
+    /// Whether what a state knows is in the list.
+    fn has(&self, known: &Known) -> bool {
+        let id = known.key.rsplit_once_str("/").map_or(known.key.as_slice(), |(_, id)| id);
+        let places = self.by_id.get(&(known.engine, BString::from(id)));
+        let mut listed = places.into_iter().flatten().filter_map(|at| self.rows.get(*at));
+        listed.any(|listed| listed.owner().is_some_and(|owner| known.is(self.host, owner)))
+    }
+
     fn add(&mut self, chain: Vec<Rc<Owner>>) -> &mut Listed {
         let host = self.host;
         let user = |o: &Owner| user_of(host, o);
@@ -314,7 +324,12 @@ impl Gathered<'_> {
         let at = *self.at.entry(key).or_insert_with(|| {
             let membership = Fact::Known(Membership { chain, evidence: Vec::new() });
             let row = Row { membership, ..Row::default() };
-            self.rows.push(Listed { row, ..Listed::default() });
+            let listed = Listed { row, ..Listed::default() };
+            if let Some(owner) = listed.owner() {
+                let places = self.by_id.entry((owner.runtime, owner.id.clone())).or_default();
+                places.push(self.rows.len());
+            }
+            self.rows.push(listed);
             self.rows.len() - 1
         });
         &mut self.rows[at]
@@ -322,6 +337,9 @@ impl Gathered<'_> {
 
     /// The levels down to the container with this id.
     fn chain_of(&self, id: &BString) -> Vec<Rc<Owner>> {
+        if id.is_empty() {
+            return Vec::new();
+        }
         let outer = self.rows.iter().find(|r| r.owner().is_some_and(|o| o.id == *id));
         outer.and_then(|r| r.row.membership.known()).map(|m| m.chain.clone()).unwrap_or_default()
     }
