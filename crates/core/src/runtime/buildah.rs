@@ -122,28 +122,50 @@ impl Runtime for Buildah {
 }
 
 /// A working container of the store's table, and the driver whose table that is.
-struct Working {
+#[derive(Clone, Debug)]
+pub(crate) struct Working {
     container: storage::Container,
     driver: BString,
 }
 
 fn working(root: &Root) -> Result<Vec<Working>, ReadError> {
+    let mut all = stored(root)?;
+    all.retain(|of| files::is_its(&Store { root, driver: &of.driver }, &of.container));
+    Ok(all)
+}
+
+/// All containers of the store's tables, whosever they are, by their ids.
+fn stored(root: &Root) -> Result<Vec<Working>, ReadError> {
     let mut all = Vec::new();
     for driver in storage::drivers(root)? {
-        let store = Store { root, driver: &driver };
-        let mut containers = store.containers()?;
-        containers.retain(|c| segment::is_hex64(c.id.as_bytes()) && files::is_its(&store, c));
-        let of_driver = |container| Working { container, driver: driver.clone() };
-        all.extend(containers.into_iter().map(of_driver));
+        let containers = (Store { root, driver: &driver }).containers()?.into_iter();
+        let sound = containers.filter(|c| segment::is_hex64(c.id.as_bytes()));
+        all.extend(sound.map(|container| Working { container, driver: driver.clone() }));
     }
+    all.sort_by(|one, other| one.container.id.cmp(&other.container.id));
     Ok(all)
+}
+
+/// The working container of this id. A user's table may be as long as he likes, so that it is not read for each in it
+/// anew: but for one that has come since.
+fn one(root: &StateRoot, id: &BStr) -> Result<Option<Working>, ReadError> {
+    let of = |all: &[Working]| {
+        let from = all.partition_point(|of| of.container.id.as_bytes() < id.as_bytes());
+        let same = all.get(from..).unwrap_or_default().iter();
+        let mut same = same.take_while(|of| id == of.container.id.as_bytes());
+        let store = |driver| Store { root: &root.root, driver };
+        same.find(|of| files::is_its(&store(&of.driver), &of.container)).cloned()
+    };
+    let known = root.stored.get_or_init(|| stored(&root.root));
+    match of(known.as_ref().map_err(ReadError::clone)?) {
+        Some(known) => Ok(Some(known)),
+        None => Ok(of(&stored(&root.root)?)),
+    }
 }
 
 fn describe(root: &StateRoot, id: &BStr) -> Result<Description, ReadError> {
     let gone = || ReadError::new(root.root.shown(), Class::Gone, "no working container of buildah");
-    let all = working(&root.root)?;
-    let Working { container, driver } =
-        all.into_iter().find(|w| id == w.container.id.as_bytes()).ok_or_else(gone)?;
+    let Working { container, driver } = one(root, id)?.ok_or_else(gone)?;
     let store = Store { root: &root.root, driver: &driver };
     let builder = files::of(&store, id)?.unwrap_or_default();
     let text = |text: String| Some(BString::from(text)).filter(|t| !t.is_empty());

@@ -202,6 +202,8 @@ pub struct StateRoot {
     pub metadata: OnceCell<Result<Metadata, ReadError>>,
     /// The database of a client of Nomad's, once it was opened.
     pub client: OnceCell<Result<Client, ReadError>>,
+    /// Containers of a store of containers/storage by their ids, once they were asked for one by one.
+    pub(crate) stored: OnceCell<Result<Vec<buildah::Working>, ReadError>>,
     /// When its list has to be done, for a runtime that looks into each container for that.
     pub until: Option<Instant>,
     /// Names of all containers, sorted, once they were listed; for a runtime that is asked about many.
@@ -221,6 +223,7 @@ impl StateRoot {
             further: Vec::new(),
             metadata: OnceCell::new(),
             client: OnceCell::new(),
+            stored: OnceCell::new(),
             until: None,
             names: OnceCell::new(),
         }
