@@ -109,3 +109,10 @@ pub(crate) fn time(bytes: &[u8]) {
         assert!(ms.checked_abs().is_some());
     }
 }
+
+/// Docker's endpoints: a whole file, and what follows sound meta pages.
+pub(crate) fn network(bytes: &[u8]) {
+    for file in [bytes.to_vec(), [&meta(bytes.len()), bytes].concat()] {
+        drop(whose_core::state::docker_network::named_in(&Database::over(file), "web".into()));
+    }
+}

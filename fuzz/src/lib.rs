@@ -83,6 +83,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("docker_host_config", docker::host_config),
     Target::new("docker_image", docker::image),
     Target::new("docker_layer", docker::layer),
+    Target::new("docker_network", databases::network),
     Target::new("docker_repositories", docker::repositories),
     Target::new("docker_time", docker::time),
     Target::new("ecs_container", schedulers::ecs),

@@ -1,5 +1,6 @@
 //! Containers in every state, by name.
 
+use whose_testkit::bolt;
 use whose_testkit::fixture::{CgroupLayout, DockerContainer, FixtureHost, fake_id};
 
 use crate::support::{answer, ask, container, host};
@@ -198,4 +199,34 @@ fn of_one_name_in_an_engine_the_one_that_runs_has_it() {
     host.docker_container(&DockerContainer::named("db").running(3_999_999));
     host.docker_container(&DockerContainer::named("db").with_id("a".repeat(64)).exited(0));
     ask(&host, &["pids", "db"]).expect_code(4);
+}
+
+/// Docker's database of networks, in which a name's endpoint is of a container.
+fn network_of(name: &str, id: &str) -> Vec<u8> {
+    let mut root = bolt::Bucket::default();
+    let all = root.bucket("libnetwork");
+    let value = |json: String| [&[0; 8], json.as_bytes()].concat();
+    let endpoint = format!(r#"{{"name":"{name}","id":"e","sandbox":"s"}}"#);
+    all.put("docker/network/v1.0/endpoint/n/e/", value(endpoint));
+    all.put("docker/network/v1.0/sandbox/s/", value(format!(r#"{{"ID":"s","Cid":"{id}"}}"#)));
+    bolt::file(&root, bolt::Layout::default())
+}
+
+#[test]
+fn among_many_a_name_is_whose_configuration_says_so() {
+    let host = host();
+    for number in 0..100 {
+        host.docker_container(&DockerContainer::named(&format!("old-{number}")).exited(0));
+    }
+    let twin = DockerContainer::named("web").with_id(fake_id("left behind")).exited(0);
+    host.docker_container(&twin);
+    let (web, db) = (DockerContainer::named("web"), DockerContainer::named("db"));
+    let gone = fake_id("gone");
+    // It is told right, another's, by one that was left behind or is gone, or not at all.
+    let told = [web.id(), db.id(), twin.id(), &gone].map(|id| network_of("web", id));
+    for bytes in told.into_iter().chain([b"no database".to_vec(), Vec::new()]) {
+        host.file("var/lib/docker/network/files/local-kv.db", bytes);
+        assert_eq!(ask(&host, &["pids", "web"]).expect_code(0).pids(), [4761, 4770]);
+        ask(&host, &["pids", "web-nosuch"]).expect_code(1);
+    }
 }

@@ -8,6 +8,7 @@ pub mod containers_storage;
 pub mod crio;
 pub mod docker;
 pub mod docker_layers;
+pub mod docker_network;
 pub mod ecs;
 pub mod facts;
 pub mod flatpak;

@@ -10,7 +10,10 @@ use super::not_its_own;
 use crate::model::Gap;
 use crate::model::gap::what;
 use crate::runtime::{Matches, StateRoot};
-use crate::state::{docker as files, json};
+use crate::state::{docker as files, docker_network, json};
+
+/// So many containers that it takes longer to read their configurations than to ask which is likely.
+const MANY: usize = 64;
 
 /// A search for containers whose configuration holds a text.
 pub(super) struct Search<'s> {
@@ -28,12 +31,30 @@ impl Search<'_> {
     /// Those that pass a test which one container of an engine passes: once one is found that the
     /// kernel shows to run, no other is looked at. What else has its name here was left behind.
     pub(super) fn by_name(&self, test: impl Fn(&files::Config) -> bool + Sync) -> Matches {
-        let (matches, running) = self.sift(&test, &|c| c.state.running && c.state.pid > 0);
+        let is_up = |c: &files::Config| c.state.running && c.state.pid > 0;
+        if let Some(likely) = self.likely()
+            && let (matches, Some((id, pid))) = likely.sift(&test, &is_up)
+            && self.runs(id.as_bstr(), pid)
+        {
+            return Matches { ids: vec![id], ..matches };
+        }
+        let (matches, running) = self.sift(&test, &is_up);
         match running {
             None => matches,
             Some((id, pid)) if self.runs(id.as_bstr(), pid) => Matches { ids: vec![id], ..matches },
             Some(_) => self.all(test),
         }
+    }
+
+    /// A search among those that have the name in one of their networks, where there are many.
+    fn likely(&self) -> Option<Self> {
+        let Self { host, root, ref ids, needle } = *self;
+        if ids.len() < MANY {
+            return None;
+        }
+        let told = docker_network::named(&root.root, needle.as_bstr()).ok()?;
+        let ids: Vec<BString> = told.into_iter().filter(|id| ids.contains(id)).collect();
+        (!ids.is_empty()).then_some(Self { host, root, ids, needle })
     }
 
     /// All that pass a test.
