@@ -165,8 +165,8 @@ fn conditions(rounds: Rounds) -> String {
          and cold {}\ntimes, with the caches dropped before each run; they are dropped once before all \
          others. Figures are medians with \
          what they lie between, ratios those of\nneighbours. Memory is the largest of a process \
-         and its children; what a daemon does for its client is in the\nwall time alone. The data \
-         roots of dockerd and of the rig are where engines have them by default.\n",
+         and its children; what a daemon does for its client is in the\nwall time alone. dockerd's data \
+         root is where it is by default, and has the state of the rig's containers too.\n",
         rounds.all, rounds.one, rounds.cold
     )
 }
