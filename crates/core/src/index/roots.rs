@@ -65,8 +65,8 @@ pub(super) struct Roots {
     asked: HashSet<(Engine, u32)>,
     /// Those that a path led to, and nothing of the host's own.
     typed: HashSet<usize>,
-    /// Cgroups that may be an engine's by their names, and of which no root knew, of so many that there were.
-    denied: HashMap<(Engine, BString), usize>,
+    /// Cgroups that may be an engine's by their names, and of which no root known so far has a word.
+    denied: HashSet<(Engine, BString)>,
     /// Containers that the cgroup tree's text names, once it was walked.
     pub(super) walked: Option<Vec<(Engine, BString)>>,
 }
@@ -122,6 +122,10 @@ impl Roots {
     pub(super) fn add(&mut self, runtime: &dyn Runtime, found: FoundRoots) -> bool {
         let engine = runtime.engine();
         let before = self.known.len();
+        if !found.roots.is_empty() {
+            // One that was known may have another of its trees now, or a say that it had not.
+            self.denied.clear();
+        }
         self.gaps.extend(found.gaps.into_iter().map(|g| (engine, g)));
         for root in found.roots {
             let same = |(e, r): &&mut (Engine, StateRoot)| *e == engine && is_same(r, &root);
@@ -194,7 +198,7 @@ impl Index<'_> {
         let cgroup = path_to(&lines[level.line], level.depth);
         let is_guess = level.proof == Proof::Guess;
         let denied = (engine, cgroup.clone());
-        if is_guess && self.roots.denied.get(&denied) == Some(&self.roots.known.len()) {
+        if is_guess && self.roots.denied.contains(&denied) {
             return Confirmed::No;
         }
         let place = Place::new(host, &cgroup);
@@ -222,7 +226,7 @@ impl Index<'_> {
                 return Confirmed::Yes;
             }
             if !asked && unread.is_none() {
-                self.roots.denied.insert(denied, self.roots.known.len());
+                self.roots.denied.insert(denied);
             }
             return match described {
                 Some(Ok(_)) => Confirmed::Yes,
@@ -448,6 +452,7 @@ impl Index<'_> {
         }
         let mut found = runtime.roots(self.host, Hints::Monitor(monitor));
         let root = found.roots.pop()?;
+        self.roots.denied.clear();
         let engine = runtime.engine();
         if let Some(number) = self.roots.position(engine, &root) {
             // Of one that was found by its other tree both are known now.
