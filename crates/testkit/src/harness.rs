@@ -1,5 +1,6 @@
 //! Runs the built `whose` and keeps the whole story of a run.
 
+use crate::program;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -153,10 +154,9 @@ impl Whose {
                 .tempdir()
                 .expect("a directory for the copied binary");
             let everyone = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(dir.path(), everyone.clone()).expect("chmod");
+            std::fs::set_permissions(dir.path(), everyone).expect("chmod");
             let to = dir.path().join("whose");
-            std::fs::copy(&self.bin, &to).expect("a copy of the binary");
-            std::fs::set_permissions(&to, everyone).expect("chmod");
+            program::copy(&self.bin, &to);
             self.bin = to;
             self.copy = Some(Arc::new(dir));
         }

@@ -12,6 +12,7 @@
 //!   users with engines of their own;
 //! - [`archive`] brings packages of Debian's, [`debian13`] the programs of that release;
 //! - [`procfs`] reads the few facts tests compare with, independently of the product's readers;
+//! - [`program`] copies programs to be run;
 //! - [`cgroup`] makes, finds and removes cgroups;
 //! - [`crowd`] makes thousands of processes, or storms of short-lived ones; [`janitor`] clears up after
 //!   a test that was killed; [`daemon`] listens where an engine's daemon would;
@@ -56,6 +57,7 @@ pub mod nspawn;
 pub mod podman;
 pub mod podman_machine;
 pub mod procfs;
+pub mod program;
 mod require;
 pub mod sqlite;
 pub mod trace;

@@ -8,10 +8,10 @@
     reason = "helpers of tests: a panic is their report, stderr their log"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use whose_live_tests::{alone, trace, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::{Docker, IMAGE, View};
@@ -26,14 +26,19 @@ fn asked(user: Option<u32>) -> Whose {
     user.map_or_else(whose, |uid| whose().as_user(uid, uid))
 }
 
+/// Words of gaps, each with one that has it, for the report.
+type Words = BTreeMap<String, String>;
+
 /// The words of all gaps anywhere in a document.
-fn words(value: &Value, key: &str, into: &mut BTreeSet<String>) {
+fn words(value: &Value, key: &str, into: &mut Words) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
                 if name == key {
                     let gaps = value.as_array().into_iter().flatten();
-                    into.extend(gaps.filter_map(|g| Some(g["what"].as_str()?.to_owned())));
+                    into.extend(
+                        gaps.filter_map(|g| Some((g["what"].as_str()?.to_owned(), g.to_string()))),
+                    );
                 } else {
                     words(value, key, into);
                 }
@@ -45,8 +50,8 @@ fn words(value: &Value, key: &str, into: &mut BTreeSet<String>) {
 }
 
 /// Everything that the other commands say could not be read.
-fn met(user: Option<u32>, targets: &[String], docker: &Docker) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+fn met(user: Option<u32>, targets: &[String], docker: &Docker) -> Words {
+    let mut found = Words::new();
     let columns: Vec<&str> = whose_fields::FIELDS.iter().map(|f| f.name).collect();
     let columns = columns.join(",");
     let mut commands: Vec<Vec<String>> = Vec::new();
@@ -73,7 +78,8 @@ fn met(user: Option<u32>, targets: &[String], docker: &Docker) -> BTreeSet<Strin
         let run = asked(user).args(["--why", target]).run();
         let text = run.stdout_str();
         let lines = text.lines().filter_map(|l| l.trim_start().strip_prefix("not read"));
-        found.extend(lines.filter_map(|l| Some(l.trim().split_once(':')?.0.to_owned())));
+        found
+            .extend(lines.filter_map(|l| Some((l.trim().split_once(':')?.0.to_owned(), l.into()))));
     }
     found
 }
@@ -113,12 +119,20 @@ fn doctor_tells_what_the_other_commands_meet() {
     let mut cases = Cases::of("doctor");
     for (who, user) in [("root", None), ("an ordinary user", Some(NOBODY))] {
         cases.case(who, || {
-            let met = met(user, &targets(&docker), &docker);
+            // A process may come and go between them, so that they are asked on both sides of it.
+            let before = met(user, &targets(&docker), &docker);
             let report = told(user);
-            let mut said = BTreeSet::new();
+            let after = met(user, &targets(&docker), &docker);
+            let mut said = Words::new();
             words(&report, "cannot", &mut said);
             let mut facts = Facts::about(format!("what {who} can't read"));
-            facts.same("the same words", &said, &met);
+            let both = before.keys().filter(|word| after.contains_key(*word));
+            let unsaid: Vec<_> = both.filter(|word| !said.contains_key(*word)).collect();
+            let seen = json!({"before": before, "after": after, "said": said});
+            facts.holds(&format!("nothing else is met: {unsaid:?}"), unsaid.is_empty(), &seen);
+            let met = |word: &&String| before.contains_key(*word) || after.contains_key(*word);
+            let unmet: Vec<_> = said.keys().filter(|word| !met(word)).collect();
+            facts.holds(&format!("all of it is met: {unmet:?}"), unmet.is_empty(), &seen);
             for gap in report["cannot"].as_array().unwrap() {
                 facts.holds("a gap", gap["class"].is_string() && gap["path"].is_string(), gap);
                 facts.holds("its number", gap["count"].as_u64().is_some_and(|n| n > 0), gap);
@@ -129,7 +143,7 @@ fn doctor_tells_what_the_other_commands_meet() {
                 let fixed = |g: &Value| g["remedy"].as_str().is_some_and(|r| r.contains("root"));
                 facts.holds("a way out", gaps.iter().filter(forbidden).all(fixed), gaps);
                 for word in ["container description", "host path of the binary", "wait channel"] {
-                    facts.holds(word, said.contains(word), &said);
+                    facts.holds(word, said.contains_key(word), &said);
                 }
             }
             facts.finish(3);

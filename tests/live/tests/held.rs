@@ -9,7 +9,7 @@
 )]
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use whose_live_tests::disk::Disk;
 use whose_live_tests::{alone, answer, pid_of, unique, whose};
 use whose_testkit::cases::Cases;
 use whose_testkit::docker::{Docker, IMAGE, View};
-use whose_testkit::{procfs, require};
+use whose_testkit::{procfs, program, require};
 
 const NEEDS: &[&str] = &["root", "docker", "cgroup-v2", "mount-namespace", "loop", "mkfs.ext4"];
 
@@ -181,8 +181,7 @@ fn hidden_by_chroot(disk: &Disk) {
     }
     for dir in [temp.path(), &jail] {
         let program = dir.join("busybox");
-        std::fs::copy(&busybox, &program).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program::copy(&busybox, &program);
     }
     let mut mount = Command::new("mount");
     assert!(
@@ -324,8 +323,7 @@ fn what_is_held() {
     });
     cases.case("who keeps it busy", || {
         let program = point.join("busybox");
-        std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program::copy(whose_testkit::which("busybox").unwrap(), &program);
         let runs = Running::start(Command::new(&program).args(["sleep", "10000"]));
         let runs = (runs.wait("busybox"), runs);
         let is_in = Running::start(Command::new("sleep").arg("10000").current_dir(&point));
@@ -356,8 +354,7 @@ fn what_is_held() {
     cases.case("who uses it beside processes that hide it", || hidden_by_chroot(&disk));
     cases.case("a file by its number", || {
         let program = point.join("data/busybox");
-        std::fs::copy(whose_testkit::which("busybox").unwrap(), &program).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program::copy(whose_testkit::which("busybox").unwrap(), &program);
         let here = Running::start(Command::new(&program).args(["sleep", "10000"]));
         let here = (here.wait("busybox"), here);
         docker.cli(&["exec", "-d", &name, "/srv/busybox", "sleep", "10000"]);

@@ -441,7 +441,7 @@ fn pods_with_the_systemd_driver() {
     containerd.pause_image();
     containerd.image(NAMESPACE, "overlayfs");
     let program = containerd.dir().join("whose");
-    std::fs::copy(whose().bin(), &program).unwrap();
+    whose_testkit::program::copy(whose().bin(), &program);
     let cri = Cri::of(&containerd);
     let mut cases = Cases::of("kubernetes-systemd");
     for (number, qos) in [(1, Qos::Burstable), (2, Qos::BestEffort), (3, Qos::Guaranteed)] {

@@ -119,7 +119,7 @@ impl Rig {
     fn add_removed(&mut self) {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("removed");
-        std::fs::copy("/bin/busybox", &program).unwrap();
+        whose_testkit::program::copy("/bin/busybox", &program);
         let mut command = Command::new(&program);
         std::os::unix::process::CommandExt::arg0(&mut command, "sleep");
         self.others.push(command.arg("10000").spawn().unwrap());

@@ -26,6 +26,7 @@ use crate::call::{output, said};
 use crate::docker::{archive, busybox_rootfs, layered_archive};
 use crate::janitor::Janitor;
 use crate::procfs;
+use crate::program;
 use crate::require::which;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,7 +181,7 @@ impl Containerd {
         let root = work.join("rootfs");
         std::fs::create_dir_all(&root).expect("a directory of the image");
         let catatonit = which("catatonit").expect("catatonit is installed");
-        std::fs::copy(catatonit, root.join("pause")).expect("a copy of catatonit");
+        program::copy(catatonit, root.join("pause"));
         let config = json!({"Env": [self.mark()], "Entrypoint": ["/pause", "-P"]});
         self.import("k8s.io", "overlayfs", &archive(&work, PAUSE, &[root], &config));
         drop(std::fs::remove_dir_all(&work));

@@ -1,5 +1,6 @@
 //! Images from nothing but a static busybox.
 
+use crate::program;
 use crate::require::which;
 use serde_json::{Value, json};
 use std::os::unix::fs::symlink;
@@ -18,7 +19,7 @@ pub fn busybox_rootfs(work: &Path) -> PathBuf {
         std::fs::create_dir_all(root.join(dir)).expect("a directory of the image");
     }
     let busybox = which("busybox").expect("busybox is installed");
-    std::fs::copy(&busybox, root.join("bin/busybox")).expect("a copy of busybox");
+    program::copy(&busybox, root.join("bin/busybox"));
     let list = said(Command::new(&busybox).arg("--list"));
     for applet in list.lines().filter(|a| *a != "busybox") {
         symlink("busybox", root.join("bin").join(applet)).expect("a link of the image");

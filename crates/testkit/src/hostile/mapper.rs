@@ -1,7 +1,7 @@
 //! A program that maps files and waits.
 
 use super::{Compiled, Helper};
-use crate::procfs;
+use crate::{procfs, program};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// When it does not compile.
 pub fn write_mapper(to: &Path) {
     let program = Compiled::with("mapper", include_str!("../../c/mapper.c"), &["-static"]);
-    std::fs::copy(&program.path, to).expect("copying the helper");
+    program::copy(&program.path, to);
 }
 
 /// It at work, ended when this value is dropped.

@@ -13,7 +13,7 @@ use whose_testkit::cases::Cases;
 use whose_testkit::harness::Whose;
 use whose_testkit::marker::{Markers, Running};
 use whose_testkit::podman::{Podman, PodmanOptions};
-use whose_testkit::{cgroup, procfs};
+use whose_testkit::{cgroup, procfs, program};
 
 impl Engine for Podman {
     fn container(&self, options: &[&str]) -> String {
@@ -284,9 +284,8 @@ struct Asking(tempfile::TempDir);
 impl Asking {
     fn new() -> Asking {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::copy(Whose::built().bin(), dir.path().join("whose")).unwrap();
-        let mut chmod = Command::new("chmod");
-        super::run(chmod.arg("755").arg(dir.path()).arg(dir.path().join("whose")));
+        program::copy(Whose::built().bin(), dir.path().join("whose"));
+        super::run(Command::new("chmod").arg("755").arg(dir.path()));
         Asking(dir)
     }
 
