@@ -20,7 +20,7 @@ pub fn parse_btime(bytes: &[u8]) -> Result<u64, Malformed> {
 pub fn parse_uptime(bytes: &[u8]) -> Result<u64, Malformed> {
     let bad = Malformed("bad uptime");
     let first = super::words(bytes.trim_ascii()).next().ok_or(bad)?;
-    let dot = memchr::memchr(b'.', first).ok_or(bad)?;
+    let dot = super::find(b'.', first).ok_or(bad)?;
     let (seconds, hundredths) = (decimal(&first[..dot]), decimal(&first[dot + 1..]));
     let hundredths = hundredths.filter(|h| *h < 100 && first.len() == dot + 3);
     let total = seconds.and_then(|s| s.checked_mul(100)).zip(hundredths);
@@ -34,7 +34,7 @@ pub fn parse_uptime(bytes: &[u8]) -> Result<u64, Malformed> {
 /// [`Malformed`] when the field is not `RUNNING/ALL`.
 pub fn parse_task_count(bytes: &[u8]) -> Result<u64, Malformed> {
     let field = super::words(bytes.trim_ascii()).nth(3);
-    let slash = field.and_then(|f| Some((f, memchr::memchr(b'/', f)?)));
+    let slash = field.and_then(|f| Some((f, super::find(b'/', f)?)));
     let both = slash.and_then(|(f, at)| Some((decimal(&f[..at])?, decimal(&f[at + 1..])?)));
     both.map(|(_, all)| all).ok_or(Malformed("loadavg has no number of tasks"))
 }

@@ -43,6 +43,17 @@ pub fn decimal32(bytes: &[u8]) -> Option<u32> {
     decimal(bytes).and_then(|n| u32::try_from(n).ok())
 }
 
+/// Where a byte is first. It looks at a machine word at once: what a processor has for longer pieces is
+/// asked for by CPUID, which in a virtual machine takes longer than all that a short command searches.
+pub(crate) fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
+    memchr::arch::all::memchr::One::new(byte).find(bytes)
+}
+
+/// Where it is last, see [`find`].
+pub(crate) fn find_last(byte: u8, bytes: &[u8]) -> Option<usize> {
+    memchr::arch::all::memchr::One::new(byte).rfind(bytes)
+}
+
 /// The words of a line, split at runs of blanks and tabs.
 pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|b| *b == b' ' || *b == b'\t').filter(|w| !w.is_empty())
@@ -50,7 +61,23 @@ pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{decimal, decimal32};
+    use super::{decimal, decimal32, find, find_last};
+
+    #[test]
+    fn bytes_are_found_in_pieces_of_any_length() {
+        for length in 0..70 {
+            let mut bytes = vec![b'x'; length];
+            assert_eq!((find(b')', &bytes), find_last(b')', &bytes)), (None, None));
+            for (first, last) in
+                (0..length).flat_map(|first| (first..length).map(move |l| (first, l)))
+            {
+                (bytes[first], bytes[last]) = (b')', b')');
+                assert_eq!(find(b')', &bytes), Some(first));
+                assert_eq!(find_last(b')', &bytes), Some(last));
+                (bytes[first], bytes[last]) = (b'x', b'x');
+            }
+        }
+    }
 
     #[test]
     fn decimal_takes_digits_only() {

@@ -69,8 +69,8 @@ impl Stat {
 /// # Errors
 /// [`Malformed`] names the first part that is not as the kernel writes it.
 pub fn parse(bytes: &[u8]) -> Result<Stat, Malformed> {
-    let open = memchr::memchr(b'(', bytes).ok_or(Malformed("stat has no name"))?;
-    let close = memchr::memrchr(b')', bytes).filter(|c| *c > open);
+    let open = super::find(b'(', bytes).ok_or(Malformed("stat has no name"))?;
+    let close = super::find_last(b')', bytes).filter(|c| *c > open);
     let close = close.ok_or(Malformed("stat's name does not end"))?;
     let pid = bytes[..open].strip_suffix(b" ").and_then(super::decimal32);
     let pid = pid.ok_or(Malformed("stat's pid is no number"))?;
@@ -106,7 +106,7 @@ pub fn parse(bytes: &[u8]) -> Result<Stat, Malformed> {
 /// Field 22 alone, without an allocation.
 #[must_use]
 pub fn start_ticks(bytes: &[u8]) -> Option<u64> {
-    let close = memchr::memrchr(b')', bytes)?;
+    let close = super::find_last(b')', bytes)?;
     // Field 3 is the first word after the name.
     super::words(bytes[close + 1..].trim_ascii()).nth(22 - 3).and_then(decimal)
 }

@@ -34,7 +34,7 @@ pub fn parse(bytes: &[u8]) -> Result<Status, Malformed> {
     let mut status = Status::default();
     let (mut saw_uid, mut saw_gid) = (false, false);
     for line in bytes.split(|b| *b == b'\n') {
-        let Some(colon) = memchr::memchr(b':', line) else {
+        let Some(colon) = super::find(b':', line) else {
             continue;
         };
         let (key, value) = (&line[..colon], &line[colon + 1..]);
