@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -83,7 +85,7 @@ pub(crate) fn is_utf8() -> bool {
 ///
 /// # Errors
 /// When the tree or its /proc can't be used.
-pub(crate) fn host(common: &Common, usual: f64) -> Result<Host> {
+pub(crate) fn host(common: &Common, usual: f64) -> Result<Opened> {
     host_with(common, usual, None)
 }
 
@@ -91,7 +93,7 @@ pub(crate) fn host(common: &Common, usual: f64) -> Result<Host> {
 ///
 /// # Errors
 /// As [`host`].
-pub(crate) fn host_with(common: &Common, usual: f64, probe: Option<Probe>) -> Result<Host> {
+pub(crate) fn host_with(common: &Common, usual: f64, probe: Option<Probe>) -> Result<Opened> {
     recorded_host(common, usual, probe, None)
 }
 
@@ -100,7 +102,7 @@ pub(crate) fn host_with(common: &Common, usual: f64, probe: Option<Probe>) -> Re
 ///
 /// # Errors
 /// As [`host`].
-pub(crate) fn endless_host(common: &Common) -> Result<Host> {
+pub(crate) fn endless_host(common: &Common) -> Result<Opened> {
     open(common, None, None, None)
 }
 
@@ -113,7 +115,7 @@ pub(crate) fn recorded_host(
     usual: f64,
     probe: Option<Probe>,
     recorder: Option<Rc<Recorder>>,
-) -> Result<Host> {
+) -> Result<Opened> {
     let time = Duration::from_secs_f64(common.timeout.unwrap_or(usual));
     open(common, Some(time), probe, recorder)
 }
@@ -123,7 +125,7 @@ fn open(
     time: Option<Duration>,
     probe: Option<Probe>,
     recorder: Option<Rc<Recorder>>,
-) -> Result<Host> {
+) -> Result<Opened> {
     let options = Options {
         root: common.root.as_ref().map(|r| BString::from(r.as_os_str().as_bytes())),
         deadline: time.and_then(|time| Instant::now().checked_add(time)),
@@ -134,13 +136,38 @@ fn open(
         ..Options::default()
     };
     let host = Host::open(options)?;
-    Ok(if host.mode() == Mode::Saved { facts::recall(host)? } else { host })
+    let host = if host.mode() == Mode::Saved { facts::recall(host)? } else { host };
+    Ok(Opened(ManuallyDrop::new(host)))
+}
+
+/// The host of a command. The program ends with it, and the kernel then closes and frees all there is at
+/// once: piece by piece that takes a good part of a short command. Only its workers are waited for.
+#[derive(Debug)]
+pub(crate) struct Opened(ManuallyDrop<Host>);
+
+impl Deref for Opened {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// An index of the host that asks daemons as it was told to: an ordinary user may not read what
 /// files tell root. `otherwise` is when they are asked in any other case.
-pub(crate) fn index<'h>(common: &Common, host: &'h Host, otherwise: Option<Ask>) -> Index<'h> {
-    let mut index = Index::new(host);
+/// It is not taken to pieces in the end, see [`Opened`].
+pub(crate) fn index<'h>(
+    common: &Common,
+    host: &'h Host,
+    otherwise: Option<Ask>,
+) -> ManuallyDrop<Index<'h>> {
+    let mut index = ManuallyDrop::new(Index::new(host));
     let euid = host.live().euid().unwrap_or(0);
     let when = match (common.daemon, euid) {
         _ if host.mode() != Mode::Live => None,

@@ -1,4 +1,5 @@
-//! What `whose exe --json` says, as far as it is judged.
+//! What `whose exe --json` says, as far as it is judged. The paths alone have another way, which must lead to
+//! the same.
 
 use std::fmt;
 use std::path::Path;
@@ -47,21 +48,41 @@ pub(super) fn ask(whose: &Path, pids: &[u32], timeout: Option<u32>) -> Result<Ve
     if pids.is_empty() {
         return Ok(Vec::new());
     }
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", TIME])
-        .arg(whose)
-        .args(["exe", "--json"])
-        .args(timeout.map(|seconds| format!("--timeout={seconds}")))
-        .args(pids.iter().map(u32::to_string))
-        .stdin(Stdio::null())
-        .output()
-        .context("running whose")?;
+    let run = |word: &str| {
+        Command::new("timeout")
+            .args(["--kill-after=5", TIME])
+            .arg(whose)
+            .args(["exe", word])
+            .args(timeout.map(|seconds| format!("--timeout={seconds}")))
+            .args(pids.iter().map(u32::to_string))
+            .stdin(Stdio::null())
+            .output()
+            .context("running whose")
+    };
+    let output = run("--json")?;
     let said = String::from_utf8_lossy(&output.stderr);
     let document: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("whose exe --json ({}) said: {said}", output.status))?;
     let answers = document.get("answers").and_then(Value::as_array).context("no `answers`")?;
     ensure!(answers.len() == pids.len(), "{} answers to {} PIDs", answers.len(), pids.len());
-    Ok(answers.iter().map(|answer| read(answer.get("binary").unwrap_or(&Value::Null))).collect())
+    let binary = |answer: &Value| read(answer.get("binary").unwrap_or(&Value::Null));
+    let answers: Vec<Answer> = answers.iter().map(binary).collect();
+    let paths: Vec<u8> = answers
+        .iter()
+        .filter_map(|a| a.host.as_deref())
+        .flat_map(|path| [path, b"\0"])
+        .flatten()
+        .copied()
+        .collect();
+    let alone = run("--null")?.stdout;
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "\n");
+    ensure!(
+        alone == paths,
+        "with --json the paths are\n{}without\n{}",
+        shown(&paths),
+        shown(&alone)
+    );
+    Ok(answers)
 }
 
 fn read(binary: &Value) -> Answer {

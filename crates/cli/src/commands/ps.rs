@@ -1,7 +1,6 @@
 //! `whose ps`: processes with their owners.
 
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
@@ -56,8 +55,7 @@ pub(crate) fn run(common: &Common, args: &Ps) -> Result<u8> {
     let host = settings::host(common, listing::TIME)?;
     let fields = if args.quiet { vec![FieldId::Pid.field()] } else { fields };
     let plan = listing::plan(&host, args, &fields, sort, !targets.is_empty())?;
-    // The process ends next: nothing is given back to the allocator piece by piece.
-    let mut index = ManuallyDrop::new(settings::index(common, &host, None));
+    let mut index = settings::index(common, &host, None);
     let (summary, problems) = print(&mut index, &targets, &plan, &fields, printing, args.quiet)?;
     Ok(listing::conclude(summary, &problems, printing.strict))
 }

@@ -106,8 +106,16 @@ impl Child {
         }
     }
 
-    /// Waits until it has ended.
-    pub fn reap(self) {
+    /// Waits until it has ended, and frees what it was given.
+    pub fn reap(mut self) {
+        // Should somebody else have reaped it, nothing says that it has ended.
+        if let (true, Some(shared)) = (self.wait(), self.shared.take()) {
+            shared.free();
+        }
+    }
+
+    /// Waits until it has ended; says whether it has. What it was given is kept for ever.
+    pub fn wait(&mut self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let waited = loop {
             match rustix::process::waitpid(pid, WaitOptions::empty()) {
@@ -115,10 +123,7 @@ impl Child {
                 other => break other,
             }
         };
-        // Should somebody else have reaped it, nothing says that it has ended.
-        if let (Ok(Some(_)), Some(shared)) = (waited, self.shared) {
-            shared.free();
-        }
+        matches!(waited, Ok(Some(_)))
     }
 }
 

@@ -152,6 +152,10 @@ impl Child<'_> {
             Op::Environ => return self.whole((pid, a), c"environ"),
             Op::Io => return self.whole((pid, a), c"io"),
             Op::Hold => return self.hold((pid, a)),
+            Op::Match => self.matches(sent, payload).map(|same| {
+                self.parted = same && a == 1;
+                value(u64::from(same))
+            }),
             Op::FindPages => self.find_pages(a, payload).map(value),
             Op::FrameOf | Op::NearFrameOf => self.frame_of(sent, a).map(value),
             Op::OpenHandle => open_handle(sent, a, payload),
@@ -325,6 +329,29 @@ impl Child<'_> {
             }
         }
         if hidden { Err(Errno::PERM) } else { Ok((0, 0)) }
+    }
+
+    /// Whether the first page in memory of the mappings in the payload is the file's.
+    fn matches(&mut self, sent: Option<&OwnedFd>, payload: &[u8]) -> Result<bool, Errno> {
+        let file = reopen(sent.ok_or(Errno::BADF)?.as_fd())?;
+        for mapping in payload.chunks_exact(24) {
+            let (from, to, offset) = (word64(mapping, 0), word64(mapping, 8), word64(mapping, 16));
+            let (page, frame) = self.find_page(from, to)?;
+            if page == 0 {
+                continue;
+            }
+            let at = offset.checked_add(page - from).ok_or(Errno::OVERFLOW)?;
+            let found = pages::frame_of(&file, at, self.page_size, &own_pagemap()?)?;
+            return Ok(found == Found::Frame(frame) && self.has_still(page, frame)?);
+        }
+        Ok(false)
+    }
+
+    /// Whether the same program runs still, and has the page where it had it.
+    fn has_still(&mut self, page: u64, frame: u64) -> Result<bool, Errno> {
+        let held = self.held.as_ref().ok_or(Errno::BADF)?;
+        Ok(frame_at(&held.pagemap, page / self.page_size)? == Some(frame)
+            && rustix::io::pread(&held.maps, &mut self.buffer[..64], 0)? > 0)
     }
 
     fn frame_of(&self, sent: Option<&OwnedFd>, offset: u64) -> Result<u64, Errno> {

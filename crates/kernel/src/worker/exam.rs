@@ -62,6 +62,20 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// Has both end that are idle.
+    fn end(&mut self) {
+        self.reader.end();
+        self.aside.end();
+    }
+
+    /// The same, and waits for it.
+    fn close(&mut self) {
+        self.reader.close();
+        self.aside.close();
+    }
+}
+
 impl Host {
     fn until(&self) -> Instant {
         let until = Instant::now() + self.patience();
@@ -87,6 +101,11 @@ impl Host {
     /// another one is started.
     pub fn part_from_worker(&self) {
         self.worker().borrow_mut().parting = true;
+    }
+
+    /// Ends the workers: what is left to be done before the program ends, if the host itself is forgotten.
+    pub fn close(&self) {
+        self.worker().borrow_mut().close();
     }
 
     /// Opens a file by its handle on the file system that `dir` lies on.
@@ -265,6 +284,8 @@ impl Drop for Beginning<'_> {
 
 /// Ranges of addresses in one request.
 const RANGES: usize = PAYLOAD / 16;
+/// Mappings in one.
+const MAPPINGS: usize = PAYLOAD / 24;
 
 fn payload_of(ranges: &[(u64, u64)]) -> Vec<u8> {
     ranges.iter().flat_map(|(from, to)| [*from, *to]).flat_map(u64::to_ne_bytes).collect()
@@ -403,6 +424,26 @@ impl Exam<'_> {
         (found, Ok(()))
     }
 
+    /// Whether `file`, which lies on this machine's disks, has a page that the process maps, by the first
+    /// that is in memory of these mappings: the first address of each, its end and its offset in the file.
+    /// Where that says yes the process had the page before and after the file's was looked at, so that
+    /// [`Exam::finish`] has nothing to add. It says no, too, where nothing can be told.
+    #[must_use]
+    pub fn shares_page(&self, file: &Object, mappings: &[(u64, u64, u64)]) -> bool {
+        if !self.host.is_near(file) {
+            return false;
+        }
+        let last = u64::from(self.host.worker().borrow().parting);
+        let words = mappings.iter().take(MAPPINGS).flat_map(|(from, to, at)| [*from, *to, *at]);
+        let payload: Vec<u8> = words.flat_map(u64::to_ne_bytes).collect();
+        let request = Request { op: Op::Match, pid: self.pid, a: last, b: 0, payload: &payload };
+        let same = self.host.ask(&request, Some(file), &mut |_| {}).is_ok_and(|r| r.value == 1);
+        if same && last == 1 {
+            self.host.worker().borrow_mut().end();
+        }
+        same
+    }
+
     /// Whether the page is that of `file` at `offset`: one inode owns a page of the page cache, so
     /// equal frames are one inode. It is told as long as [`Exam::finish`] says that the process had
     /// the page all the time.
@@ -464,10 +505,57 @@ impl Exam<'_> {
         let request = Request { op: Op::Release, pid: self.pid, a: last, b: 0, payload: &payload };
         let same = self.host.ask(&request, None, &mut |_| {});
         if last == 1 {
-            let mut worker = self.host.worker().borrow_mut();
-            worker.reader.end();
-            worker.aside.end();
+            self.host.worker().borrow_mut().end();
         }
         same.map_or(relied.is_empty(), |reply| reply.value == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bstr::BStr;
+
+    use super::Way;
+    use crate::host::{Host, Options};
+    use crate::parse;
+
+    #[test]
+    fn a_page_is_shared_with_the_file_that_is_mapped_alone() {
+        let host = Host::open(Options::default()).unwrap();
+        let own = std::process::id();
+        let stat = parse::stat::parse(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
+        let exam = host.exam(own, stat.start_ticks).unwrap();
+        let maps = parse::maps::parse(exam.maps()).unwrap();
+        let exe = host.process(own).unwrap().object("exe").unwrap();
+        let ino = exe.look().unwrap().ino;
+        let code =
+            maps.iter().find(|m| m.inode == ino && m.offset > 0 && !m.is_writable()).unwrap();
+        let at = (code.start, code.end, code.offset);
+        exam.look_for_pages(vec![(code.start, code.end)], 1);
+        // Who may not see frames proves nothing, nor does a file that may lie elsewhere.
+        let can = exam.pages().1.is_ok() && host.is_near(&exe);
+        assert_eq!(exam.shares_page(&exe, &[at]), can);
+        assert_eq!(exam.shares_page(&exe, &[(0, 4096, 0), at]), can, "nothing is in the first");
+        assert!(!exam.shares_page(&exe, &[]));
+        assert!(!exam.shares_page(&exe, &[(at.0, at.1, at.2 + 4096)]), "another page of the file");
+        let copy =
+            tempfile::NamedTempFile::new_in(std::env::current_exe().unwrap().parent().unwrap());
+        let copy = copy.unwrap();
+        std::fs::copy("/proc/self/exe", copy.path()).unwrap();
+        let path = copy.path().to_str().unwrap();
+        let copied =
+            host.lookup(&host.root_object().unwrap(), BStr::new(path), Way::Plain).unwrap();
+        assert_eq!(copied.look().unwrap().size, exe.look().unwrap().size);
+        assert!(!exam.shares_page(&copied, &[at]), "the same content");
+        assert!(exam.finish());
+        let exam = host.exam(own, stat.start_ticks).unwrap();
+        host.part_from_worker();
+        assert!(
+            !exam.shares_page(&copied, &[at]),
+            "it ends when there is an answer, and not before"
+        );
+        assert_eq!(exam.shares_page(&exe, &[at]), can);
+        host.close();
+        assert!(!host.exam(own, stat.start_ticks).unwrap().maps().is_empty());
     }
 }

@@ -25,8 +25,9 @@ pub(super) struct Slot {
     /// What it was asked and has not been heard on.
     pub(super) begun: Begun,
     lost: u32,
-    /// Workers that were told to end.
-    ending: Vec<Child>,
+    /// Workers that were told to end, and room for their answers: to give it back while they end takes
+    /// longer than they do.
+    ending: Vec<(Vec<u8>, Child)>,
 }
 
 impl Slot {
@@ -83,7 +84,17 @@ impl Slot {
     /// waits for any more may be stuck.
     pub(super) fn end(&mut self) {
         self.settle(Instant::now() + AT_THE_END);
-        self.ending.extend(self.running.take().map(|(_, child)| child));
+        self.ending.extend(self.running.take().map(|(link, child)| (link.close(), child)));
+    }
+
+    /// The same, and waits for those that end. What they used is kept: it is given back with all there
+    /// is when the program ends, which is next.
+    pub(super) fn close(&mut self) {
+        self.end();
+        for (buffer, mut child) in self.ending.drain(..) {
+            child.wait();
+            std::mem::forget(buffer);
+        }
     }
 }
 
@@ -91,6 +102,6 @@ impl Drop for Slot {
     /// Idle workers are reaped. A stuck one is not here any more.
     fn drop(&mut self) {
         self.end();
-        self.ending.drain(..).for_each(Child::reap);
+        self.ending.drain(..).for_each(|(_, child)| child.reap());
     }
 }

@@ -39,6 +39,11 @@ pub(super) enum Op {
     /// Open `maps`, `auxv` and `pagemap`, and keep them. The value is the start ticks, the content
     /// the length of `auxv` as a u64, `auxv` and `maps`.
     Hold = 3,
+    /// Whether the file sent along, one on this machine's disks, has a page that the process which is held
+    /// maps. The payload has of each mapping its first address, its end and its offset in the file; the
+    /// first page in memory of them all decides. The value is 1 when it is one page, and is where it was
+    /// afterwards too; with `a` the worker then ends.
+    Match = 5,
     /// The first file page in memory of each range of addresses in the payload, until there are `a`
     /// such pages. The content is their addresses and frames, zeroes where a range has none.
     FindPages = 6,
@@ -72,6 +77,7 @@ impl Op {
                 | Self::Io
                 | Self::Hold
                 | Self::NearFrameOf
+                | Self::Match
                 | Self::FindPages
                 | Self::Mapped
                 | Self::Release
@@ -84,6 +90,7 @@ impl Op {
             Self::Environ,
             Self::Io,
             Self::Hold,
+            Self::Match,
             Self::FindPages,
             Self::FrameOf,
             Self::NearFrameOf,
@@ -201,6 +208,11 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket, waits: Duration::ZERO, buffer: untouched(HEAD + FRAME) }
+    }
+
+    /// Closes the socket; its buffer is left.
+    pub(super) fn close(self) -> Vec<u8> {
+        self.buffer
     }
 
     pub(super) fn send(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {

@@ -168,9 +168,21 @@ impl<'h> Memory<'h> {
             program.push(own.clone());
         }
         memory.program = program;
-        exam.look_for_pages(memory.with_pages().map(|m| (m.start, m.end)).collect(), SAMPLES);
         memory.exam = Some(exam);
         Ok(memory)
+    }
+
+    /// Has pages looked for, which will be compared; once.
+    pub(super) fn look_for_pages(&self) {
+        if let Some(exam) = &self.exam {
+            exam.look_for_pages(self.with_pages().map(|m| (m.start, m.end)).collect(), SAMPLES);
+        }
+    }
+
+    /// Whether this file, which lies on the machine's disks, is the program; not where that can't be told.
+    pub(super) fn is_of(&self, file: &Object) -> bool {
+        let mappings: Vec<_> = self.with_pages().map(|m| (m.start, m.end, m.offset)).collect();
+        self.exam.as_ref().is_some_and(|exam| exam.shares_page(file, &mappings))
     }
 
     fn without(mut self, e: &ReadError) -> Result<Self, Problem> {

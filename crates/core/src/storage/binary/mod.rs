@@ -5,6 +5,7 @@
 //! when the process maps the very page that the candidate has, or when the kernel says so by inode
 //! or by handle. What can't be proven is listed as a candidate and never given as the path.
 
+mod at_once;
 mod aufs;
 mod candidates;
 mod copies;
@@ -230,8 +231,17 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
         return Ok(of(file));
     }
     let root = host.root_object().map_err(unread)?;
+    let files = at_once::files(host, subject, &root, &exe, &text);
+    if !files.is_empty() {
+        let memory = begun.read(host, subject)?;
+        if let Some(located) = at_once::located(files, &memory) {
+            return if runs(subject, &exe_look) { Ok(located) } else { Err(Problem::Changed) };
+        }
+        begun = Begun::Read(memory);
+    }
     let mut mounted = Mounted::of(host, subject, &exe, &exe_look, &text);
     let memory = begun.read(host, subject)?;
+    memory.look_for_pages();
     mounted.find_sibling(host, &exe_look, memory.main().map(|m| m.device));
     let called_so = Cell::new(mounted.is_literal());
     let look =
@@ -242,18 +252,27 @@ fn look(host: &Host, subject: &Subject<'_>) -> Result<Located, Problem> {
     if memory.finish() && unchanged { Ok(located) } else { Err(Problem::Changed) }
 }
 
+/// Whether the process runs still what it ran.
+fn runs(subject: &Subject<'_>, before: &Look) -> bool {
+    is_still(subject, subject.dir.object("exe"), before)
+}
+
+/// Whether what was opened is the same file of the same mount, and the process there still.
+fn is_still(subject: &Subject<'_>, exe: Result<Object, ReadError>, before: &Look) -> bool {
+    let same = |now: Look| now.is(before) && now.mount == before.mount;
+    exe.is_ok_and(|exe| exe.look().is_ok_and(same))
+        && subject.dir.still(subject.start_ticks).is_ok()
+}
+
 impl Look1<'_> {
     /// Whether `exe` still opens the same file of the same mount, in the same process.
     fn unchanged(&self) -> bool {
-        let same = |exe: Object| {
-            exe.look().is_ok_and(|now| now.is(&self.exe_look) && now.mount == self.exe_look.mount)
-        };
         let exe = match self.subject.which {
-            Which::Program => self.subject.dir.object("exe"),
+            Which::Program => return runs(self.subject, &self.exe_look),
             Which::Mapped(mapping) => self.memory.mapped(mapping),
             Which::Named(_) => named::open(self.host, self.subject),
         };
-        exe.is_ok_and(same) && self.subject.dir.still(self.subject.start_ticks).is_ok()
+        is_still(self.subject, exe, &self.exe_look)
     }
 
     fn answer(&self) -> Located {

@@ -1,10 +1,10 @@
 //! What is told of the file that was found: its path on the host, its part in a stack, its layer.
 
 use bstr::{BStr, BString, ByteSlice};
-use whose_kernel::Class;
-use whose_kernel::object::Look;
+use whose_kernel::object::{Look, Object};
 use whose_kernel::parse::mountinfo::strip;
 use whose_kernel::worker::exam::Way;
+use whose_kernel::{Class, Host};
 
 use super::candidates::Candidate;
 use super::copies::Handles;
@@ -99,17 +99,10 @@ impl Look1<'_> {
     /// own namespace, if that has one.
     pub(super) fn host_path(&self, candidate: &Candidate) -> Result<BString, Option<BString>> {
         let look = candidate.object.look().map_err(|_| None)?;
-        let is_it = |path: &BStr| {
-            let there = self.host.lookup(self.root, path, Way::Plain);
-            there.ok().and_then(|o| o.look().ok()).is_some_and(|l| l.is(&look))
-        };
         let named = candidate.object.path().ok().flatten();
-        let own = candidate.better_name.iter().chain(&named).chain(&candidate.other_names);
-        for path in own {
-            let Some(path) = self.host.unrooted(path.as_ref()) else { continue };
-            if path.starts_with(b"/") && path.len() > 1 && is_it(path) {
-                return Ok(path.to_owned());
-            }
+        let mut own = candidate.better_name.iter().chain(&named).chain(&candidate.other_names);
+        if let Some(path) = own.find_map(|path| path_of(self.host, self.root, path, &look)) {
+            return Ok(path);
         }
         Err(named.filter(|_| !candidate.on_host && look.nlink > 0))
     }
@@ -147,6 +140,13 @@ impl Look1<'_> {
             .max_by_key(|(at, dir)| (dir.path.len(), std::cmp::Reverse(*at)))?;
         Some(layer(&dir.path, Some(index)))
     }
+}
+
+/// The path without the host's root in front, if it leads to this file.
+pub(super) fn path_of(host: &Host, root: &Object, path: &BString, file: &Look) -> Option<BString> {
+    let path = host.unrooted(path.as_ref()).filter(|p| p.starts_with(b"/") && p.len() > 1)?;
+    let there = host.lookup(root, path, Way::Plain).ok()?;
+    there.look().ok().filter(|l| l.is(file)).map(|_| path.to_owned())
 }
 
 /// What identifies a file.
