@@ -74,7 +74,7 @@ pub(super) fn manager_of(cgroup: &[u8]) -> Option<u32> {
     let uid = |segment: &[u8]| {
         parse::decimal32(segment.strip_prefix(b"user@")?.strip_suffix(b".service")?)
     };
-    cgroup.split_str("/").find_map(uid)
+    cgroup.split(|b| *b == b'/').find_map(uid)
 }
 
 impl Index<'_> {

@@ -60,8 +60,8 @@ pub fn scope_id<'s>(segment: &'s [u8], prefix: &str) -> Option<&'s [u8]> {
 /// Slice (may be empty) and name of `slice:prefix:name`.
 #[must_use]
 pub fn colon_form<'s>(segment: &'s [u8], prefix: &str) -> Option<(&'s [u8], &'s [u8])> {
-    let (rest, name) = segment.rsplit_once_str(":")?;
-    let (slice, found) = rest.rsplit_once_str(":")?;
+    let mut parts = segment.rsplitn(3, |b| *b == b':');
+    let (name, found, slice) = (parts.next()?, parts.next()?, parts.next()?);
     let fits = found == prefix.as_bytes() && (slice.is_empty() || slice.ends_with(b".slice"));
     fits.then_some((slice, name))
 }

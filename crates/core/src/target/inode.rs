@@ -16,7 +16,7 @@ pub struct Number {
 /// `MAJ:MIN:INODE`.
 #[must_use]
 pub fn bare(text: &BStr) -> Option<Number> {
-    let mut parts = text.split_str(":");
+    let mut parts = text.split(|b| *b == b':');
     let device = (parse::decimal32(parts.next()?)?, parse::decimal32(parts.next()?)?);
     let ino = parse::decimal(parts.next()?).filter(|ino| *ino > 0)?;
     parts.next().is_none().then_some(Number { device, ino })

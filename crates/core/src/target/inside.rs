@@ -17,7 +17,8 @@ pub struct Inside {
 /// for kinds whose value is a path.
 #[must_use]
 pub fn split(text: &BStr) -> Option<(&BStr, &BStr)> {
-    let at = text.find(":/").filter(|at| *at > 0 && !text.starts_with(b"/"))?;
+    let at = text.windows(2).position(|two| two == b":/");
+    let at = at.filter(|at| *at > 0 && !text.starts_with(b"/"))?;
     let (of, path) = (&text[..at], &text[at + 1..]);
     (!KINDS.iter().any(|kind| kind.as_bytes() == of)).then(|| (of.as_bstr(), path.as_bstr()))
 }

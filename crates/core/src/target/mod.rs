@@ -127,7 +127,7 @@ pub fn parse(text: &BStr) -> Result<Typed, BadTarget> {
             None => Err(BadTarget::NotInside(text.into())),
         };
     }
-    let forced = text.find_byte(b':').and_then(|colon| {
+    let forced = text.iter().position(|b| *b == b':').and_then(|colon| {
         let kind = KINDS.iter().find(|k| *k.as_bytes() == text[..colon])?;
         Some((*kind, BStr::new(&text[colon + 1..])))
     });
@@ -182,10 +182,10 @@ fn shape(text: &BStr) -> Option<&'static str> {
     if text.strip_prefix(b":").is_some_and(digits) {
         return Some("port");
     }
-    if text.contains_str(":[") && text.ends_with(b"]") {
+    if text.ends_with(b"]") && text.contains_str(":[") {
         return Some("namespace");
     }
-    let parts: Vec<&[u8]> = text.split_str(":").collect();
+    let parts: Vec<&[u8]> = text.split(|b| *b == b':').collect();
     // No number of a file, such as 0.
     (parts.len() == 3 && parts.into_iter().all(digits)).then_some("inode")
 }

@@ -26,11 +26,7 @@ impl Line {
 
     /// The path's segments, without empty ones.
     pub fn segments(&self) -> impl Iterator<Item = &BStr> {
-        let path = self.path.as_slice();
-        let ends = memchr::memchr_iter(b'/', path).chain([path.len()]);
-        let mut start = 0;
-        let segments = ends.map(move |end| &path[std::mem::replace(&mut start, end + 1)..end]);
-        segments.filter(|s| !s.is_empty()).map(BStr::new)
+        self.path.split(|b| *b == b'/').filter(|s| !s.is_empty()).map(BStr::new)
     }
 
     /// Whether the line names one of `controllers` (such as `freezer` or `name=systemd`).

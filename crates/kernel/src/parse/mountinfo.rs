@@ -52,7 +52,7 @@ fn line(text: &[u8]) -> Result<Mount, Malformed> {
     let id = number(next()?)?;
     let parent = number(next()?)?;
     let device = next()?;
-    let colon = device.find_byte(b':').ok_or(Malformed("mountinfo holds a bad device"))?;
+    let colon = super::find(b':', device).ok_or(Malformed("mountinfo holds a bad device"))?;
     let device = (number(&device[..colon])?, number(&device[colon + 1..])?);
     let (root, point) = (unescape(next()?), unescape(next()?));
     next()?; // per-mount options
