@@ -1,5 +1,4 @@
-//! Chores of the project: `cargo xtask tidy`, `fuzz`, `hostpath`, `vm`, `bpf`, `rig` and `bench`.
-
+//! Chores of the project, see [`USAGE`].
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,6 +10,7 @@ mod bpf;
 mod build;
 mod fuzz;
 mod hostpath;
+mod order;
 mod rig;
 mod tidy;
 mod vm;
@@ -29,6 +29,7 @@ usage: cargo xtask tidy
        cargo xtask vm [5.10|6.1|backport...] [--stacks N] [--update]
                       [--output DIR]
        cargo xtask bpf [--check]
+       cargo xtask order [--whose PROGRAM]
        cargo xtask rig [--processes N] [--containers N] [--names]
                        [--data-root DIR] [--hierarchies all|v2]
                        [--for SECONDS] [-- COMMAND...]
@@ -38,12 +39,13 @@ usage: cargo xtask tidy
 tidy      checks the house rules that neither rustc nor clippy know
 fuzz      builds the fuzz targets with coverage on stable Rust and runs them,
           10 seconds each unless told; crashes go to fuzz/crashes/TARGET/
-hostpath  builds random overlay stacks with running programs and judges what
-          `whose exe` says of each, by what the program finds in its memory
+hostpath  judges what `whose exe` says of programs on random overlay stacks, by
+          what they find in their memory
 vm        judges `whose exe` on the older kernels that Debian packages, in
           emulated machines; the results are kept in docs/kernels
 bpf       builds the object of the kernel's task iterator, with clang-14;
           --check compares it with the one in the tree
+order     lists the functions that short commands run, for the linker
 rig       a host to measure on: 10,000 processes in 500 containers unless told,
           in real cgroups with Docker's paths; --names gives the containers
           names, by state files in a private data root or in DIR, which is made
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         "fuzz" => project().and_then(|root| fuzz::run(&root, rest)),
         "bench" => project().and_then(|root| bench::run(&root, rest)),
         "rig" => rig::run(rest),
+        "order" => project().and_then(|root| order::run(&root, rest)),
         "bpf" => project().and_then(|root| bpf::run(&root, rest)),
         "hostpath" => project().and_then(|root| hostpath::run(&root, rest)),
         "vm" => project().and_then(|root| vm::run(&root, rest)),

@@ -87,7 +87,7 @@ fn serve(data_root: &Path) -> Result<()> {
 
 /// A running dockerd; it goes when this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// The client's words, to be followed by a command.
     pub(super) client: Line,
     /// Versions of the client and of the daemon.
@@ -101,7 +101,7 @@ pub(super) struct Held {
 
 impl Held {
     /// Starts it in a directory of its own.
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let data_root =
             std::env::temp_dir().join(format!("whose-bench-docker-{}", std::process::id()));
         let own = std::env::current_exe().context("the path of xtask")?;
@@ -136,7 +136,7 @@ impl Held {
     }
 
     /// The container that is asked about: its name, and the PID of its first process.
-    pub(super) fn asked(&self) -> Result<(&'static str, u32)> {
+    pub(crate) fn asked(&self) -> Result<(&'static str, u32)> {
         Ok((NAMES[0], *self.pids.first().context("no container runs")?))
     }
 }

@@ -4,7 +4,7 @@
 //! then had the same machine. Only what was answered is asserted, never how fast.
 
 mod disk;
-mod docker;
+pub(crate) mod docker;
 mod filter;
 mod jobs;
 mod machine;

@@ -26,6 +26,7 @@ mod jails;
 mod kind;
 mod layers;
 mod libvirt;
+mod linking;
 mod look_alikes;
 mod ls;
 mod lxc;
