@@ -105,7 +105,10 @@ impl Lab {
         self.add("joined", "joined", &[&pid, &net, &ipc], &SLEEP);
         let host = ["--user", "1000", "--network=host", "--ipc=host", "--uts=host"];
         self.add("host-namespaces", "hostns", &host, &SLEEP);
-        self.add("cgroup-parent", "parent", &["--cgroup-parent=/lab"], &SLEEP);
+        // Of its own: what another engine has in it at the same time would keep it from being removed.
+        let root = self.docker.data_root().display().to_string();
+        let parent = format!("--cgroup-parent=/lab{}", root.replace('/', "-"));
+        self.add("cgroup-parent", "parent", &[&parent], &SLEEP);
     }
 
     fn start_odd(&mut self) {
