@@ -105,9 +105,7 @@ impl Lab {
         self.add("joined", "joined", &[&pid, &net, &ipc], &SLEEP);
         let host = ["--user", "1000", "--network=host", "--ipc=host", "--uts=host"];
         self.add("host-namespaces", "hostns", &host, &SLEEP);
-        // Of its own: what another engine has in it at the same time would keep it from being removed.
-        let root = self.docker.data_root().display().to_string();
-        let parent = format!("--cgroup-parent=/lab{}", root.replace('/', "-"));
+        let parent = self.docker.own_cgroup_parent();
         self.add("cgroup-parent", "parent", &[&parent], &SLEEP);
     }
 

@@ -67,7 +67,7 @@ fn populate(docker: &Docker) {
     run("user", &["--user", "1000"], &sleep);
     run("init", &["--init"], &sleep);
     run("pidhost", &["--pid=host"], &sleep);
-    run("parent", &["--cgroup-parent=/lab"], &sleep);
+    run("parent", &[&docker.own_cgroup_parent()], &sleep);
     let paused = run("paused", &[], &sleep);
     docker.cli(&["pause", &paused]);
     let gone = run("gone", &[], &[IMAGE, "sh", "-c", "exit 3"]);

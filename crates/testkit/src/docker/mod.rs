@@ -197,6 +197,14 @@ impl Docker {
         command
     }
 
+    /// An option of `run`: a cgroup to be put below that no other engine uses. What another one has in it at
+    /// the same time would keep it from being removed.
+    #[must_use]
+    pub fn own_cgroup_parent(&self) -> String {
+        let root = self.data_root().display().to_string();
+        format!("--cgroup-parent=/lab{}", root.replace('/', "-"))
+    }
+
     fn asked(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
