@@ -112,11 +112,14 @@ fn inodes_with_several_names_are_forgotten_and_there_is_an_end_to_them() {
         let crew = Crew::new(&trees, threads, 100);
         let counted = count_with(&crew, &mut |_| true);
         let all: u64 = counted.sums.iter().map(|sum| sum.inodes).sum();
-        assert!(all > 3002 && all <= 6002, "{all}");
+        // Threads that happen to go side by side meet both names of an inode before there is an end.
+        let least = if threads == 1 { 3003 } else { 3002 };
+        assert!((least..=6002).contains(&all), "{all}");
         let untold: u64 = counted.problems.iter().map(|problem| problem.count).sum();
         assert!(untold >= all - 3002, "{untold} {all}");
         let causes = counted.problems.iter().all(|p| p.error.cause.contains("each of its names"));
-        assert!(causes && !counted.problems.is_empty(), "{counted:?}");
+        let told = all == 3002 || !counted.problems.is_empty();
+        assert!(causes && told, "{counted:?}");
     }
 }
 
